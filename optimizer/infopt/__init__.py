@@ -1,0 +1,26 @@
+"""infopt: from a trained model to the fastest artifact that still meets the accuracy budget, with the evidence.
+
+The verbs of the command line are functions here; they are imported on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["compare", "compile", "gate", "quantize", "run", "simplify"]
+
+if TYPE_CHECKING:
+    __version__: str
+    from infopt.verbs import compare, compile, gate, quantize, run, simplify  # noqa: A004
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("infopt")
+    if name in __all__:
+        from infopt import verbs
+
+        return getattr(verbs, name)
+    raise AttributeError(f"module 'infopt' has no attribute {name!r}")

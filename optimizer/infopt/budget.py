@@ -1,0 +1,112 @@
+"""What the user demands of an artifact, as declared on the command line or in ``budget.toml``.
+
+Limits are absolute: ``max_drop = 0.005`` allows the metric to worsen by 0.005 in its own unit, whatever the
+baseline is. :mod:`infopt.verdict` decides whether a report meets them.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from infopt.errors import InputError, OptionError
+from infopt.options import Opt, build, parse_fraction
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REMEDY = "write 0.5% or 0.005"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Limits; one that is ``None`` is not asked for.
+
+    Attributes:
+        max_drop: Largest worsening of the metric, in the metric's unit.
+        min_speedup: Smallest speedup over the runtime's best float setting.
+        max_p99_ms: Largest 99th percentile of the latency, in milliseconds.
+        max_bytes: Largest size of the artifact, in bytes.
+        min_integer_share: Smallest share of the compute layers that run as integers, 0 to 1.
+        confidence: Two-sided confidence of the intervals that decide.
+    """
+
+    max_drop: Annotated[
+        float | None,
+        Opt(
+            "Largest loss of accuracy, absolute: 0.5% or 0.005.", metavar="DROP", low=0, parse=parse_fraction
+        ),
+    ] = None
+    min_speedup: Annotated[
+        float | None, Opt("Smallest speedup over the runtime's best float setting, such as 1.2.", low=0)
+    ] = None
+    max_p99_ms: Annotated[
+        float | None, Opt("Largest 99th percentile of the latency, in milliseconds.", low=0, cli=False)
+    ] = None
+    max_bytes: Annotated[int | None, Opt("Largest size of the artifact, in bytes.", low=1, cli=False)] = None
+    min_integer_share: Annotated[
+        float | None,
+        Opt(
+            "Smallest share of compute layers that run as integers: 90% or 0.9.",
+            low=0,
+            high=1,
+            parse=parse_fraction,
+            cli=False,
+        ),
+    ] = None
+    confidence: Annotated[
+        float,
+        Opt(
+            "Two-sided confidence of the intervals that decide.",
+            low=0.5,
+            high=0.9999,
+            parse=parse_fraction,
+            cli=False,
+        ),
+    ] = 0.95
+
+    @property
+    def given(self) -> bool:
+        """Whether any limit is set."""
+        limits = (self.max_drop, self.min_speedup, self.max_p99_ms, self.max_bytes, self.min_integer_share)
+        return any(limit is not None for limit in limits)
+
+
+def check_budget(budget: Budget, fraction: bool) -> None:
+    """Refuse a ``max_drop`` that was surely meant as a percentage.
+
+    Args:
+        budget: What the user demands.
+        fraction: Whether the metric lies between 0 and 1.
+
+    Raises:
+        OptionError: ``max_drop`` is above 1 for a metric that cannot drop by more than 1.
+    """
+    if fraction and budget.max_drop is not None and budget.max_drop > 1:
+        raise OptionError(f"max_drop = {budget.max_drop:g} is above 1 for a metric between 0 and 1", REMEDY)
+
+
+def load_budget(path: Path) -> Budget:
+    """Read ``budget.toml``.
+
+    Args:
+        path: The file; its keys are the fields of :class:`Budget`.
+
+    Returns:
+        The budget, with at least one limit.
+
+    Raises:
+        InputError: The file cannot be read or is not TOML.
+        OptionError: An unknown key (the nearest is named), a value that does not fit, or no limit at all.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read budget {path}: {error.strerror or error}") from error
+    except ValueError as error:  # TOML syntax and UTF-8 errors
+        raise InputError(f"budget {path} is not TOML: {error}") from error
+    budget = build(Budget, values, f"budget {path}")
+    if not budget.given:
+        raise OptionError(f"budget {path} sets no limit", "set max_drop, min_speedup, max_p99_ms, ...")
+    return budget

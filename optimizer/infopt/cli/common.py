@@ -1,0 +1,95 @@
+"""What the commands share: where text goes, how progress is shown, how a report is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from infopt.report import Report
+
+OUTPUT = {
+    "json": Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout, and nothing else.")],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only, and the first line.")],
+    "verbose": Annotated[bool, typer.Option("--verbose", "-v", help="Print what was used and done, and every table.")],
+}
+"""Options of every command that prints a report."""
+
+
+class Terminal:
+    """Shows a run's progress on stderr; a bar only where a person sees it."""
+
+    def __init__(self, progress: Progress | None, verbose: bool) -> None:
+        self._bar, self._verbose = progress, verbose
+        self._task: TaskID | None = None
+        self._title = ""
+
+    def stage(self, text: str) -> None:
+        """Name the stage."""
+        self._title = text
+        if self._bar:
+            self._replace(text, None)
+        elif self._verbose:
+            print(text, file=sys.stderr)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Move the bar."""
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, description=f"{self._title}: {what}", completed=done, total=total)
+
+    def remark(self, text: str) -> None:
+        """Print a detail where details are wanted."""
+        if self._verbose:
+            print(text, file=sys.stderr)
+
+    def _replace(self, text: str, total: int | None) -> None:
+        assert self._bar is not None
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(text, total=total)
+
+
+@contextmanager
+def terminal(json: bool, quiet: bool, verbose: bool) -> Iterator[Terminal]:
+    """A listener for the length of a run; Ctrl-C and SIGTERM end the run cleanly."""
+    from infopt.output import terminable
+
+    with terminable():
+        if quiet or json or not sys.stderr.isatty():
+            yield Terminal(None, verbose)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            yield Terminal(bar, verbose)
+
+
+def show(report: Report, options: dict[str, Any]) -> None:
+    """Print a report as the user wants it."""
+    if options["json"]:
+        typer.echo(report.text(), nl=False)
+    elif options["quiet"]:
+        from infopt.verdict import headline
+
+        typer.echo(headline(report))
+    else:
+        from rich.console import Console
+
+        from infopt.views.console import render
+
+        render(report, Console(), details=options["verbose"])
+
+
+def finish(report: Report, budget_given: bool) -> None:
+    """End the command with the exit code of its verdict."""
+    from infopt.verdict import exit_code
+
+    raise typer.Exit(exit_code(report.verdict, budget_given))

@@ -1,0 +1,398 @@
+"""Compares two models on the same samples: by the task metric with a paired interval, and output by output.
+
+Both models see the same samples, so the interval of their difference comes from the pairs; it is far narrower
+than the difference of two separate intervals. What gives it depends on what the metric tells of a sample:
+
+* right or wrong: the score interval of Tango;
+* a number: a percentile bootstrap of the mean difference;
+* nothing: a percentile bootstrap of the whole score, as far as time allows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtri
+
+from infopt.errors import DataError
+from infopt.metrics import Metric, agreement, cosine, finite, measure, measure_samples
+from infopt.outputs import paired_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+MIN_RESAMPLES = 200
+"""Fewer resamples give no interval."""
+
+_RESAMPLES_OF_MEANS = 10_000
+_RESAMPLES_OF_SCORES = 2_000
+_RESAMPLED_BYTES = 1 << 30
+_FAILED_SHARE = 0.05
+_MAX_DB = 200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Flips:
+    """Samples on which the models differ, for a right-or-wrong metric.
+
+    Attributes:
+        gained: Wrong before, right after.
+        lost: Right before, wrong after.
+    """
+
+    gained: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The task metric before and after; the fields are the keys of the report.
+
+    Attributes:
+        metric: Name of the metric.
+        higher_is_better: Its direction.
+        baseline: Score of the baseline.
+        candidate: Score of the candidate.
+        delta: ``candidate - baseline``, in the metric's own unit.
+        drop: The worsening: ``delta`` or its negative, above 0 when the candidate is worse.
+        ci95: 95% interval of ``delta``, or ``None``.
+        ci95_reason: Why there is no interval.
+        n: Samples.
+        flips: Samples that changed sides; ``None`` for metrics that are not right or wrong.
+        where: Measured on the artifact that ships (``deployed``) or on an emulation of it.
+        others: The same for further metrics.
+    """
+
+    metric: str
+    higher_is_better: bool
+    baseline: float
+    candidate: float
+    delta: float
+    drop: float
+    ci95: tuple[float, float] | None
+    ci95_reason: str | None
+    n: int
+    flips: Flips | None
+    where: Literal["deployed", "emulated"]
+    others: tuple[Accuracy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """How close one output is to the baseline's.
+
+    Values that are NaN in both are padding; a value that is not finite on one side only counts as 0 there.
+    All but the name is ``None`` for outputs without a counterpart (text, another number of rows).
+
+    Attributes:
+        output: Name of the output.
+        top1_agreement: Share of samples with the same highest class on the last axis; ``None`` where there
+            are no floating-point scores of at least two classes.
+        cosine_mean: Mean over the rows of the cosine similarity.
+        sqnr_db: Power of the baseline's values over that of the error, in dB, clipped to -200 to 200: 200
+            where there is no error.
+        max_abs: Largest absolute error.
+    """
+
+    output: str
+    top1_agreement: float | None
+    cosine_mean: float | None
+    sqnr_db: float | None
+    max_abs: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Both models' outputs over the same samples."""
+
+    metric: Metric
+    before: list[np.ndarray]
+    after: list[np.ndarray]
+    labels: np.ndarray
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Interval:
+    """An interval, or why there is none."""
+
+    bounds: tuple[float, float] | None
+    reason: str | None = None
+
+
+def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
+    metric: Metric,
+    baseline_outputs: list[np.ndarray],
+    candidate_outputs: list[np.ndarray],
+    labels: np.ndarray | None,
+    *,
+    where: Literal["deployed", "emulated"],
+    seed: int,
+    time_limit_s: float = 10.0,
+) -> Accuracy:
+    """Measure a metric before and after, with a 95% interval of the difference from the paired samples.
+
+    The per-sample values of a metric are used only if their mean is its score; otherwise the score itself is
+    bootstrapped. Rows that are an integer multiple of the samples are resampled sample by sample.
+
+    Args:
+        metric: The metric.
+        baseline_outputs: Joined outputs of the baseline, ``[N * k, ...]`` each.
+        candidate_outputs: Those of the candidate on the same samples.
+        labels: ``[N, ...]``; not needed for reference metrics, which take the baseline's output 0 for them.
+        where: What the candidate's outputs were measured on.
+        seed: Seed of the bootstrap.
+        time_limit_s: Seconds that a bootstrap may take.
+
+    Returns:
+        The comparison. ``ci95`` is ``None``, with the reason, when the metric is too slow to be resampled 200
+        times, fails on resamples, or does not vary over them.
+
+    Raises:
+        DataError: There are no labels or no samples, or the metric failed.
+    """
+    pair = _paired(metric, baseline_outputs, candidate_outputs, labels)
+    before, after = (measure(metric, outputs, pair.labels) for outputs in (pair.before, pair.after))
+    values = _per_sample(pair)
+    changes = _changes(metric, values)
+    if values is not None and not np.allclose(values.mean(axis=1), (before, after), rtol=1e-4, atol=1e-6):
+        values = None
+    interval = _interval(pair, values, changes, seed, time_limit_s)
+    delta = after - before
+    if values is not None and changes is not None:
+        # From the counts, so that a drop of exactly the budget is not above it by a rounding error.
+        delta = (changes[0] - changes[1]) / pair.count
+    return Accuracy(
+        metric=metric.name,
+        higher_is_better=metric.higher_is_better,
+        baseline=before,
+        candidate=after,
+        delta=delta,
+        drop=0.0 - delta if metric.higher_is_better else delta,
+        ci95=interval.bounds,
+        ci95_reason=interval.reason,
+        n=pair.count,
+        flips=None if changes is None else Flips(*(changes if metric.higher_is_better else changes[::-1])),
+        where=where,
+    )
+
+
+def tango_interval(gained: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of the difference of two paired proportions, ``(gained - lost) / n``.
+
+    Unlike a Wald interval it keeps its coverage for few samples and few flips, and has a width when there are
+    none. T. Tango, "Equivalence test and confidence interval for the difference in proportions for the
+    paired-sample design", Statistics in Medicine 17 (1998) 891-908.
+
+    Args:
+        gained: Samples that only the second proportion counts.
+        lost: Samples that only the first proportion counts.
+        n: All samples.
+        confidence: Coverage, between 0 and 1.
+
+    Returns:
+        Lower and upper limit, from -1 to 1.
+
+    Raises:
+        DataError: Counts that no n samples can have, or a confidence that is not between 0 and 1.
+    """
+    if n < 1 or gained < 0 or lost < 0 or gained + lost > n:
+        raise DataError(f"{gained} gained and {lost} lost samples of {n} are impossible")
+    if not 0 < confidence < 1:
+        raise DataError(f"a confidence of {confidence} is not between 0 and 1")
+    z = float(ndtri((1 + confidence) / 2))
+    # The upper limit is the lower one of the swapped models.
+    return _tango_lower(gained, lost, n, z), 0.0 - _tango_lower(lost, gained, n, z)
+
+
+def fidelity(
+    names: Sequence[str], baseline_outputs: Sequence[np.ndarray], candidate_outputs: Sequence[np.ndarray]
+) -> tuple[Fidelity, ...]:
+    """Compare outputs value by value, in blocks of rows.
+
+    Args:
+        names: Names of all outputs.
+        baseline_outputs: Joined outputs of the baseline.
+        candidate_outputs: Those of the candidate on the same samples.
+
+    Returns:
+        One row for each output that was kept.
+    """
+    rows = zip(names, baseline_outputs, candidate_outputs, strict=True)
+    return tuple(_fidelity(name, left, right) for name, left, right in rows if left.size or right.size)
+
+
+def _paired(
+    metric: Metric, before: list[np.ndarray], after: list[np.ndarray], labels: np.ndarray | None
+) -> _Pair:
+    if labels is None and not metric.reference:
+        raise DataError(f"metric {metric.name} needs labels, the data has none", "use agreement or cosine")
+    count = len(before[0] if labels is None else labels)
+    if count == 0:
+        raise DataError("there are no samples to compare the models on")
+    truth = labels if labels is not None and not metric.reference else before[0]
+    return _Pair(metric, before, after, truth, count)
+
+
+def _per_sample(pair: _Pair) -> np.ndarray | None:
+    """The metric's values, float64 [2, N], or ``None``."""
+    if pair.metric.per_sample is None:
+        return None
+    both = (pair.before, pair.after)
+    return np.stack([measure_samples(pair.metric, outputs, pair.labels, pair.count) for outputs in both])
+
+
+def _changes(metric: Metric, values: np.ndarray | None) -> tuple[int, int] | None:
+    """Samples whose value went from 0 to 1, and from 1 to 0, if there are no other values."""
+    if values is None or metric.right_wrong is False or not ((values == 0) | (values == 1)).all():
+        return None
+    return int((values[1] > values[0]).sum()), int((values[1] < values[0]).sum())
+
+
+def _interval(
+    pair: _Pair, values: np.ndarray | None, changes: tuple[int, int] | None, seed: int, seconds: float
+) -> _Interval:
+    if values is None:
+        interval = _bootstrap_score(pair, seed, seconds)
+    elif changes is not None:
+        return _Interval(tango_interval(*changes, pair.count))
+    else:
+        interval = _bootstrap_mean(values[1] - values[0], seed, seconds)
+    if interval.bounds is not None and interval.bounds[0] == interval.bounds[1] and not _equal_outputs(pair):
+        return _Interval(None, "every resample gave the same difference, so the spread is unknown")
+    return interval
+
+
+def _equal_outputs(pair: _Pair) -> bool:
+    outputs = list(zip(pair.before, pair.after, strict=True))
+    if any(left.shape != right.shape for left, right in outputs):
+        return False
+    blocks = (block for output in outputs for block in paired_blocks(*output))
+    return all(np.array_equal(*block, equal_nan=block[0].dtype.kind in "fc") for block in blocks)
+
+
+def _tango_lower(gained: int, lost: int, n: int, z: float) -> float:
+    estimate = (gained - lost) / n
+    if estimate == -1:
+        return -1.0
+
+    def excess(delta: float) -> float:
+        """Above 0 where the score statistic exceeds z; bounded, though the statistic is not."""
+        distance = n * (estimate - delta)
+        spread = z * math.sqrt(n * _variance(gained, lost, n, delta))
+        size = math.hypot(distance, spread)
+        return (distance / size if size else 0.0) - math.sqrt(0.5)
+
+    return float(brentq(excess, -1.0, estimate, xtol=1e-12, rtol=1e-14))
+
+
+def _variance(gained: int, lost: int, n: int, delta: float) -> float:
+    """Variance of one pair's difference at the likeliest proportions whose difference is ``delta``."""
+    a, b, c = 2 * n, (2 * n - gained + lost) * delta - gained - lost, -lost * delta * (1 - delta)
+    root = math.sqrt(max(b * b - 4 * a * c, 0.0))
+    # Of the two equal forms, the one that subtracts nothing.
+    only_first = (root - b) / (2 * a) if b <= 0 else -2 * c / (root + b)
+    return max(2 * only_first + delta * (1 - delta), 0.0)
+
+
+def _bootstrap_mean(differences: np.ndarray, seed: int, seconds: float) -> _Interval:
+    n, rng = len(differences), np.random.default_rng(seed)
+    chunk = max(1, (1 << 20) // n)
+
+    def means() -> Iterator[np.ndarray]:
+        for start in range(0, _RESAMPLES_OF_MEANS, chunk):
+            size = min(chunk, _RESAMPLES_OF_MEANS - start)
+            yield differences[rng.integers(0, n, (size, n), np.int32)].mean(axis=1)
+
+    return _percentiles(means(), seconds)
+
+
+def _bootstrap_score(pair: _Pair, seed: int, seconds: float) -> _Interval:
+    kept = [array for array in (*pair.before, *pair.after) if array.size]
+    if any(len(array) % pair.count for array in kept):
+        return _Interval(None, "an output has no rows for each sample; limit the metric with OUTPUTS")
+    size = sum(array.nbytes for array in kept)
+    if size > _RESAMPLED_BYTES:
+        return _Interval(None, f"outputs of {size >> 20} MiB are too large to resample without per_sample")
+    rng = np.random.default_rng(seed)
+
+    def deltas() -> Iterator[np.ndarray]:
+        for _ in range(_RESAMPLES_OF_SCORES):
+            yield np.array([_resampled_delta(pair, rng.integers(0, pair.count, pair.count))])
+
+    return _percentiles(deltas(), seconds)
+
+
+def _resampled_delta(pair: _Pair, samples: np.ndarray) -> float:
+    """Difference of the scores on these samples; NaN where the metric fails on them."""
+    labels = _picked(pair.labels, samples)
+    try:
+        before, after = (
+            measure(pair.metric, [_picked(array, samples) for array in outputs], labels)
+            for outputs in (pair.before, pair.after)
+        )
+    except DataError:
+        return math.nan
+    return after - before
+
+
+def _picked(array: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """The rows of some samples: as many consecutive rows for each as there are."""
+    if array.size == 0:
+        return array
+    rows: np.ndarray = array.reshape(len(samples), -1, *array.shape[1:])[samples]
+    return rows.reshape(array.shape)
+
+
+def _percentiles(resamples: Iterator[np.ndarray], seconds: float) -> _Interval:
+    """95% percentile interval of what resampling gives in time; NaN are resamples that failed."""
+    start, drawn, done = time.monotonic(), [], 0
+    for values in resamples:
+        drawn.append(values)
+        done += len(values)
+        elapsed = time.monotonic() - start
+        hopeless = False and elapsed * MIN_RESAMPLES > seconds * done
+        if elapsed > seconds or hopeless:
+            break
+    if done < MIN_RESAMPLES:
+        return _Interval(None, f"the metric is too slow for {MIN_RESAMPLES} resamples in {seconds:g} s")
+    deltas = np.concatenate(drawn)
+    failed = np.isnan(deltas)
+    if failed.mean() > _FAILED_SHARE:
+        return _Interval(None, f"the metric fails on {failed.mean():.0%} of the resamples")
+    low, high = np.quantile(deltas[~failed], (0.025, 0.975))
+    return _Interval((float(low), float(high)))
+
+
+def _fidelity(name: str, reference: np.ndarray, other: np.ndarray) -> Fidelity:
+    numbers = all(array.dtype.kind in "biuf" and array.ndim for array in (reference, other))
+    if not numbers or reference.ndim != other.ndim or len(reference) != len(other):
+        return Fidelity(name, None, None, None, None)
+    signal = noise = largest = 0.0
+    for left, right in paired_blocks(reference, other):
+        value = finite(left)
+        error = finite(right) - value
+        signal += float(np.vdot(value, value))
+        noise += float(np.vdot(error, error))
+        largest = max(largest, float(np.abs(error).max(initial=0.0)))
+    scores = reference.dtype.kind == "f" and reference.ndim > 1 and reference.shape[-1] > 1
+    return Fidelity(
+        output=name,
+        top1_agreement=float(agreement(reference, other).mean()) if scores else None,
+        cosine_mean=float(cosine(reference, other).mean()),
+        sqnr_db=_decibels(signal, noise),
+        max_abs=largest,
+    )
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return _MAX_DB
+    if signal == 0:
+        return -_MAX_DB
+    return min(max(10 * (math.log10(signal) - math.log10(noise)), -_MAX_DB), _MAX_DB)

@@ -1,0 +1,178 @@
+"""The verb ``compare``: two models or artifacts on the same samples."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from infopt import __version__
+from infopt.bench import CandidateLatency, FloatLatency, Latency, interleave, speedup, times
+from infopt.budget import Budget, check_budget
+from infopt.compare import Accuracy, Fidelity
+from infopt.data import InputSpec, Samples, infer_batch_axes, open_samples, parse_batch_axis
+from infopt.deliver import environment
+from infopt.errors import DataError, InputError
+from infopt.evaluate import evaluator
+from infopt.locate import data_folder
+from infopt.manifest import sha256_file
+from infopt.metrics import load_metric
+from infopt.model import Model, input_specs, load
+from infopt.opened import Subject, subject
+from infopt.options import parsed
+from infopt.preprocess import load_preprocess
+from infopt.recipe import Evaluation, Inputs
+from infopt.report import UNJUDGED, Data, EvalData, FloatLayer, KernelCount, Memory, ModelFacts, Report, Size, TargetFacts
+from infopt.target import Session, Unmeasured
+from infopt.ui import Listener, Silent
+from infopt.verdict import judged
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What to compare, and how.
+
+    Attributes:
+        base: What came before.
+        candidate: What came after.
+        evaluation: Samples and metric; samples are required.
+        inputs: How samples become feeds.
+        budget: What the user demands.
+    """
+
+    base: Path
+    candidate: Path
+    evaluation: Evaluation
+    inputs: Inputs = Inputs()
+    budget: Budget = Budget()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Both sides opened, with the samples."""
+
+    base: Subject
+    candidate: Subject
+    model: Model | None
+    inputs: tuple[InputSpec, ...]
+    samples: Samples
+
+
+def compare_files(comparison: Comparison, listener: Listener | None = None) -> Report:
+    """Measure two models or artifacts on the same samples.
+
+    The base is the report's baseline for accuracy and latency alike, in whatever runtime and precision it is.
+
+    Args:
+        comparison: What to compare.
+        listener: Hears of the progress.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: A path, the samples or the metric cannot be used.
+        RuntimeRefused: A runtime cannot open its side.
+    """
+    listener = listener or Silent()
+    pair = _opened(comparison)
+    with ExitStack() as stack:
+        base, candidate = (stack.enter_context(side.open()) for side in (pair.base, pair.candidate))
+        listener.stage("Measuring accuracy")
+        accuracy, close = _accuracy(comparison, pair, (base, candidate), listener)
+        listener.stage("Measuring latency")
+        latency = _latency(comparison, pair, (base, candidate))
+    report = _report(pair, accuracy, close, latency)
+    score = accuracy.baseline
+    if latency.baseline_float:
+        report = replace(report, latency=replace(latency, baseline_float=replace(latency.baseline_float, accuracy=score)))
+    return judged(report, comparison.budget)
+
+
+def _opened(comparison: Comparison) -> _Pair:
+    base, candidate = subject(comparison.base), subject(comparison.candidate)
+    graphs = [side.artifact.graph for side in (base, candidate) if side.artifact.graph.suffix == ".onnx"]
+    if not graphs:
+        raise InputError("neither side has an ONNX graph, so input shapes are unknown", "compare with the ONNX model")
+    model = load(graphs[0])
+    axes = dict(parsed(parse_batch_axis, text, "--batch-axis") for text in comparison.inputs.batch_axis)
+    specs = infer_batch_axes(input_specs(model.graph), axes)
+    if comparison.evaluation.data is None:
+        raise DataError("there are no samples to compare on", "give --eval PATH")
+    name = comparison.inputs.preprocess
+    found = None if name else data_folder(model.path)
+    if found and found.preprocess:
+        name = found.preprocess.as_posix()
+    samples = open_samples(comparison.evaluation.data, specs, load_preprocess(name) if name else None)
+    return _Pair(base, candidate, model if graphs[0] == base.artifact.graph else None, specs, samples)
+
+
+def _accuracy(
+    comparison: Comparison, pair: _Pair, sessions: tuple[Session, Session], listener: Listener
+) -> tuple[Accuracy, tuple[Fidelity, ...]]:
+    spec = comparison.evaluation.metric
+    metric = load_metric(spec) if spec else None
+    names = pair.model.output_names if pair.model else ()
+    with evaluator(
+        sessions[0], pair.samples, pair.inputs, metric, names=names, seed=0, progress=listener.progress
+    ) as judge:
+        check_budget(comparison.budget, judge.metric.fraction)
+        outputs = judge.outputs(sessions[1], "candidate")
+        return judge.accuracy(outputs, pair.candidate.where), judge.fidelity(outputs)
+
+
+def _latency(comparison: Comparison, pair: _Pair, sessions: tuple[Session, Session]) -> Latency:
+    options = comparison.evaluation
+    reason = "not asked for" if options.skip_bench else pair.base.emulated or pair.candidate.emulated
+    if reason:
+        return Latency(reason=reason)
+    batch = next(pair.samples.batches(comparison.inputs.batch))
+    runs = {name: (lambda s=s: s.run(batch.feed)) for name, s in zip(("base", "candidate"), sessions, strict=True)}
+    seen = interleave(runs, seconds=options.seconds)
+    ratio, interval = speedup(seen["base"], seen["candidate"])
+    return Latency(
+        batch=batch.count,
+        threads=len(os.sched_getaffinity(0)),
+        baseline_float=FloatLatency(pair.base.path.name, None, times(seen["base"])),
+        candidate=CandidateLatency(pair.candidate.path.name, times(seen["candidate"])),
+        speedup=ratio,
+        speedup_ci95=interval,
+        runs=len(seen["base"]),
+    )
+
+
+def _report(pair: _Pair, accuracy: Accuracy, close: tuple[Fidelity, ...], latency: Latency) -> Report:
+    base, candidate, samples = pair.base, pair.candidate, pair.samples
+    counts = (pair.model.nodes, pair.model.parameters, pair.model.bytes) if pair.model else (0, 0, base.bytes)
+    target = candidate.target
+    device = target.device() if not candidate.emulated else "none"
+    return Report(
+        infopt=__version__,
+        command="compare",
+        verdict=UNJUDGED,
+        model=ModelFacts(base.path.as_posix(), sha256_file(base.artifact.main), *counts, None),
+        target=TargetFacts(target.name, target.runtime, target.version(), device),
+        data=Data(
+            None,
+            EvalData(samples.path.as_posix(), len(samples), 0, samples.sha256(), samples.labels is not None),
+        ),
+        accuracy=accuracy,
+        fidelity=close,
+        latency=latency,
+        size=Size(base.bytes, candidate.bytes),
+        memory=Memory(None, "not measured by this command"),
+        kernels=_kernels(candidate),
+        layers=(),
+        steps=(),
+        environment=environment(),
+        warnings=samples.notes,
+    )
+
+
+def _kernels(candidate: Subject) -> KernelCount:
+    try:
+        found = candidate.kernels()
+    except Unmeasured as error:
+        return KernelCount(None, None, (), str(error))
+    return KernelCount(found.integer, found.total, tuple(FloatLayer(n.name, n.op, None, None) for n in found.float_nodes))

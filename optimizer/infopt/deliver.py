@@ -1,0 +1,160 @@
+"""What a run leaves: the report and its views, the resolved recipe, the profile, and the manifest, last."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from infopt import __version__
+from infopt.evidence import Build, Evidence
+from infopt.manifest import Manifest, Record, sha256_file, write_manifest
+from infopt.recipe import Recipe, to_table, to_toml
+from infopt.report import (
+    UNJUDGED,
+    CalibData,
+    Data,
+    EvalData,
+    Memory,
+    ModelFacts,
+    Report,
+    Size,
+    TargetFacts,
+)
+from infopt.resolve import Resolved
+from infopt.targets.onnxruntime import cpu_name
+from infopt.verdict import judged
+from infopt.views.markdown import markdown
+
+PROFILE_SCHEMA = "infopt.profile/1"
+PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino", "tensorrt-rtx-cu13", "tensorrt")
+REPRODUCIBLE = ("model.onnx", "model.onnx.data", "profile.json", "recipe.toml")
+
+
+def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str) -> Report:
+    """Put a report together and judge it against the recipe's budget."""
+    target = resolved.target
+    device = target.device() if build.artifact else "none"
+    notes = [f"{note.node}: {note.why}" for note in build.model.notes if note.kind == "warning"]
+    missing = [f"the {target.runtime} artifact was not built: {build.missing}"] if build.missing else []
+    files = [path.stat().st_size for path in build.artifact.files] if build.artifact else None
+    report = Report(
+        infopt=__version__,
+        command=command,
+        verdict=UNJUDGED,
+        model=_model(resolved),
+        target=TargetFacts(target.name, target.runtime, target.version() if build.artifact else "none", device),
+        data=_data(resolved),
+        accuracy=evidence.accuracy,
+        accuracy_reason=evidence.accuracy_reason,
+        fidelity=evidence.fidelity,
+        latency=evidence.latency,
+        size=Size(_model_bytes(resolved), sum(files) if files else None, build.missing),
+        memory=Memory(None, "not measured by this command"),
+        kernels=evidence.kernels,
+        layers=(),
+        steps=build.model.steps,
+        environment=environment(),
+        warnings=(*missing, *resolved.warnings, *notes),
+    )
+    return judged(report, resolved.recipe.budget)
+
+
+def deliver(report: Report, resolved: Resolved, build: Build, evidence: Evidence, out: Path, final: Path) -> None:
+    """Write everything but the graph and the artifact, which are there already.
+
+    Args:
+        report: The report.
+        resolved: What was asked for.
+        build: What was built.
+        evidence: Brings the artifact with its settings.
+        out: The folder to write to.
+        final: Where it will be; paths in the recipe are relative to it.
+    """
+    report.write_json(out / "report.json")
+    (out / "report.md").write_text(markdown(report), encoding="utf-8")
+    (out / "recipe.toml").write_text(to_toml(resolved.recipe, final), encoding="utf-8")
+    (out / "profile.json").write_text(json.dumps(_profile(report, build), indent=1) + "\n", encoding="utf-8")
+    artifact = evidence.artifact
+    names = [name for name in REPRODUCIBLE if (out / name).exists()]
+    manifest = Manifest(
+        infopt=__version__,
+        target=resolved.target.name,
+        graph=build.graph.name,
+        artifact=artifact.main.name if artifact else None,
+        inputs=_inputs(report),
+        outputs={name: sha256_file(out / name) for name in names},
+        options=_options(resolved.recipe),
+        versions=versions(),
+        settings=dict(artifact.settings) if artifact else {},
+        record=Record(
+            timings={step.name: round(step.seconds, 3) for step in report.steps}, environment=report.environment
+        ),
+    )
+    write_manifest(out, manifest)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the installed packages that shape the output."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def environment() -> dict[str, str]:
+    """The machine and the versions, for the report."""
+    machine = {"python": platform.python_version(), "system": platform.platform(), "cpu": cpu_name()}
+    return machine | versions()
+
+
+def _model(resolved: Resolved) -> ModelFacts:
+    model = resolved.model
+    path = model.path.as_posix()
+    return ModelFacts(path, sha256_file(model.path), model.nodes, model.parameters, model.bytes, None)
+
+
+def _model_bytes(resolved: Resolved) -> int:
+    return sum(path.stat().st_size for path in resolved.model.files)
+
+
+def _data(resolved: Resolved) -> Data:
+    calib, evaluation = None, None
+    chosen = resolved.calibration
+    if chosen is not None:
+        path = None if resolved.synthetic else chosen.samples.path.as_posix()
+        digest = None if resolved.synthetic else chosen.samples.sha256()
+        calib = CalibData(path, len(chosen), digest, resolved.synthetic)
+    samples = resolved.evaluation
+    if samples is not None:
+        labelled = samples.labels is not None
+        evaluation = EvalData(samples.path.as_posix(), len(samples), 0, samples.sha256(), labelled)
+    return Data(calib, evaluation)
+
+
+def _profile(report: Report, build: Build) -> dict[str, object]:
+    """What calibration saw, for later drift checks."""
+    ranges = {name: asdict(known) for name, known in build.model.ranges}
+    calib = report.data.calib
+    return {
+        "schema": PROFILE_SCHEMA,
+        "model": report.model.sha256,
+        "calib": {"samples": calib.samples, "sha256": calib.sha256} if calib else None,
+        "ranges": ranges,
+    }
+
+
+def _inputs(report: Report) -> dict[str, str]:
+    data = {"calib": report.data.calib and report.data.calib.sha256, "eval": report.data.eval and report.data.eval.sha256}
+    return {"model": report.model.sha256, **{name: digest for name, digest in data.items() if digest}}
+
+
+def _options(recipe: Recipe) -> dict[str, object]:
+    """The options that shape the output: everything but where it goes."""
+    table = to_table(recipe)
+    return {key: value for key, value in table.items() if key not in ("output", "model")}

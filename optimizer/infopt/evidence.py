@@ -1,0 +1,167 @@
+"""The evidence on a build: accuracy, fidelity, latency and kernels, each measured or null with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from infopt.bench import Latency
+from infopt.budget import check_budget
+from infopt.compare import Accuracy, Fidelity
+from infopt.evaluate import Evaluator, Where, evaluator
+from infopt.measure import Contest, Result, contest, float_artifacts
+from infopt.model import Model, Note
+from infopt.report import FloatLayer, KernelCount
+from infopt.resolve import Resolved
+from infopt.target import Artifact, CompileOptions, FloatNode, Session, Table, Unmeasured
+from infopt.targets.onnxruntime import EMULATE, open_onnx
+from infopt.ui import Listener
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What was built.
+
+    Attributes:
+        graph: The target-true ONNX file.
+        model: The model in it, with its history.
+        artifact: The compiled artifact; ``None`` when it could not be built here.
+        candidates: The artifact by name of each runtime setting that is worth measuring.
+        missing: Why there is no artifact.
+    """
+
+    graph: Path
+    model: Model
+    artifact: Artifact | None
+    candidates: dict[str, Artifact]
+    missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was measured on a build; keys as in the report."""
+
+    accuracy: Accuracy | None
+    accuracy_reason: str | None
+    fidelity: tuple[Fidelity, ...]
+    latency: Latency
+    kernels: KernelCount
+    artifact: Artifact | None
+
+
+def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Evidence:
+    """Measure a build.
+
+    Args:
+        resolved: What the user wants.
+        build: What was built.
+        workdir: Folder for the float baselines.
+        listener: Hears of the progress.
+
+    Returns:
+        The evidence; its artifact carries the fastest settings.
+    """
+    raced = _race(resolved, build, workdir, listener)
+    artifact = raced.candidate if isinstance(raced, Result) else build.artifact
+    latency = raced.latency if isinstance(raced, Result) else raced
+    kernels = _kernels(resolved, build, artifact)
+    if resolved.evaluation is None:
+        return Evidence(None, _no_accuracy(resolved), (), latency, kernels, artifact)
+    listener.stage("Measuring accuracy")
+    with _evaluator(resolved, listener) as judge:
+        check_budget(resolved.recipe.budget, judge.metric.fraction)
+        with _candidate(resolved, build, artifact) as (session, where):
+            outputs = judge.outputs(session, "candidate")
+        if isinstance(raced, Result):
+            latency = _with_float_accuracy(resolved, raced, judge)
+        accuracy, close = judge.accuracy(outputs, where), judge.fidelity(outputs)
+    return Evidence(accuracy, None, close, latency, kernels, artifact)
+
+
+def _race(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Result | Latency:
+    """Latencies and winners, or a latency that says why there are none."""
+    options = resolved.recipe.evaluation
+    reason = "not asked for" if options.skip or options.skip_bench else build.missing or resolved.target.runnable()
+    if reason:
+        return Latency(reason=reason)
+    listener.stage("Measuring latency")
+    shapes = CompileOptions(shapes=resolved.shapes)
+    floats = float_artifacts(resolved.target, resolved.model.path, workdir, shapes)
+    if not floats:
+        return Latency(reason=f"{resolved.target.runtime} refuses the float model, so there is no baseline")
+    batch = resolved.one_batch(resolved.recipe.inputs.batch)
+    return contest(
+        Contest(
+            resolved.target, floats, build.candidates, batch.feed, batch.count, options.seconds, resolved.recipe.job.seed
+        )
+    )
+
+
+@contextmanager
+def _evaluator(resolved: Resolved, listener: Listener) -> Iterator[Evaluator]:
+    """Accuracy's baseline: the original model in ONNX Runtime, float32."""
+    assert resolved.evaluation is not None
+    baseline = open_onnx(resolved.model.path, {})
+    with evaluator(
+        baseline,
+        resolved.evaluation,
+        resolved.inputs,
+        resolved.metric,
+        names=resolved.model.output_names,
+        seed=resolved.recipe.job.seed,
+        progress=listener.progress,
+    ) as judge:
+        yield judge
+
+
+@contextmanager
+def _candidate(resolved: Resolved, build: Build, artifact: Artifact | None) -> Iterator[tuple[Session, Where]]:
+    """The artifact where it runs; elsewhere its graph with Q/DQ as written, in ONNX Runtime."""
+    if artifact is not None and resolved.target.runnable() is None:
+        with resolved.target.open(artifact) as session:
+            yield session, "deployed"
+    else:
+        yield open_onnx(build.graph, EMULATE), "emulated"
+
+
+def _with_float_accuracy(resolved: Resolved, raced: Result, judge: Evaluator) -> Latency:
+    with resolved.target.open(raced.baseline) as session:
+        score = judge.score(judge.outputs(session, "fastest float"))
+    assert raced.latency.baseline_float is not None
+    return replace(raced.latency, baseline_float=replace(raced.latency.baseline_float, accuracy=score))
+
+
+def _no_accuracy(resolved: Resolved) -> str:
+    if resolved.recipe.evaluation.skip:
+        return "not asked for"
+    return "calibration inputs are made up" if resolved.synthetic else "there is no evaluation data: give --eval PATH"
+
+
+def _kernels(resolved: Resolved, build: Build, artifact: Artifact | None) -> KernelCount:
+    """What the runtime says that it runs; where it cannot tell, what the passes left in float."""
+    notes = [note for note in build.model.notes if note.kind == "float"]
+    planned = tuple(FloatLayer(note.node, _op(build.model, note.node), note.why, None) for note in notes)
+    if artifact is None:
+        return KernelCount(None, None, planned, build.missing)
+    try:
+        found = resolved.target.kernels(artifact)
+    except Unmeasured as error:
+        return KernelCount(None, None, planned, str(error))
+    layers = tuple(FloatLayer(n.name, n.op, _why(n, notes, resolved.target.table), None) for n in found.float_nodes)
+    return KernelCount(found.integer, found.total, layers)
+
+
+def _op(model: Model, name: str) -> str:
+    return next((node.op_type for node in model.graph.graph if node.name == name), "")
+
+
+def _why(node: FloatNode, notes: list[Note], table: Table) -> str:
+    """Why a layer runs in float; runtimes decorate names, so a note on a prefix of the name is about it."""
+    about = [note for note in notes if node.name == note.node or node.name.startswith(f"{note.node}/")]
+    if about:
+        return max(about, key=lambda note: len(note.node)).why
+    if table.rule(node.op) is None:
+        return f"the target's table has no integer {node.op}"
+    return "the runtime did not turn it into an integer kernel"

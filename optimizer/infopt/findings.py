@@ -1,0 +1,230 @@
+"""What speaks against an artifact, and the first line of every output, which hides none of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Literal
+
+from infopt.views import UNKNOWN, digits, megabytes, metric, signed, span, times, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infopt.bench import Latency
+    from infopt.compare import Accuracy
+    from infopt.report import Report
+
+Interval = tuple[float, float]
+Pace = Literal["faster", "no faster", "slower"]
+Loss = Literal["loss", "within noise", "none"]
+Kind = Literal[
+    "slower", "no faster", "loss", "within noise", "no accuracy", "emulated", "no speed", "synthetic",
+    "no artifact", "no integers", "no labels",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that speaks against the artifact or that limits what the report can say."""
+
+    kind: Kind
+    text: str
+
+
+def findings(report: Report) -> tuple[Finding, ...]:
+    """Everything that speaks against an artifact, the gravest first."""
+    found = (*_speed_findings(report), *_accuracy_findings(report), *_other_findings(report))
+    order: tuple[Kind, ...] = (
+        "no artifact",
+        "slower",
+        "loss",
+        "no accuracy",
+        "no labels",
+        "no integers",
+        "no faster",
+    )
+    return tuple(sorted(found, key=lambda f: order.index(f.kind) if f.kind in order else len(order)))
+
+
+def headline(report: Report) -> str:
+    """The first line of every output: one line that hides nothing.
+
+    Returns:
+        ``PASS  INT8 for openvino: top1 0.9176 -> 0.9171 (...), 1.62x faster than the best float (bf16), ...``
+    """
+    kinds = {finding.kind for finding in findings(report)}
+    what = "INT8" if report.command == "quantize" else "candidate"
+    target = f" for {report.target.name}" if report.target else ""
+    parts = [_accuracy_words(report), _speed_words(report), _size_words(report)]
+    if "no integers" in kinds:
+        parts.append("NOTHING runs in integers")
+    if "synthetic" in kinds:
+        parts.append("calibrated on synthetic data")
+    return f"{_label(report, kinds)}  {what}{target}: " + visible(", ".join(filter(None, parts)), limit=600)
+
+
+def measured(report: Report) -> Accuracy | None:
+    """The accuracy, unless there is none or it is not a number."""
+    accuracy = report.accuracy
+    return accuracy if accuracy is not None and math.isfinite(accuracy.delta) else None
+
+
+def unlabelled(report: Report) -> bool:
+    """Whether what stands for accuracy only compares the artifact with the original model."""
+    return report.accuracy is not None and report.data.eval is not None and not report.data.eval.labelled
+
+
+def drop_interval(accuracy: Accuracy, confidence: float = 0.95) -> Interval | None:
+    """Interval of the worsening, from that of the difference.
+
+    Args:
+        accuracy: Before and after, with a 95 % interval of the difference or none.
+        confidence: Confidence wanted; see :func:`at_confidence`.
+    """
+    if accuracy.ci95 is None or not all(map(math.isfinite, accuracy.ci95)):
+        return None
+    low, high = accuracy.ci95
+    worsening = (-high, -low) if accuracy.higher_is_better else (low, high)
+    return at_confidence(worsening, accuracy.drop, confidence)
+
+
+def at_confidence(interval: Interval, center: float, confidence: float) -> Interval:
+    """A 95 % interval at another confidence: distances from ``center`` scale as those of a normal."""
+    if confidence == 0.95:
+        return interval
+    scale = NormalDist().inv_cdf(0.5 + confidence / 2) / NormalDist().inv_cdf(0.975)
+    return center - scale * (center - interval[0]), center + scale * (interval[1] - center)
+
+
+def pace(latency: Latency) -> Pace | None:
+    """Whether the artifact is faster than the best float setting; ``None`` when it was not measured."""
+    if latency.speedup is None or not math.isfinite(latency.speedup):
+        return None
+    low, high = latency.speedup_ci95 or (latency.speedup, latency.speedup)
+    return "faster" if low > 1 else "slower" if high < 1 else "no faster"
+
+
+def loss(accuracy: Accuracy) -> Loss:
+    """Whether the artifact loses accuracy beyond what its interval allows for chance."""
+    low, high = drop_interval(accuracy) or (accuracy.drop, accuracy.drop)
+    if low > 0:
+        return "loss"
+    return "within noise" if accuracy.drop > 0 and high > 0 else "none"
+
+
+def _label(report: Report, kinds: set[Kind]) -> str:
+    """The status, or what is worse news than it: a budget that was met excuses a slowdown or a loss."""
+    verdict = report.verdict
+    met = {criterion.name for criterion in verdict.budgets if criterion.status == "pass"}
+    if verdict.status == "fail":
+        return "FAIL"
+    bad = [
+        word
+        for kind, word, limit in (("slower", "SLOWER", "min_speedup"), ("loss", "LESS ACCURATE", "max_drop"))
+        if kind in kinds and limit not in met
+    ]
+    return " AND ".join(bad) or verdict.status.upper()
+
+
+def _speed_findings(report: Report) -> Iterator[Finding]:
+    latency = report.latency
+    how = pace(latency)
+    if how is None:
+        yield Finding("no speed", f"speed was not measured: {latency.reason or UNKNOWN}")
+    elif how != "faster":
+        verb = "slower than" if how == "slower" else "not measurably faster than"
+        yield Finding(how, f"{verb} the best float: {_medians(latency)}{_speed_interval(latency)}")
+
+
+def _accuracy_findings(report: Report) -> Iterator[Finding]:
+    accuracy = measured(report)
+    if accuracy is None:
+        yield Finding("no accuracy", f"accuracy was NOT measured: {_no_accuracy(report)}")
+        return
+    how = loss(accuracy)
+    if unlabelled(report):
+        yield Finding("no labels", f"accuracy was NOT measured, there are no labels: {_change(accuracy)}")
+    elif how == "loss":
+        proof = "" if accuracy.ci95 else f"; no interval: {accuracy.ci95_reason or UNKNOWN}"
+        yield Finding("loss", f"loses accuracy: {_change(accuracy)}{proof}")
+    elif how == "within noise":
+        yield Finding("within noise", f"accuracy moves within noise: {_change(accuracy)}, not significant")
+    if accuracy.where == "emulated":
+        yield Finding("emulated", "accuracy was emulated in ONNX Runtime, not measured on the target")
+
+
+def _other_findings(report: Report) -> Iterator[Finding]:
+    if report.size.candidate_bytes is None:
+        yield Finding("no artifact", f"no artifact was built: {report.size.reason or UNKNOWN}")
+    if report.command == "quantize" and report.kernels.integer == 0:
+        yield Finding("no integers", f"none of the {report.kernels.total} compute layers runs in integers")
+    if report.data.calib is not None and report.data.calib.synthetic:
+        yield Finding("synthetic", "calibrated on synthetic data: calibrate on real samples before shipping")
+
+
+def _accuracy_words(report: Report) -> str:
+    accuracy = measured(report)
+    if accuracy is None:
+        return f"accuracy was NOT measured ({visible(_no_accuracy(report))})"
+    labels = "NO labels, so only " if unlabelled(report) else ""
+    return (
+        labels + _change(accuracy) + (" emulated, not on the target" if accuracy.where == "emulated" else "")
+    )
+
+
+def _speed_words(report: Report) -> str:
+    latency = report.latency
+    how = pace(latency)
+    if how is None or latency.speedup is None:
+        return f"speed was not measured ({visible(latency.reason or UNKNOWN)})"
+    best = (
+        f"the best float ({visible(latency.baseline_float.setting, 40)})"
+        if latency.baseline_float
+        else "float"
+    )
+    if how == "faster":
+        return f"{times(latency.speedup)} faster than {best}"
+    if how == "slower":
+        return (
+            f"{times(1 / latency.speedup)} SLOWER than {best}"
+            if latency.speedup > 0
+            else f"SLOWER than {best}"
+        )
+    return f"no faster than {best}{_speed_interval(latency)}"
+
+
+def _size_words(report: Report) -> str:
+    before, after = report.size.baseline_bytes, report.size.candidate_bytes
+    if after is None:
+        return f"no artifact was built ({visible(report.size.reason or UNKNOWN)})"
+    if not before or not after or abs(before - after) < 0.02 * before:
+        return megabytes(after) if not before or not after else "same size"
+    ratio = before / after
+    return f"{digits(ratio, 2)}x smaller" if ratio > 1 else f"{digits(1 / ratio, 2)}x larger"
+
+
+def _change(accuracy: Accuracy) -> str:
+    sense = "" if accuracy.higher_is_better else ", lower is better"
+    within = f", 95 % {span(accuracy.ci95)}" if accuracy.ci95 else ""
+    before, after = metric(accuracy.baseline), metric(accuracy.candidate)
+    return f"{accuracy.metric} {before} -> {after} ({signed(accuracy.delta)}{sense}{within})"
+
+
+def _medians(latency: Latency) -> str:
+    sides = (("artifact", latency.candidate), ("float", latency.baseline_float))
+    shown = [f"{name} ({side.setting}) {digits(side.ms.p50)} ms" for name, side in sides if side and side.ms]
+    return ", ".join(shown) or "medians are not known"
+
+
+def _speed_interval(latency: Latency) -> str:
+    speedup = "" if latency.speedup is None else times(latency.speedup)
+    within = latency.speedup_ci95
+    return f" ({speedup}, 95 % {times(within[0])}..{times(within[1])})" if within else f" ({speedup})"
+
+
+def _no_accuracy(report: Report) -> str:
+    return report.accuracy_reason or (
+        "the metric is not a number" if report.accuracy else "no evaluation data"
+    )

@@ -1,0 +1,225 @@
+"""What flows through the compiler: a graph, and the record of what was done to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from infopt.data import InputSpec
+from infopt.errors import ModelError, OutputError
+
+INLINE_LIMIT = 1_500_000_000
+"""Weights above this many bytes are written beside the graph: protobuf messages end at 2 GiB."""
+
+QUANTIZED_OPS = frozenset(
+    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul QGemm QLinearAdd "
+    "ConvInteger MatMulInteger MatMulIntegerToFloat DynamicQuantizeMatMul MatMulNBits FakeQuantize".split()
+)
+"""Operators that show that a model has been quantized already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A remark of a pass on one node, for the report.
+
+    Attributes:
+        kind: ``"float"`` (kept in float), ``"warning"`` (the user should know).
+        node: Name of the node or tensor.
+        why: The reason in words.
+    """
+
+    kind: str
+    node: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One pass that ran.
+
+    Attributes:
+        name: Name of the pass.
+        options: Its options as a recipe holds them.
+        seconds: Wall time.
+        nodes: Nodes of the graph after it, subgraphs included.
+        bytes: Bytes of the weights after it.
+    """
+
+    name: str
+    options: dict[str, Any]
+    seconds: float
+    nodes: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What calibration saw of a quantized tensor, and what was made of it.
+
+    Attributes:
+        low: Smallest value of the calibrated range.
+        high: Largest value of the calibrated range.
+        scale: Quantization step.
+        zero_point: Integer that stands for zero.
+        dtype: Integer type by ONNX name, ``"uint8"``.
+    """
+
+    low: float
+    high: float
+    scale: float
+    zero_point: int
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A graph with its history. Passes take one and return another; nothing is changed in place.
+
+    Attributes:
+        graph: The graph; weights may be lazy or memory-mapped.
+        path: The file that the user gave.
+        steps: Passes that ran, in order.
+        notes: Remarks of these passes.
+        ranges: Calibrated range by tensor name, once quantized.
+    """
+
+    graph: ir.Model
+    path: Path
+    steps: tuple[Step, ...] = ()
+    notes: tuple[Note, ...] = ()
+    ranges: tuple[tuple[str, Range], ...] = ()
+
+    def edited(self, graph: ir.Model, *notes: Note) -> Model:
+        """The same model with another graph and further notes."""
+        return replace(self, graph=graph, notes=self.notes + notes)
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes, subgraphs included."""
+        return sum(1 for _ in self.graph.graph.all_nodes())
+
+    @property
+    def parameters(self) -> int:
+        """Number of weight elements, subgraphs included."""
+        return sum(math.prod(t.shape.numpy()) for t in weights(self.graph))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all weights, subgraphs included."""
+        return sum(t.nbytes for t in weights(self.graph))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The model's file and the files of its external data."""
+        external = {t.location for t in weights(self.graph) if isinstance(t, ir.ExternalTensor)}
+        return (self.path, *(self.path.parent / str(name) for name in sorted(external, key=str)))
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set."""
+        return self.graph.opset_imports.get("", 0)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the graph's outputs, in order."""
+        return tuple(value.name or "" for value in self.graph.graph.outputs)
+
+    def quantized_nodes(self) -> list[str]:
+        """Names of nodes that show that the model is quantized already."""
+        return [
+            node.name or node.op_type for node in self.graph.graph.all_nodes() if node.op_type in QUANTIZED_OPS
+        ]
+
+
+def weights(graph: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """All weight tensors of a model, each once, subgraphs included."""
+    for holder in (graph.graph, *graph.graph.subgraphs()):
+        for value in holder.initializers.values():
+            if value.const_value is not None:
+                yield value.const_value
+
+
+def load(path: Path) -> Model:
+    """Read an ONNX file; weights stay on disk until a pass asks for them.
+
+    Args:
+        path: The ``.onnx`` file.
+
+    Returns:
+        The model, its external data checked but not read.
+
+    Raises:
+        ModelError: The file is missing, is not ONNX, is truncated, or its external data is missing, too short or
+            outside the model's folder.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file", "give the path of an ONNX model")
+    try:
+        graph = ir.load(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # every parser of the stack raises its own type
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ModelError(f"{path} is not a readable ONNX model ({reason})", "export it again") from error
+    if not graph.graph.outputs or not graph.opset_imports:
+        raise ModelError(f"{path} holds no ONNX graph", "the file may be empty, truncated or of another format")
+    for tensor in weights(graph):
+        if isinstance(tensor, ir.ExternalTensor):
+            _check_external(tensor, path)
+    return Model(graph, path)
+
+
+def save(graph: ir.Model, path: Path) -> None:
+    """Write a model file; large weights go to ``<name>.data`` beside it.
+
+    Args:
+        graph: The model; it is not changed.
+        path: The file to write. It must not be the file that holds the model's own external weights.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    large = sum(t.nbytes for t in weights(graph)) > INLINE_LIMIT
+    clone = graph.clone()
+    try:
+        ir.save(clone, path, external_data=f"{path.name}.data" if large else None)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def input_specs(graph: ir.Model) -> tuple[InputSpec, ...]:
+    """Names, dtypes and shapes of a graph's inputs; initializers that are listed as inputs are left out.
+
+    Raises:
+        ModelError: An input has no tensor type.
+    """
+    inputs = [value for value in graph.graph.inputs if value.name not in graph.graph.initializers]
+    return tuple(_spec(value) for value in inputs)
+
+
+def _spec(value: ir.Value) -> InputSpec:
+    if not isinstance(value.type, ir.TensorType) or value.shape is None:
+        raise ModelError(f"input {value.name!r} is not a tensor of known rank", "sequences and maps are not supported")
+    dims = tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+    return InputSpec(value.name or "", np.dtype(value.type.dtype.numpy()), dims, None)
+
+
+def _check_external(tensor: ir.ExternalTensor, model: Path) -> None:
+    folder = model.resolve().parent
+    data = (folder / str(tensor.location)).resolve()
+    if not data.is_relative_to(folder):
+        raise ModelError(
+            f"{model}: weight {tensor.name!r} points outside the model's folder ({tensor.location})",
+            "external data must lie beside the model",
+        )
+    if not data.is_file():
+        raise ModelError(f"{model}: external data file {data.name} is missing", "copy it beside the model")
+    end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
+    if data.stat().st_size < end:
+        raise ModelError(f"{model}: {data.name} is truncated: weight {tensor.name!r} ends at byte {end}")

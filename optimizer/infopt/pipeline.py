@@ -1,0 +1,83 @@
+"""Runs a recipe: passes, compilation, evidence, and what is left in the output directory."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from infopt.deliver import assemble, deliver
+from infopt.errors import TargetUnavailable
+from infopt.evidence import Build, gather
+from infopt.model import Model, save
+from infopt.output import check_directory, staged_directory
+from infopt.passes import Context, run
+from infopt.recipe import Recipe
+from infopt.report import Report
+from infopt.resolve import Resolved, needs_calibration, resolve
+from infopt.target import CompileOptions
+from infopt.ui import Listener, Silent
+
+
+def execute(recipe: Recipe, command: str, listener: Listener | None = None) -> Report:
+    """Run a recipe from model to report.
+
+    Args:
+        recipe: What to do.
+        command: The verb, for the report.
+        listener: Hears of the progress.
+
+    Returns:
+        The report that was also written to the output directory.
+
+    Raises:
+        InputError: Something that the recipe names cannot be used; nothing is written.
+        TargetUnavailable: The artifact was required and cannot be built here.
+        RuntimeRefused: The target runtime rejects the model.
+    """
+    listener = listener or Silent()
+    final = output_directory(recipe)
+    check_directory(final, force=recipe.job.force, protect=[recipe.job.model])
+    resolved = resolve(recipe, needs_calibration(recipe.passes))
+    missing = resolved.target.available()
+    if missing and recipe.job.require_engine:
+        raise TargetUnavailable(f"target {resolved.target.name!r} is not available: {missing}")
+    for remark in resolved.remarks:
+        listener.remark(remark)
+    with (
+        tempfile.TemporaryDirectory(prefix="infopt-") as scratch,
+        staged_directory(final, force=recipe.job.force, protect=[recipe.job.model]) as out,
+    ):
+        work = Path(scratch)
+        build = _build(resolved, _optimized(resolved, work, listener), out, missing, listener)
+        evidence = gather(resolved, build, work, listener)
+        report = assemble(resolved, build, evidence, command)
+        deliver(report, resolved, build, evidence, out, final)
+    return report
+
+
+def output_directory(recipe: Recipe) -> Path:
+    """Where a recipe's output goes."""
+    return recipe.job.output or Path(f"{recipe.job.model.stem}.{recipe.job.target}.infopt")
+
+
+def _optimized(resolved: Resolved, work: Path, listener: Listener) -> Model:
+    listener.stage("Optimizing")
+    job = resolved.recipe.job
+    context = Context(
+        work, resolved.target, resolved.calibration, seed=job.seed, force=job.force, progress=listener.progress
+    )
+    return run(resolved.model, resolved.recipe.passes, context)
+
+
+def _build(resolved: Resolved, model: Model, out: Path, missing: str | None, listener: Listener) -> Build:
+    graph = out / "model.onnx"
+    save(model.graph, graph)
+    if missing:
+        command = resolved.target.build_command(graph, resolved.shapes)
+        return Build(graph, model, None, {}, f"{missing}; build it on a machine that can: {command}")
+    listener.stage(f"Compiling for {resolved.target.runtime}")
+    settings = resolved.target.settings("int8" if model.quantized_nodes() else "float")
+    default = next(iter(settings.values()))
+    artifact = resolved.target.compile(graph, out, CompileOptions(default, resolved.shapes))
+    return Build(graph, model, artifact, {name: replace(artifact, settings=s) for name, s in settings.items()})

@@ -1,0 +1,221 @@
+"""Samples from an ``.npz`` file, read row by row from inside the archive.
+
+``numpy.load`` reads an array of an ``.npz`` whole. Here only the rows of a batch are read, where the array
+allows it (batch on axis 0, C order) and the samples are asked for in ascending order; else that array is read
+whole. The format is NumPy's NEP 1: a header of text, then the elements. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from infopt.data import Batch, Feed, InputSpec, check_array, check_names, convert
+from infopt.errors import DataError
+from infopt.readers.batching import batch_size, chunks, padded, row_digests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from infopt.preprocess import Preprocess
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_SIDE = ("labels", "group")
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, NotImplementedError)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An array in the archive.
+
+    Attributes:
+        file: Name of its file in the archive.
+        start: Bytes of its header.
+        dtype: Element type as stored.
+        shape: Its shape.
+        fortran: Whether the first index varies fastest.
+    """
+
+    file: str
+    start: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NpzSamples:
+    """Samples of an ``.npz`` file (see :class:`infopt.data.Samples`).
+
+    Attributes:
+        path: The file.
+        inputs: What the model wants.
+        members: The array of each input.
+        total: Number of samples.
+        labels: Array ``labels``, if there is one that is no input.
+        groups: Array ``group``, likewise.
+        notes: Warnings.
+    """
+
+    path: Path
+    inputs: tuple[InputSpec, ...]
+    members: dict[str, Member]
+    total: int
+    labels: np.ndarray | None
+    groups: np.ndarray | None
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return self.total
+
+    def batches(self, size: int, indices: np.ndarray | None = None) -> Iterator[Batch]:
+        """Read batches; see :meth:`infopt.data.Samples.batches`."""
+        for rows, feed in self._feeds(chunks(indices, self.total, batch_size(self.inputs, size))):
+            yield padded(feed, self.inputs, len(rows))
+
+    def digests(self) -> list[str]:
+        """Hash of each sample as the model gets it."""
+        feeds = self._feeds(chunks(None, self.total, 16))
+        return [digest for rows, feed in feeds for digest in row_digests(feed, self.inputs, len(rows))]
+
+    def sha256(self) -> str:
+        """Hash of the file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def describe(self) -> str:
+        """One line that says what is done to the data."""
+        return f"{self.total} samples of {self.path}, arrays as they are"
+
+    def _feeds(self, parts: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Feed]]:
+        where = str(self.path)
+        with _damage(self.path), zipfile.ZipFile(self.path) as archive:
+            columns = [
+                _column(archive, self.members[spec.name], spec.batch_axis, parts) for spec in self.inputs
+            ]
+            for rows, *arrays in zip(parts, *columns, strict=True):
+                found = zip(self.inputs, arrays, strict=True)
+                yield rows, {spec.name: convert(spec, array, where, rows) for spec, array in found}
+
+
+def open_npz(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preprocess | None) -> NpzSamples:
+    """Open an ``.npz`` with an array for each input, optional ``labels`` and optional ``group``.
+
+    Raises:
+        DataError: The file is damaged, holds pickled objects, or does not fit the model.
+    """
+    with _damage(path), zipfile.ZipFile(path) as archive:
+        members = {name.removesuffix(".npy"): _member(archive, name) for name in archive.namelist()}
+        wanted = {spec.name for spec in inputs}
+        extra = members.keys() - wanted
+        side: dict[str, Member] = {name: members.pop(name) for name in _SIDE if name in extra}
+        check_names(members, inputs, str(path))
+        for spec in inputs:
+            check_array(spec, members[spec.name].dtype, members[spec.name].shape, str(path))
+        total = _count(path, inputs, members, side)
+        labels, groups = (_read(archive, side[name]) if name in side else None for name in _SIDE)
+    note = f"{path}: arrays are taken as they are, the preprocessing is for pictures"
+    return NpzSamples(path, inputs, members, total, labels, groups, (note,) if preprocess else ())
+
+
+def _count(
+    path: Path, inputs: Sequence[InputSpec], members: dict[str, Member], side: dict[str, Member]
+) -> int:
+    counts = {s.name: members[s.name].shape[s.batch_axis] for s in inputs if s.batch_axis is not None}
+    listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+    if len(set(counts.values())) > 1:
+        remedy = "say which axis counts samples with --batch-axis NAME=AXIS|none"
+        raise DataError(f"{path}: the arrays have different numbers of samples: {listed}", remedy)
+    total = next(iter(counts.values()), 1)
+    if total == 0:
+        raise DataError(f"{path} holds no samples: {listed}")
+    for name, member in side.items():
+        if member.shape[:1] != (total,):
+            raise DataError(
+                f"{path}: {name} has shape {list(member.shape)}, there are {total} samples",
+                f"the first axis of {name} counts samples",
+            )
+    return total
+
+
+def _member(archive: zipfile.ZipFile, file: str) -> Member:
+    if not file.endswith(".npy"):
+        raise ValueError(f"{file} is no array")
+    with archive.open(file) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in _HEADERS:
+            raise ValueError(f"{file} has version {version} of the format")
+        shape, fortran, dtype = _HEADERS[version](stream)
+        start = stream.tell()
+    if dtype.hasobject or dtype.fields:
+        raise DataError(
+            f"{archive.filename}: {file} holds Python objects or records, which are never loaded",
+            "save a plain array of numbers or fixed-length strings",
+        )
+    if (
+        min(shape, default=0) < 0
+        or start + math.prod(shape) * dtype.itemsize != archive.getinfo(file).file_size
+    ):
+        raise ValueError(f"{file} has another length than its header says")
+    return Member(file, start, dtype, shape, fortran)
+
+
+def _column(
+    archive: zipfile.ZipFile, member: Member, axis: int | None, parts: list[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """The array's part for each batch of sample numbers."""
+    ascending = bool(parts) and bool((np.diff(np.concatenate(parts)) > 0).all())
+    if axis == 0 and not member.fortran and ascending:
+        yield from _stream(archive, member, parts)
+        return
+    array = _read(archive, member)
+    for rows in parts:
+        yield array if axis is None else array.take(rows, axis=axis)
+
+
+def _stream(archive: zipfile.ZipFile, member: Member, parts: list[np.ndarray]) -> Iterator[np.ndarray]:
+    row = member.shape[1:]
+    length = math.prod(row) * member.dtype.itemsize
+    with archive.open(member.file) as stream:
+        stream.seek(member.start)
+        position = 0
+        for rows in parts:
+            batch = np.empty((len(rows), *row), member.dtype)
+            done = 0
+            for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+                stream.seek((int(run[0]) - position) * length, 1)
+                data = _exactly(stream, len(run) * length)
+                batch[done : done + len(run)] = np.ndarray((len(run), *row), member.dtype, data)
+                done, position = done + len(run), int(run[-1]) + 1
+            yield batch
+
+
+def _read(archive: zipfile.ZipFile, member: Member) -> np.ndarray:
+    with archive.open(member.file) as stream:
+        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+        return array
+
+
+def _exactly(stream: IO[bytes], length: int) -> bytes:
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError("it ends early")
+    return data
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        raise DataError(
+            f"{path} is damaged or no .npz file: {error}", "write it again with numpy.savez"
+        ) from error

@@ -1,0 +1,64 @@
+"""Finds passes and targets, infopt's own and third parties', through entry points; nothing is imported until used.
+
+An entry point of the group ``infopt.passes`` or ``infopt.targets`` names a dict from a name to ``"module:attribute"``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from infopt.errors import TargetUnavailable, unknown
+
+if TYPE_CHECKING:
+    from infopt.passes import Pass
+    from infopt.target import Target
+
+Group = Literal["passes", "targets"]
+
+
+def names(group: Group) -> dict[str, str]:
+    """Names of a group, each with the place that it is loaded from; the first to claim a name has it."""
+    found: dict[str, str] = {}
+    for point in entry_points(group=f"infopt.{group}"):
+        for name, place in point.load().items():
+            found.setdefault(name, place)
+    return found
+
+
+def pass_class(name: str) -> type[Pass]:
+    """The dataclass of a pass.
+
+    Raises:
+        OptionError: No such pass; the nearest name is given.
+    """
+    return cast("type[Pass]", _load("passes", name))
+
+
+def target(name: str) -> Target:
+    """A target by its name.
+
+    Raises:
+        OptionError: No such target; the nearest name is given.
+    """
+    return cast("Target", _load("targets", name)())
+
+
+def require(chosen: Target) -> None:
+    """Stop when a target cannot be used here.
+
+    Raises:
+        TargetUnavailable: With the target's own reason.
+    """
+    reason = chosen.available()
+    if reason:
+        raise TargetUnavailable(f"target {chosen.name!r} is not available: {reason}")
+
+
+def _load(group: Group, name: str) -> Any:
+    known = names(group)
+    if name not in known:
+        raise unknown({"passes": "pass", "targets": "target"}[group], name, known)
+    module, _, attribute = known[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,321 @@
+"""The report: every number that a run has to say, as one frozen record.
+
+``report.json`` is this record, Markdown and the console are views of it. What was not measured is ``None``
+and has a reason beside it. Keys are public: fields may be added (with a default, which is what an older file
+means), none is renamed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from infopt.bench import Latency  # noqa: TC001 - the codec reads the hints at run time
+from infopt.codec import decode, encode
+from infopt.compare import Accuracy, Fidelity  # noqa: TC001 - as above
+from infopt.errors import InputError, OutputError
+from infopt.model import Step  # noqa: TC001 - as above
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = "infopt.report/1"
+FILE_NAME = "report.json"
+
+Status = Literal["pass", "fail", "undecided", "unmeasured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One limit of the budget against what was measured.
+
+    Attributes:
+        name: Key of the budget: ``"max_drop"``.
+        limit: What the user demands.
+        value: What was measured.
+        interval: Its interval at the budget's confidence, where there is one.
+        status: What follows.
+    """
+
+    name: str
+    limit: float
+    value: float | None
+    interval: tuple[float, float] | None
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the artifact is what was asked for; :func:`infopt.verdict.judge` makes it.
+
+    Attributes:
+        status: The answer.
+        reasons: Everything that speaks against the artifact or limits the answer, in words.
+        budgets: The limits one by one.
+    """
+
+    status: Status
+    reasons: tuple[str, ...] = ()
+    budgets: tuple[Criterion, ...] = ()
+
+
+UNJUDGED = Verdict("unmeasured", ("not judged",))
+"""For a report on its way to :func:`infopt.verdict.judged`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The model that the user gave.
+
+    Attributes:
+        path: Its file.
+        sha256: Hash of its contents.
+        nodes: Nodes, subgraphs included.
+        parameters: Weight elements.
+        bytes: Bytes of the weights.
+        flops: Floating-point operations of one sample, if they are known.
+    """
+
+    path: str
+    sha256: str
+    nodes: int
+    parameters: int
+    bytes: int
+    flops: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFacts:
+    """The runtime that the artifact is for: infopt's name, the runtime's own, its version and its device."""
+
+    name: str
+    runtime: str
+    version: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class CalibData:
+    """What calibration saw.
+
+    Attributes:
+        path: Where it came from.
+        samples: Samples that were used.
+        sha256: Hash of their contents.
+        synthetic: Made up by infopt; nothing measured on them says anything about accuracy.
+    """
+
+    path: str | None
+    samples: int
+    sha256: str | None
+    synthetic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EvalData:
+    """What was evaluated.
+
+    Attributes:
+        path: Where it came from.
+        samples: Samples behind ``accuracy``.
+        search: Other samples that chose among candidates; 0 when nothing was chosen by labels.
+        sha256: Hash of their contents.
+        labelled: Whether they have labels.
+    """
+
+    path: str | None
+    samples: int
+    search: int
+    sha256: str | None
+    labelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Samples that went in."""
+
+    calib: CalibData | None
+    eval: EvalData | None
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Bytes on disk of what ships, before and after; no candidate when no artifact was built.
+
+    Attributes:
+        baseline_bytes: The original model with its external data.
+        candidate_bytes: All files of the artifact.
+        reason: Why there is no artifact.
+    """
+
+    baseline_bytes: int
+    candidate_bytes: int | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Peak memory while the artifact runs, in bytes, or why it is unknown."""
+
+    peak_bytes: int | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FloatLayer:
+    """A compute layer that runs in float.
+
+    Attributes:
+        name: Name of the node.
+        op: Its operator.
+        why: Why it was not quantized, or why the runtime did not follow.
+        cost: Its share of the model's floating-point operations, 0 to 1, if known.
+    """
+
+    name: str
+    op: str
+    why: str | None
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCount:
+    """What the runtime says that it runs.
+
+    Attributes:
+        integer: Compute layers that run as integers.
+        total: Compute layers.
+        float_nodes: The ones that do not.
+        reason: Why the counts are missing.
+    """
+
+    integer: int | None
+    total: int | None
+    float_nodes: tuple[FloatLayer, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """How far one layer's output moved.
+
+    Attributes:
+        name: Name of the node.
+        op: Its operator.
+        sqnr_db: Signal-to-quantization-noise ratio of its output in dB; ``None`` when nothing moved.
+    """
+
+    name: str
+    op: str
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One run with its evidence; the attributes are the keys of ``report.json``.
+
+    Attributes:
+        schema: Version of the format.
+        infopt: Version of infopt.
+        command: The verb that ran: ``"quantize"``.
+        verdict: The answer.
+        model: What went in.
+        target: The runtime; ``None`` where a command has none.
+        data: Samples that went in.
+        accuracy: Before and after; ``None`` when it was not measured.
+        accuracy_reason: Why it was not.
+        fidelity: Closeness of the outputs, no labels needed.
+        latency: Before and after.
+        size: Before and after.
+        memory: Of the artifact.
+        kernels: What runs as integers.
+        layers: Layer by layer, where it was asked for.
+        steps: Passes that ran.
+        environment: Machine and versions.
+        warnings: What the user should know.
+    """
+
+    schema: str = SCHEMA
+    infopt: str
+    command: str
+    verdict: Verdict
+    model: ModelFacts
+    target: TargetFacts | None
+    data: Data
+    accuracy: Accuracy | None
+    accuracy_reason: str | None = None
+    fidelity: tuple[Fidelity, ...]
+    latency: Latency
+    size: Size
+    memory: Memory
+    kernels: KernelCount
+    layers: tuple[Layer, ...]
+    steps: tuple[Step, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON holds it; numbers that are not finite become null."""
+        result: dict[str, Any] = encode(self)
+        return result
+
+    def text(self) -> str:
+        """The contents of ``report.json``."""
+        return json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
+
+    def write_json(self, path: Path) -> None:
+        """Write ``report.json``.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        try:
+            path.write_text(self.text(), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_report(path: Path) -> Report:
+    """Read a report.
+
+    Args:
+        path: A ``report.json``, or the output directory that holds one.
+
+    Returns:
+        The report; keys that this version does not know are left out.
+
+    Raises:
+        InputError: There is no report, it is damaged, or its format is newer than this infopt.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"there is no report at {file}", "give a report.json or an infopt output directory"
+        ) from error
+    except OSError as error:
+        raise InputError(f"cannot read report {file}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{file} is truncated or not JSON ({error})", "run the command that wrote it again"
+        ) from error
+    _check_schema(content, file)
+    try:
+        report: Report = decode(Report, content, "")
+    except InputError as error:
+        raise InputError(
+            f"{file} is not a whole report: {error}", "run the command that wrote it again"
+        ) from error
+    return report
+
+
+def _check_schema(content: Any, file: Path) -> None:
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema == SCHEMA:
+        return
+    family, _, version = str(schema).partition("/")
+    if family == SCHEMA.partition("/")[0] and version.isdecimal() and int(version) > 1:
+        raise InputError(f"{file} has format {schema}, this infopt reads {SCHEMA}", "update infopt")
+    raise InputError(f"{file} is not an infopt report (schema {schema!r})", f"a report says {SCHEMA!r}")

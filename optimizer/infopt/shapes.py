@@ -1,0 +1,175 @@
+"""Ranges of dynamic input shapes, as runtimes want them that compile for a range (TensorRT's optimization profiles)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infopt.errors import OptionError, unknown
+
+if TYPE_CHECKING:
+    from infopt.data import InputSpec
+
+Sizes = tuple[int, int, int]
+"""Smallest, usual and largest size of one dimension."""
+
+BATCH: Sizes = (1, 8, 32)
+SEQUENCE: Sizes = (1, 64, 512)
+"""Tokens or time steps: dynamic dimensions of inputs with up to three axes."""
+PICTURE: Sizes = (32, 640, 1280)
+"""Height and width: dynamic dimensions of inputs with four axes; multiples of 32, the usual total stride."""
+VOLUME: Sizes = (16, 64, 128)
+"""Depth, height and width: dynamic dimensions of inputs with more axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeRange:
+    """The shapes that an input may have.
+
+    Attributes:
+        name: Name of the input.
+        low: Smallest size of each dimension.
+        opt: The shape to be fastest at.
+        high: Largest size of each dimension.
+    """
+
+    name: str
+    low: tuple[int, ...]
+    opt: tuple[int, ...]
+    high: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[Sizes, ...]:
+        """Smallest, usual and largest size by dimension."""
+        return tuple(zip(self.low, self.opt, self.high, strict=True))
+
+
+def parse_shape(text: str) -> ShapeRange:
+    """Read ``NAME=MIN..OPT..MAX``, ``NAME=MIN..MAX`` (fastest at MAX) or ``NAME=SHAPE``; a shape is ``1x3x224x224``.
+
+    Raises:
+        ValueError: What is wrong with the text.
+    """
+    name, equals, rest = text.rpartition("=")
+    if not equals or not name:
+        raise ValueError(f"{text!r} is not NAME=MIN..OPT..MAX")
+    shapes = [_sizes(part) for part in rest.split("..")]
+    if len(shapes) > 3:
+        raise ValueError(f"{rest!r} has {len(shapes)} shapes; MIN..OPT..MAX are three")
+    low, opt, high = shapes[0], shapes[len(shapes) // 2], shapes[-1]
+    if len({len(low), len(opt), len(high)}) > 1:
+        raise ValueError(f"the shapes of {rest!r} differ in their number of axes")
+    for axis, (a, b, c) in enumerate(zip(low, opt, high, strict=True)):
+        if not a <= b <= c:
+            raise ValueError(f"axis {axis} is {a}..{b}..{c}, which does not ascend")
+        if not b:
+            raise ValueError(f"axis {axis} is never larger than 0 where it should be fastest")
+    return ShapeRange(name, low, opt, high)
+
+
+def show_shape(given: ShapeRange) -> str:
+    """A range as :func:`parse_shape` reads it."""
+    shapes = [given.low] if fixed(given) else [given.low, given.opt, given.high]
+    return f"{given.name}={'..'.join(joined(shape) for shape in shapes)}"
+
+
+def joined(shape: tuple[int, ...]) -> str:
+    """``1x3x224x224``."""
+    return "x".join(map(str, shape))
+
+
+def fixed(given: ShapeRange) -> bool:
+    """Whether a range holds a single shape."""
+    return given.low == given.opt == given.high
+
+
+def complete(inputs: Sequence[InputSpec], given: Sequence[ShapeRange]) -> tuple[ShapeRange, ...]:
+    """A range for every input that has a dynamic dimension.
+
+    What the user did not give follows from the axes: the batch axis (axis 0 where none is known) is
+    :data:`BATCH`; others are :data:`SEQUENCE`, :data:`PICTURE` or :data:`VOLUME` by the input's number of axes.
+    Dimensions of the same symbolic name get the same sizes, the user's first.
+
+    Args:
+        inputs: The model's inputs.
+        given: The user's ranges.
+
+    Returns:
+        Ranges in the inputs' order.
+
+    Raises:
+        OptionError: A range names no input, comes twice, contradicts the model, or gives one symbolic name
+            two sizes.
+    """
+    specs = {spec.name: spec for spec in inputs}
+    chosen: dict[str, ShapeRange] = {}
+    for one in given:
+        if one.name not in specs:
+            raise unknown("input", one.name, specs)
+        if one.name in chosen:
+            raise OptionError(f"input {one.name!r} has two shapes", "give --shape once per input")
+        _check(specs[one.name], one)
+        chosen[one.name] = one
+    sizes = _named(specs, chosen)
+    return tuple(
+        chosen.get(spec.name) or _default(spec, sizes)
+        for spec in inputs
+        if not all(isinstance(dim, int) for dim in spec.shape)
+    )
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError(f"{text!r} is not a shape such as 1x3x224x224")
+    return tuple(int(part) for part in parts)
+
+
+def _check(spec: InputSpec, given: ShapeRange) -> None:
+    fits = len(spec.shape) == len(given.low) and all(
+        not isinstance(dim, int) or sizes == (dim,) * 3 for dim, sizes in zip(spec.shape, given.sizes, strict=True)
+    )
+    if not fits:
+        raise OptionError(
+            f"shape {show_shape(given)} contradicts the model", f"input {spec.name!r} is {spec}; only its names vary"
+        )
+
+
+def _named(specs: dict[str, InputSpec], chosen: dict[str, ShapeRange]) -> dict[str, Sizes]:
+    """Sizes by symbolic name."""
+    found: dict[str, Sizes] = {}
+    for one in chosen.values():
+        for dim, sizes in zip(specs[one.name].shape, one.sizes, strict=True):
+            if isinstance(dim, str) and found.setdefault(dim, sizes) != sizes:
+                first, second = ("..".join(map(str, each)) for each in (found[dim], sizes))
+                raise OptionError(f"dimension {dim!r} is {first} in one --shape and {second} in that of {one.name!r}")
+    # An input without a batch axis may share names with one that has it; that one knows better what they are.
+    for whole in (False, True):
+        group = sorted((s for s in specs.values() if (s.batch_axis is None) == whole), key=lambda s: len(s.shape))
+        for batch in (True, False):
+            for spec in group:
+                for axis, dim in enumerate(spec.shape):
+                    if isinstance(dim, str) and (axis == _batch_axis(spec)) == batch:
+                        found.setdefault(dim, _usual(spec, axis))
+    return found
+
+
+def _default(spec: InputSpec, named: dict[str, Sizes]) -> ShapeRange:
+    sizes = [
+        (dim,) * 3 if isinstance(dim, int) else named[dim] if dim is not None else _usual(spec, axis)
+        for axis, dim in enumerate(spec.shape)
+    ]
+    low, opt, high = (tuple(each[i] for each in sizes) for i in range(3))
+    return ShapeRange(spec.name, low, opt, high)
+
+
+def _batch_axis(spec: InputSpec) -> int:
+    return 0 if spec.batch_axis is None else spec.batch_axis
+
+
+def _usual(spec: InputSpec, axis: int) -> Sizes:
+    if axis == _batch_axis(spec):
+        return BATCH
+    rank = len(spec.shape)
+    return SEQUENCE if rank < 4 else PICTURE if rank == 4 else VOLUME

@@ -1,0 +1,295 @@
+"""What a target is: a table of what it runs in integers, and four functions around its runtime.
+
+The table is data. It says per operator which inputs a runtime wants quantized, how, and what becomes of the
+output; :mod:`infopt_passes.quantize` is the only reader that acts on it. A rule holds for the main graph's nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from infopt.errors import InfoptError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from infopt.data import Feed
+    from infopt.shapes import ShapeRange
+
+Settings = Mapping[str, str]
+"""Runtime settings by the runtime's own names; they belong to the artifact and are stored with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How a tensor is quantized.
+
+    Attributes:
+        dtype: ONNX integer type.
+        symmetric: Zero point in the middle of the range (0 for signed types).
+        per_channel: One scale per output channel instead of one per tensor.
+        narrow: Leave out the lowest integer, so that the range is symmetric.
+    """
+
+    dtype: Literal["int8", "uint8"]
+    symmetric: bool
+    per_channel: bool = False
+    narrow: bool = False
+
+
+class Role(Enum):
+    """What an operator is to quantization.
+
+    Attributes:
+        COMPUTE: Worth an integer kernel by itself; its inputs are quantized for it.
+        FOLLOW: Runs in integers when its inputs are integers already.
+        MOVE: Only moves data: input and output share scale and zero point.
+        JOIN: Joins tensors (Concat).
+        RESIDUAL: An Add of which only the skip input is quantized, so that the other side fuses into its Conv.
+    """
+
+    COMPUTE = "compute"
+    FOLLOW = "follow"
+    MOVE = "move"
+    JOIN = "join"
+    RESIDUAL = "residual"
+
+
+class Output(Enum):
+    """Whether an operator's output is quantized.
+
+    Attributes:
+        ALWAYS: The integer kernel exists only with a quantized output.
+        WANTED: Quantized where an integer compute node wants it.
+        OFFERED: As wanted, and also where a follower can use it.
+    """
+
+    ALWAYS = "always"
+    WANTED = "wanted"
+    OFFERED = "offered"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a rule's condition may look at: one node, its constant weight and its shapes.
+
+    Attributes:
+        op: Operator type.
+        weight: Shape of the constant second operand; ``None`` when it is computed at run time.
+        channel_axis: Axis of the output channels in ``weight``.
+        groups: Groups of a convolution; 1 otherwise.
+        inputs: Known shapes of the inputs; unknown sizes are ``None``.
+        output: Known shape of the first output, or ``None``.
+        attributes: Integer and float attributes of the node.
+        constants: Whether each input is a constant; absent optional inputs count as constant.
+    """
+
+    op: str
+    weight: tuple[int, ...] | None
+    channel_axis: int
+    groups: int
+    inputs: tuple[tuple[int | None, ...] | None, ...]
+    output: tuple[int | None, ...] | None
+    attributes: Mapping[str, float]
+    constants: tuple[bool, ...] = ()
+
+
+Condition = Callable[[Facts], str | None]
+"""Returns why a node stays in float, or ``None``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of a table.
+
+    Attributes:
+        ops: Operators that the row is about.
+        role: What they are to quantization.
+        output: Whether their output is quantized.
+        unless: Conditions under which a node stays in float.
+        shared: Inputs and output carry one scale and zero point (always so for ``MOVE``).
+        since: First opset in which the row holds.
+    """
+
+    ops: tuple[str, ...]
+    role: Role
+    output: Output = Output.WANTED
+    unless: tuple[Condition, ...] = ()
+    shared: bool = False
+    since: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What a target can run in integers.
+
+    Attributes:
+        activation: Scheme of activations.
+        weight: Scheme of constant weights.
+        bias: ``"int32"``: biases are quantized with scale ``s_x * s_w``; ``"float"``: they are left alone.
+        rules: The rows.
+        absorbs: Activations that vanish into the range of the quantized tensor behind them.
+        opset: Smallest opset of the graphs that the target is given.
+    """
+
+    activation: Scheme
+    weight: Scheme
+    bias: Literal["int32", "float"]
+    rules: tuple[Rule, ...]
+    absorbs: frozenset[str] = frozenset({"Relu", "Clip"})
+    opset: int = 13
+
+    def rule(self, op: str) -> Rule | None:
+        """The row about an operator, if there is one."""
+        return next((rule for rule in self.rules if op in rule.ops), None)
+
+    @property
+    def compute_ops(self) -> frozenset[str]:
+        """The operators whose integer kernels are worth counting."""
+        return frozenset(op for rule in self.rules if rule.role is Role.COMPUTE for op in rule.ops)
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """What ``compile`` needs besides the graph.
+
+    Attributes:
+        settings: Runtime settings to build in and to store with the artifact.
+        shapes: Ranges of dynamic input shapes.
+    """
+
+    settings: Settings = field(default_factory=dict)
+    shapes: tuple[ShapeRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A compiled result: what ships.
+
+    Attributes:
+        target: Name of the target that made it.
+        main: The file that the runtime opens.
+        files: Every file that belongs to it, ``main`` first.
+        graph: The ONNX graph that it was made from.
+        settings: Runtime settings that go with it; ``open`` applies them.
+    """
+
+    target: str
+    main: Path
+    files: tuple[Path, ...]
+    graph: Path
+    settings: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FloatNode:
+    """A compute layer that runs in float although its operator has integer kernels."""
+
+    name: str
+    op: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """What the runtime says that it runs.
+
+    Attributes:
+        integer: Compute layers that run as integers.
+        total: Compute layers.
+        float_nodes: The ones that do not run as integers.
+    """
+
+    integer: int
+    total: int
+    float_nodes: tuple[FloatNode, ...]
+
+
+class Session(Protocol):
+    """An opened artifact."""
+
+    def run(self, feed: Feed) -> list[np.ndarray]:
+        """Run one batch.
+
+        Args:
+            feed: One array per input.
+
+        Returns:
+            The outputs in the graph's order; the arrays are the caller's own.
+
+        Raises:
+            RuntimeRefused: The runtime failed.
+        """
+        ...
+
+
+class Target(Protocol):
+    """A runtime that infopt compiles for.
+
+    Attributes:
+        name: The name that ``--target`` takes.
+        runtime: The runtime's own name.
+        extra: The extra of this package that installs it; ``None`` when the core brings it.
+        table: What it runs in integers.
+    """
+
+    name: str
+    runtime: str
+    extra: str | None
+    table: Table
+
+    def available(self) -> str | None:
+        """Why the target cannot compile here, or ``None`` when it can."""
+        ...
+
+    def runnable(self) -> str | None:
+        """Why an artifact cannot be executed here, or ``None`` when it can."""
+        ...
+
+    def version(self) -> str:
+        """Version of the runtime."""
+        ...
+
+    def device(self) -> str:
+        """The device that artifacts run on, in the runtime's words."""
+        ...
+
+    def settings(self, kind: Literal["float", "int8"]) -> dict[str, Settings]:
+        """Named runtime settings that are worth measuring for float and for INT8 graphs; the default first."""
+        ...
+
+    def compile(self, model: Path, out: Path, options: CompileOptions) -> Artifact:
+        """Build the artifact of an ONNX file into the folder ``out``.
+
+        Raises:
+            RuntimeRefused: The runtime rejects the model.
+        """
+        ...
+
+    def open(self, artifact: Artifact) -> AbstractContextManager[Session]:
+        """Open an artifact with its settings.
+
+        Raises:
+            RuntimeRefused: The runtime cannot open it.
+        """
+        ...
+
+    def build_command(self, graph: Path, shapes: Sequence[ShapeRange]) -> str:
+        """The command that builds the artifact of a graph on a machine that can."""
+        ...
+
+    def kernels(self, artifact: Artifact) -> Kernels:
+        """Count the compute layers that really run as integers.
+
+        Raises:
+            Unmeasured: The runtime cannot tell here.
+        """
+        ...
+
+
+class Unmeasured(InfoptError):  # noqa: N818 - a state, not a mistake
+    """Something cannot be measured on this machine; the message is the reason."""

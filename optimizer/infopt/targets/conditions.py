@@ -1,0 +1,35 @@
+"""Why a node stays in float: conditions that several targets' tables share."""
+
+from __future__ import annotations
+
+from infopt.target import Facts
+
+
+def runtime_weight(facts: Facts) -> str | None:
+    """The weight has to be a constant: it is quantized ahead of time."""
+    if facts.weight is None:
+        return "its second operand is computed at run time"
+    if facts.constants[0]:
+        return "its first operand is a constant"
+    return None
+
+
+def runtime_bias(facts: Facts) -> str | None:
+    """An integer bias has to be a constant vector."""
+    if len(facts.constants) > 2 and not facts.constants[2]:
+        return "its bias is computed at run time"
+    return None
+
+
+def matrix_weight(facts: Facts) -> str | None:
+    """Per-channel scales of a MatMul need a plain matrix."""
+    if facts.weight is not None and len(facts.weight) != 2:
+        return f"its weight has {len(facts.weight)} axes"
+    return None
+
+
+def gemm_scaled(facts: Facts) -> str | None:
+    """Integer Gemm kernels know neither alpha, beta nor a transposed input."""
+    if facts.attributes.get("alpha", 1.0) != 1.0 or facts.attributes.get("beta", 1.0) != 1.0:
+        return "its alpha or beta is not 1"
+    return "its input is transposed" if facts.attributes.get("transA", 0) else None

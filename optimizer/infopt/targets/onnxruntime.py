@@ -1,0 +1,218 @@
+"""ONNX Runtime on the CPU: QDQ graphs that its optimizer turns into QLinear and MatMulIntegerToFloat kernels.
+
+Rules: onnxruntime/core/optimizer/qdq_transformer/selectors_actions in the runtime's source, and the conformance
+tests that compile each row.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from infopt.errors import RuntimeRefused
+from infopt.target import (
+    Artifact,
+    CompileOptions,
+    FloatNode,
+    Kernels,
+    Output,
+    Role,
+    Rule,
+    Scheme,
+    Session,
+    Settings,
+    Table,
+)
+from infopt.targets.conditions import gemm_scaled, matrix_weight, runtime_bias, runtime_weight
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from infopt.data import Feed
+    from infopt.shapes import ShapeRange
+
+NAME = "onnxruntime"
+EMULATE = {"session.disable_quant_qdq": "1"}
+"""Runs Q and DQ as written: no x86 kernel stands in, so that another runtime's arithmetic can be emulated."""
+
+TABLE = Table(
+    activation=Scheme("uint8", symmetric=False),
+    weight=Scheme("int8", symmetric=True, per_channel=True),
+    bias="int32",
+    rules=(
+        Rule(("Conv",), Role.COMPUTE, Output.ALWAYS, (runtime_weight, runtime_bias)),
+        Rule(("Gemm",), Role.COMPUTE, Output.WANTED, (runtime_weight, runtime_bias, gemm_scaled)),
+        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight)),
+        Rule(("Add", "Mul"), Role.FOLLOW, Output.ALWAYS),
+        Rule(("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"), Role.FOLLOW, Output.ALWAYS),
+        Rule(("MaxPool",), Role.MOVE, since=12),
+        Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE),
+        Rule(("Concat",), Role.JOIN, Output.ALWAYS),
+    ),
+)
+
+INTEGER_KERNELS = frozenset(
+    "QLinearConv QLinearConvTranspose ConvInteger QLinearMatMul MatMulInteger MatMulIntegerToFloat "
+    "DynamicQuantizeMatMul QGemm QAttention DynamicQuantizeLSTM MatMulNBits QOrderedMatMul".split()
+)
+FLOAT_KERNELS = frozenset("Conv FusedConv ConvTranspose Gemm FusedGemm MatMul FusedMatMul".split())
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxRuntimeTarget:
+    """The ``onnxruntime`` target; see :class:`infopt.target.Target`."""
+
+    name: str = NAME
+    runtime: str = "ONNX Runtime"
+    extra: str | None = None
+    table: Table = field(default=TABLE, repr=False)
+
+    def available(self) -> str | None:
+        """Always available: the core install brings it."""
+        return None
+
+    def runnable(self) -> str | None:
+        """Artifacts run on every CPU that the runtime supports."""
+        return None
+
+    def version(self) -> str:
+        """Version of ONNX Runtime."""
+        return version("onnxruntime")
+
+    def device(self) -> str:
+        """The processor's name."""
+        return cpu_name()
+
+    def settings(self, kind: Literal["float", "int8"]) -> dict[str, Settings]:
+        """One: float32 and INT8 graphs are both fastest with the runtime's defaults."""
+        return {"float32" if kind == "float" else "int8": {}}
+
+    def compile(self, model: Path, out: Path, options: CompileOptions) -> Artifact:
+        """Optimize a graph offline into ``model.optimized.onnx``; layout changes for the CPU happen at load."""
+        main = out / "model.optimized.onnx"
+        write_optimized(model, main, options.settings)
+        data = main.with_name(main.name + ".data")
+        files = (main, data) if data.exists() else (main,)
+        return Artifact(self.name, main, files, model, dict(options.settings))
+
+    @contextmanager
+    def open(self, artifact: Artifact) -> Iterator[Session]:
+        """Open an optimized graph on the CPU provider."""
+        yield open_onnx(artifact.main, artifact.settings)
+
+    def build_command(self, graph: Path, shapes: Sequence[ShapeRange]) -> str:
+        """infopt itself, where the runtime is installed."""
+        return f"infopt compile {graph.name} --target {NAME}"
+
+    def kernels(self, artifact: Artifact) -> Kernels:
+        """Count compute nodes of the graph as the runtime has optimized it."""
+        return count_kernels(artifact.main)
+
+
+onnxruntime = OnnxRuntimeTarget
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxSession:
+    """An ONNX Runtime session behind :class:`infopt.target.Session`."""
+
+    session: Any
+
+    def run(self, feed: Feed) -> list[np.ndarray]:
+        """Run one batch; see :meth:`infopt.target.Session.run`."""
+        try:
+            return list(self.session.run(None, feed))
+        except Exception as error:  # the binding raises one class per status code
+            raise refused(error) from error
+
+
+def open_onnx(model: Path | bytes, settings: Settings) -> OnnxSession:
+    """A CPU session of an ONNX file.
+
+    Args:
+        model: The file, or the serialized model.
+        settings: Names of session options, or of configuration entries (those with a dot in the name).
+
+    Raises:
+        RuntimeRefused: The runtime cannot create a session.
+    """
+    import onnxruntime as ort
+
+    source = model if isinstance(model, bytes) else os.fspath(model)
+    try:
+        return OnnxSession(ort.InferenceSession(source, session_options(settings), ["CPUExecutionProvider"]))
+    except Exception as error:
+        raise refused(error) from error
+
+
+def session_options(settings: Settings) -> Any:
+    """``onnxruntime.SessionOptions`` of infopt's settings, quiet."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    for key, value in settings.items():
+        if "." in key:
+            options.add_session_config_entry(key, value)
+        elif key == "graph_optimization_level":
+            options.graph_optimization_level = ort.GraphOptimizationLevel(int(value))
+        else:
+            setattr(options, key, int(value))
+    return options
+
+
+def write_optimized(model: Path, out: Path, settings: Settings) -> None:
+    """Let ONNX Runtime optimize a graph at the EXTENDED level, which does not depend on the processor, and save it."""
+    import onnxruntime as ort
+
+    from infopt.model import INLINE_LIMIT
+
+    options = session_options(settings)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = os.fspath(out)
+    if sum(p.stat().st_size for p in (model, model.with_name(model.name + ".data")) if p.exists()) > INLINE_LIMIT:
+        name = "session.optimized_model_external_initializers_file_name"
+        options.add_session_config_entry(name, out.name + ".data")
+    try:
+        ort.InferenceSession(os.fspath(model), options, ["CPUExecutionProvider"])
+    except Exception as error:
+        raise refused(error) from error
+
+
+def count_kernels(optimized: Path) -> Kernels:
+    """Integer and float compute nodes of an optimized graph, subgraphs included."""
+    import onnx_ir as ir
+
+    nodes = [node for node in ir.load(optimized).graph.all_nodes()]
+    integer = sum(node.op_type in INTEGER_KERNELS for node in nodes)
+    left = tuple(FloatNode(node.name or "", node.op_type) for node in nodes if node.op_type in FLOAT_KERNELS)
+    return Kernels(integer, integer + len(left), left)
+
+
+def refused(error: Exception) -> RuntimeRefused:
+    """The error of the runtime as infopt's, with the node where the message names one."""
+    text = str(error).strip()
+    node = re.search(r"[Nn]ode:? ?\(?'?\"?([^\s'\"()]+)|Name:'([^']+)'", text)
+    name = next((group for group in node.groups() if group), None) if node else None
+    line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", text.splitlines()[0] if text else type(error).__name__)
+    return RuntimeRefused(NAME, line[:300], name, text)
+
+
+def cpu_name() -> str:
+    """The processor's model name, and the instruction sets that matter to INT8."""
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        import platform
+
+        return platform.processor() or platform.machine()
+    model = re.search(r"model name\s*:\s*(.+)", info)
+    flags = set((re.search(r"flags\s*:\s*(.+)", info) or [""])[0].split())
+    sets = [flag for flag in ("amx_int8", "amx_bf16", "avx512_vnni", "avx_vnni", "avx512_bf16") if flag in flags]
+    return " ".join([model[1] if model else "CPU", *([f"({', '.join(sets)})"] if sets else [])])

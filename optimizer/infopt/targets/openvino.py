@@ -1,0 +1,183 @@
+"""OpenVINO on the CPU: QDQ graphs that its low-precision transformations turn into integer kernels."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from infopt.errors import RuntimeRefused
+from infopt.target import (
+    Artifact,
+    CompileOptions,
+    FloatNode,
+    Kernels,
+    Output,
+    Role,
+    Rule,
+    Scheme,
+    Session,
+    Settings,
+    Table,
+)
+from infopt.targets.conditions import gemm_scaled, matrix_weight, runtime_weight
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from infopt.data import Feed
+    from infopt.shapes import ShapeRange
+
+NAME = "openvino"
+PRECISION = "INFERENCE_PRECISION_HINT"
+
+TABLE = Table(
+    activation=Scheme("uint8", symmetric=False),
+    weight=Scheme("int8", symmetric=True, per_channel=True, narrow=True),
+    bias="float",
+    rules=(
+        Rule(("Conv",), Role.COMPUTE, Output.OFFERED, (runtime_weight,)),
+        Rule(("Gemm",), Role.COMPUTE, Output.WANTED, (runtime_weight, gemm_scaled)),
+        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight)),
+        Rule(("Add",), Role.FOLLOW, Output.OFFERED),
+        Rule(("AveragePool", "GlobalAveragePool"), Role.FOLLOW, Output.WANTED),
+        Rule(("MaxPool",), Role.MOVE),
+        Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE),
+        Rule(("Concat",), Role.JOIN, Output.WANTED, shared=True),
+    ),
+)
+
+COMPUTE_LAYERS = frozenset(
+    {"Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul", "LSTMCell", "LSTMSequence"}
+)
+INTEGER_PRIMITIVE = re.compile(r"_[iuIU]8$")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVINOTarget:
+    """The ``openvino`` target; see :class:`infopt.target.Target`."""
+
+    name: str = NAME
+    runtime: str = "OpenVINO"
+    extra: str | None = "openvino"
+    table: Table = field(default=TABLE, repr=False)
+
+    def available(self) -> str | None:
+        """Whether the package is installed."""
+        if importlib.util.find_spec("openvino") is None:
+            return 'OpenVINO is not installed: pip install "infopt[openvino]"'
+        return None
+
+    def runnable(self) -> str | None:
+        """An artifact runs wherever it can be compiled."""
+        return self.available()
+
+    def version(self) -> str:
+        """Version of OpenVINO."""
+        return version("openvino")
+
+    def device(self) -> str:
+        """The processor's name in OpenVINO's words."""
+        return str(_core().get_property("CPU", "FULL_DEVICE_NAME"))
+
+    def settings(self, kind: Literal["float", "int8"]) -> dict[str, Settings]:
+        """One per float precision of this processor; an INT8 graph runs its float remainder in one of them too."""
+        capable = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        hints = ["f32"] + [name for flag, name in (("BF16", "bf16"), ("FP16", "f16")) if flag in capable]
+        prefix = "" if kind == "float" else "int8+"
+        return {prefix + hint: {PRECISION: hint, "PERFORMANCE_HINT": "LATENCY"} for hint in hints}
+
+    def compile(self, model: Path, out: Path, options: CompileOptions) -> Artifact:
+        """Convert a graph to OpenVINO IR (``model.xml``, ``model.bin``) and compile it once, so that it is known to."""
+        import openvino as ov
+
+        main = out / "model.xml"
+        try:
+            graph = _core().read_model(os.fspath(model))
+            ov.save_model(graph, os.fspath(main), compress_to_fp16=False)
+            _core().compile_model(graph, "CPU", dict(options.settings))
+        except Exception as error:  # the binding raises RuntimeError and its own classes alike
+            raise refused(error) from error
+        return Artifact(self.name, main, (main, main.with_suffix(".bin")), model, dict(options.settings))
+
+    @contextmanager
+    def open(self, artifact: Artifact) -> Iterator[Session]:
+        """Compile the IR on the CPU with the artifact's settings."""
+        yield OpenVINOSession(_compiled(artifact).create_infer_request())
+
+    def build_command(self, graph: Path, shapes: Sequence[ShapeRange]) -> str:
+        """infopt itself, where the runtime is installed."""
+        return f"infopt compile {graph.name} --target {NAME}"
+
+    def kernels(self, artifact: Artifact) -> Kernels:
+        """Count compute layers of the runtime model by the primitive that the plugin picked for each."""
+        layers = [_layer(op) for op in _compiled(artifact).get_runtime_model().get_ops()]
+        compute = [layer for layer in layers if layer[1] in COMPUTE_LAYERS]
+        left = tuple(FloatNode(name, kind) for name, kind, prim in compute if not INTEGER_PRIMITIVE.search(prim))
+        return Kernels(len(compute) - len(left), len(compute), left)
+
+
+openvino = OpenVINOTarget
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVINOSession:
+    """An OpenVINO infer request behind :class:`infopt.target.Session`."""
+
+    request: Any
+
+    def run(self, feed: Feed) -> list[np.ndarray]:
+        """Run one batch; see :meth:`infopt.target.Session.run`."""
+        import numpy as np
+
+        try:
+            self.request.infer(feed)
+        except Exception as error:
+            raise refused(error) from error
+        # The tensors' memory belongs to the request and changes with its next call.
+        return [np.array(tensor.data) for tensor in self.request.output_tensors]
+
+
+def open_ir(path: Path, settings: Settings) -> OpenVINOSession:
+    """A CPU session of an OpenVINO IR or ONNX file.
+
+    Raises:
+        RuntimeRefused: The runtime cannot read or compile it.
+    """
+    return OpenVINOSession(_compiled(Artifact(NAME, path, (path,), path, settings)).create_infer_request())
+
+
+def refused(error: Exception) -> RuntimeRefused:
+    """The error of the runtime as infopt's, with the node where the message names one."""
+    text = str(error).strip()
+    node = re.search(r"friendly_name[^']*'([^']+)'|[Nn]ode (?:with name )?'([^']+)'|operation '?([\w./:]+)'? of type", text)
+    name = next((group for group in node.groups() if group), None) if node else None
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Exception from")]
+    return RuntimeRefused(NAME, (lines or [type(error).__name__])[-1][:300], name, text)
+
+
+def _compiled(artifact: Artifact) -> Any:
+    try:
+        return _core().compile_model(os.fspath(artifact.main), "CPU", dict(artifact.settings))
+    except Exception as error:
+        raise refused(error) from error
+
+
+def _layer(op: Any) -> tuple[str, str, str]:
+    """Original names, layer type and primitive of one layer of a runtime model."""
+    info = op.get_rt_info()
+    read = {key: info[key].astype(str) for key in ("originalLayersNames", "layerType", "primitiveType") if key in info}
+    names = read.get("originalLayersNames") or op.get_friendly_name()
+    return names.split(",")[0], read.get("layerType", ""), read.get("primitiveType", "")
+
+
+def _core() -> Any:
+    import openvino as ov
+
+    return ov.Core()

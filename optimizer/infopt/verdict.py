@@ -1,0 +1,157 @@
+"""Whether the artifact is what was asked for.
+
+With a budget every limit is decided by an interval where there is one: ``pass`` when the whole interval keeps
+the limit, ``fail`` when none of it does, ``undecided`` when the limit lies within. Without an interval the
+measured value decides, and the reasons say so. What was not measured is ``unmeasured``, never a pass. The
+worst limit is the status: fail, unmeasured, undecided, pass.
+
+Without a budget nothing was demanded: the status is ``pass`` when accuracy was measured on labels and
+``unmeasured`` when it was not. Either way the reasons name everything that speaks against the artifact:
+slower than the runtime's best float setting, less accurate, not measured, measured elsewhere, calibrated on
+made-up samples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from infopt.budget import Budget
+from infopt.findings import at_confidence, drop_interval, findings, headline, measured, unlabelled
+from infopt.report import Criterion, KernelCount, Report, Status, Verdict
+from infopt.views import UNKNOWN, metric, span, times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infopt.bench import Latency
+
+__all__ = ["exit_code", "headline", "judge", "judged"]
+
+NO_BUDGET = Budget()
+_WORST_FIRST: tuple[Status, ...] = ("fail", "unmeasured", "undecided", "pass")
+
+
+def judge(report: Report, budget: Budget = NO_BUDGET) -> Verdict:
+    """Decide a report.
+
+    Args:
+        report: What was measured; a verdict that it already has is not looked at.
+        budget: What the user demands.
+
+    Returns:
+        The status, every reason in words (the budget's first), and the limits one by one.
+    """
+    decided = tuple(_limits(report, budget))
+    reasons = [reason for _, reason in decided if reason] + [finding.text for finding in findings(report)]
+    criteria = tuple(criterion for criterion, _ in decided)
+    if criteria:
+        status = min((criterion.status for criterion in criteria), key=_WORST_FIRST.index)
+    else:
+        status = "unmeasured" if measured(report) is None or unlabelled(report) else "pass"
+    return Verdict(status, tuple(reasons), criteria)
+
+
+def judged(report: Report, budget: Budget = NO_BUDGET) -> Report:
+    """The report with its verdict; what speaks against the artifact is among the warnings too."""
+    found = [item.text for item in findings(report) if item.kind != "within noise"]
+    found = [text for text in found if text not in report.warnings]
+    return replace(report, verdict=judge(report, budget), warnings=(*report.warnings, *found))
+
+
+def exit_code(verdict: Verdict, budget_given: bool) -> int:
+    """Exit code of a command: 3 when the user's budget was missed or could not be checked, else 0.
+
+    Args:
+        verdict: The answer.
+        budget_given: Whether the user demanded anything. Undecided is 0: the caller warns.
+    """
+    return 3 if budget_given and verdict.status in ("fail", "unmeasured") else 0
+
+
+def _limits(report: Report, budget: Budget) -> Iterator[tuple[Criterion, str | None]]:
+    """Every limit that was asked for, with the reason to report, if any."""
+    if budget.max_drop is not None:
+        yield _max_drop(report, budget.max_drop, budget.confidence)
+    if budget.min_speedup is not None:
+        yield _min_speedup(report.latency, budget.min_speedup, budget.confidence)
+    if budget.max_p99_ms is not None:
+        ms = report.latency.candidate.ms if report.latency.candidate else None
+        yield _exact("max_p99_ms", budget.max_p99_ms, ms.p99 if ms else None, report.latency.reason)
+    if budget.max_bytes is not None:
+        yield _exact("max_bytes", budget.max_bytes, report.size.candidate_bytes, report.size.reason)
+    if budget.min_integer_share is not None:
+        yield _min_integer_share(report.kernels, budget.min_integer_share)
+
+
+def _max_drop(report: Report, limit: float, confidence: float) -> tuple[Criterion, str | None]:
+    accuracy = measured(report)
+    if accuracy is None:
+        return _unmeasured("max_drop", limit, report.accuracy_reason)
+    value, interval = accuracy.drop, drop_interval(accuracy, confidence)
+    # 0.9176 - 0.9126 is not quite 0.005 in binary: a drop equal to the limit keeps it.
+    slack = 1e-12 * max(abs(accuracy.baseline), abs(accuracy.candidate))
+    low, high = interval or (value, value)
+    status = _status(high <= limit + slack, low > limit + slack)
+    criterion = Criterion("max_drop", limit, value, interval, status)
+    return criterion, _reason(
+        criterion, f"the drop of {accuracy.metric} is {metric(value)}", accuracy.ci95_reason
+    )
+
+
+def _min_speedup(latency: Latency, limit: float, confidence: float) -> tuple[Criterion, str | None]:
+    value = latency.speedup
+    if value is None or not math.isfinite(value):
+        return _unmeasured("min_speedup", limit, latency.reason)
+    interval = latency.speedup_ci95
+    if (
+        interval is not None and value > 0 and min(interval) > 0
+    ):  # a ratio's errors are symmetric in its logarithm
+        logs = at_confidence((math.log(interval[0]), math.log(interval[1])), math.log(value), confidence)
+        interval = interval if confidence == 0.95 else (math.exp(logs[0]), math.exp(logs[1]))
+    low, high = interval or (value, value)
+    criterion = Criterion("min_speedup", limit, value, interval, _status(low >= limit, high < limit))
+    return criterion, _reason(criterion, f"the speedup is {times(value)}", "it was not measured often enough")
+
+
+def _min_integer_share(kernels: KernelCount, limit: float) -> tuple[Criterion, str | None]:
+    if kernels.integer is None or not kernels.total:
+        why = "the runtime reports no compute layer" if kernels.total == 0 else None
+        return _unmeasured("min_integer_share", limit, kernels.reason or why)
+    return _exact("min_integer_share", limit, kernels.integer / kernels.total, None, at_most=False)
+
+
+def _exact(
+    name: str, limit: float, value: float | None, why: str | None, at_most: bool = True
+) -> tuple[Criterion, str | None]:
+    """A limit on a number that needs no interval."""
+    if value is None or not math.isfinite(value):
+        return _unmeasured(name, limit, why)
+    kept = value <= limit if at_most else value >= limit
+    reason = None if kept else f"{name}: {value:.10g} does not keep the limit {limit:.10g}"
+    return Criterion(name, limit, value, None, _status(kept, not kept)), reason
+
+
+def _unmeasured(name: str, limit: float, why: str | None) -> tuple[Criterion, str]:
+    return Criterion(name, limit, None, None, "unmeasured"), f"{name} was not measured: {why or UNKNOWN}"
+
+
+def _status(kept: bool, missed: bool) -> Status:
+    return "pass" if kept else "fail" if missed else "undecided"
+
+
+def _reason(criterion: Criterion, what: str, no_interval: str | None) -> str | None:
+    """Why a limit on an estimate was decided as it was; nothing for a clear pass."""
+    name, limit, within = criterion.name, metric(criterion.limit), span(criterion.interval)
+    if criterion.interval is None:
+        verb = "keeps" if criterion.status == "pass" else "does not keep"
+        why = no_interval or UNKNOWN
+        return (
+            f"{name}: {what} and {verb} the limit {limit}, by the measured value alone (no interval: {why})"
+        )
+    if criterion.status == "fail":
+        return f"{name}: {what} ({within}), the limit is {limit}"
+    if criterion.status == "undecided":
+        return f"{name}: {what}, but the limit {limit} lies within {within}; measure on more samples"
+    return None

@@ -1,0 +1,78 @@
+"""The report on a terminal. The only module that knows Rich's tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from infopt.verdict import headline
+from infopt.views import visible
+from infopt.views.tables import Column, Table, tables, warnings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from infopt.report import Report
+
+_GOOD, _BAD, _OPEN = "bold green", "bold red", "bold yellow"
+_STYLES = {"PASS": _GOOD, "UNDECIDED": _OPEN, "UNMEASURED": _OPEN}
+_CELLS = {
+    "pass": "green",
+    "fail": "red",
+    "undecided": "yellow",
+    "unmeasured": "yellow",
+    "SYNTHETIC": "yellow",
+}
+
+
+def render(report: Report, console: Console, details: bool = False) -> None:
+    """Print a report; its first line is the headline in words.
+
+    Args:
+        report: The report, judged.
+        console: Where to print. Off a terminal the headline is not wrapped: tools find it in one line.
+        details: Also print steps, fidelity, model and environment.
+    """
+    line = headline(report)
+    label, _, rest = line.partition("  ")
+    text = Text.assemble((label, _STYLES.get(label, _BAD)), "  ", rest)
+    console.print(text, soft_wrap=not console.is_terminal)
+    for item in warnings(report):
+        console.print(Padding(Text(f"! {visible(item, 400)}", style="yellow"), (0, 0, 0, 2)))
+    for table in tables(report):
+        if details or not table.detail:
+            _print(table, console)
+
+
+def _print(table: Table, console: Console) -> None:
+    console.print()
+    console.print(Text(table.title, style="bold"))
+    for note in table.notes:
+        console.print(Padding(Text(visible(note, 400)), (0, 0, 0, 2)))
+    if not table.rows:
+        return
+    grid = RichTable(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        show_header=any(column.title for column in table.columns),
+        pad_edge=False,
+    )
+    for column in table.columns:
+        number = column.kind == "number"
+        grid.add_column(
+            Text(column.title), justify="right" if number else "left", overflow="fold", no_wrap=number
+        )
+    for row in table.rows:
+        grid.add_row(*(_cell(*pair) for pair in zip(table.columns, row, strict=True)))
+    console.print(grid)
+    if table.more:
+        console.print(Text(f"  and {table.more} more"))
+
+
+def _cell(column: Column, raw: str) -> Text:
+    """A cell as plain text: Rich reads no markup in it, and a terminal no control sequence."""
+    return Text(visible(raw), style=_CELLS.get(raw, "") if column.kind == "text" else "")

@@ -1,0 +1,6 @@
+"""The passes that infopt brings. A new pass is a module, its test, and its line here."""
+
+PASSES = {
+    "quantize": "infopt_passes.quantize:Quantize",
+    "simplify": "infopt_passes.simplify:Simplify",
+}

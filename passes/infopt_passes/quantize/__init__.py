@@ -1,0 +1,43 @@
+"""Quantize: static INT8, placed as the target's table says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from infopt.options import Opt
+from infopt.passes import Tolerance
+
+if TYPE_CHECKING:
+    from infopt.model import Model
+    from infopt.passes import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Quantize:
+    """Puts Q/DQ pairs where the target has integer kernels, with ranges from calibration."""
+
+    name: ClassVar[str] = "quantize"
+    interface: ClassVar[Literal["same", "declared"]] = "same"
+    repeat: ClassVar[Literal["unchanged", "refused", "again"]] = "refused"
+    tolerance: ClassVar[Tolerance] = "measured"
+    calibrated: ClassVar[bool] = True
+
+    ranges: Annotated[
+        Literal["minmax", "mean-minmax"],
+        Opt("Range of an activation: extremes over all samples, or the mean of each sample's extremes."),
+    ] = "mean-minmax"
+    keep_float: Annotated[
+        tuple[str, ...], Opt("Node to keep in float, by name; may be repeated.", ("--keep-float",), metavar="NODE")
+    ] = ()
+
+    def __call__(self, model: Model, context: Context) -> Model:
+        """Return the quantized model; see :class:`infopt.passes.Pass`.
+
+        Raises:
+            InputError: The model is quantized already, there is no target or nothing to calibrate with, or a
+                node to keep in float does not exist.
+        """
+        from infopt_passes.quantize.apply import quantized
+
+        return quantized(model, self, context)

@@ -1,0 +1,68 @@
+"""What can be said of one node without running it."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from infopt.target import Facts
+
+WEIGHT_INPUT = 1
+"""Position of the weight in Conv, ConvTranspose, Gemm and MatMul alike."""
+
+BIAS_INPUT = 2
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    """Whether a value is a weight of the model rather than computed or fed."""
+    return value is not None and value.is_initializer() and not value.is_graph_input()
+
+
+def activations(node: ir.Node) -> list[int]:
+    """Positions of the inputs that are computed at run time."""
+    return [i for i, value in enumerate(node.inputs) if value is not None and not is_constant(value)]
+
+
+def channel_axis(node: ir.Node) -> int:
+    """Axis of the output channels in a compute node's weight."""
+    if node.op_type == "ConvTranspose":
+        return 1
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if _number(node, "transB", 0) else 1
+    return -1
+
+
+def facts(node: ir.Node) -> Facts:
+    """What a table's conditions may look at."""
+    weight = node.inputs[WEIGHT_INPUT] if len(node.inputs) > WEIGHT_INPUT else None
+    constant = weight if is_constant(weight) else None
+    return Facts(
+        op=node.op_type,
+        weight=tuple(constant.shape.numpy()) if constant is not None and constant.shape is not None else None,
+        channel_axis=channel_axis(node),
+        groups=int(_number(node, "group", 1)),
+        inputs=tuple(_shape(value) for value in node.inputs),
+        output=_shape(node.outputs[0]),
+        attributes={
+            name: attr.value
+            for name, attr in node.attributes.items()
+            if attr.type in (ir.AttributeType.INT, ir.AttributeType.FLOAT)
+        },
+        constants=tuple(value is None or is_constant(value) for value in node.inputs),
+    )
+
+
+def clip_is_constant(node: ir.Node) -> bool:
+    """Whether a Clip's bounds are constants; true for other activations."""
+    return node.op_type != "Clip" or all(value is None or is_constant(value) for value in node.inputs[1:])
+
+
+def _shape(value: ir.Value | None) -> tuple[int | None, ...] | None:
+    if value is None or value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+
+
+def _number(node: ir.Node, name: str, default: float) -> float:
+    attr = node.attributes.get(name)
+    return attr.value if attr is not None else default

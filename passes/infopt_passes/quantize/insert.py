@@ -1,0 +1,141 @@
+"""Writes a plan into a graph: Q/DQ pairs on activations, integer weights and biases behind a DQ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from infopt.model import Range
+from infopt.target import Role, Table
+
+from infopt_passes.quantize.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
+from infopt_passes.quantize.numbers import quantize_bias, quantize_weight, weight_scales
+from infopt_passes.quantize.plan import Plan
+
+
+@dataclass(slots=True)
+class Writer:
+    """Adds constants and Q/DQ nodes to one graph; equal constants are written once."""
+
+    graph: ir.Graph
+    constants: dict[str, ir.Value] = field(default_factory=dict)
+
+    def constant(self, name: str, array: Any) -> ir.Value:
+        """An initializer of that name, made on the first call."""
+        if name not in self.constants:
+            value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+            value.type, value.shape = ir.TensorType(value.const_value.dtype), ir.Shape(array.shape)  # type: ignore[union-attr]
+            self.graph.register_initializer(value)
+            self.constants[name] = value
+        return self.constants[name]
+
+    def pair(self, value: ir.Value, known: Range, output: str | None = None) -> ir.Value:
+        """A Q/DQ pair behind a value, and the dequantized value."""
+        name = value.name
+        scale = self.constant(f"{name}:scale", np.array(known.scale, np.float32))
+        zero = self.constant(f"{name}:zero_point", np.array(known.zero_point, known.dtype))
+        quantize = ir.node("QuantizeLinear", [value, scale, zero], name=f"{name}:Q")
+        quantize.outputs[0].name = f"{name}:quantized"
+        quantize.outputs[0].type, quantize.outputs[0].shape = ir.TensorType(zero.dtype), value.shape  # type: ignore[arg-type]
+        return self._dequantize(quantize, [quantize.outputs[0], scale, zero], value, output or f"{name}:dequantized")
+
+    def weight(self, weight: ir.Value, integers: Any, scales: Any, axis: int, key: str) -> ir.Value:
+        """An integer constant behind a DQ that gives the float value back."""
+        stored = self.constant(f"{key}:quantized", integers)
+        scale = self.constant(f"{key}:scale", scales)
+        zero = self.constant(f"{key}:zero_point", np.zeros(scales.shape, integers.dtype))
+        attributes = {"axis": axis} if scales.ndim else {}
+        node = ir.node("DequantizeLinear", [stored, scale, zero], attributes=attributes, name=f"{key}:DQ")
+        node.outputs[0].name = f"{key}:dequantized"
+        node.outputs[0].type, node.outputs[0].shape = weight.type, weight.shape
+        self.graph.append(node)
+        return node.outputs[0]
+
+    def _dequantize(self, quantize: ir.Node, inputs: list[ir.Value], like: ir.Value, name: str) -> ir.Value:
+        node = ir.node("DequantizeLinear", inputs, name=f"{like.name}:DQ")
+        node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = name, like.type, like.shape
+        self.graph.extend([quantize, node])
+        return node.outputs[0]
+
+
+def insert(graph: ir.Graph, plan: Plan, ranges: dict[str, Range], table: Table) -> None:
+    """Change a graph so that it is quantized as planned.
+
+    Args:
+        graph: The main graph; changed in place.
+        plan: What to quantize; its nodes and values are this graph's.
+        ranges: Scale and zero point by tensor name.
+        table: The target's table.
+    """
+    writer = Writer(graph)
+    for node, rule in plan.integer.items():
+        if rule.role is Role.COMPUTE:
+            _weights(writer, node, table, ranges)
+        elif rule.role is Role.FOLLOW:
+            _constant_operands(writer, node, table)
+    for value, uses in plan.edges.items():
+        _activation(writer, value, uses, value in plan.whole, ranges[value.name or ""])
+    graph.sort()
+
+
+def _activation(writer: Writer, value: ir.Value, uses: set[tuple[ir.Node, int]], whole: bool, known: Range) -> None:
+    readers = [(use.node, use.idx) for use in value.uses()] if whole else sorted(uses, key=lambda use: use[0].name or "")
+    leaves = whole and value.is_graph_output()
+    name = value.name
+    if leaves:
+        value.name = f"{name}:float"
+    dequantized = writer.pair(value, known, name if leaves else None)
+    for node, index in readers:
+        node.replace_input_with(index, dequantized)
+    if leaves:
+        position = [output is value for output in writer.graph.outputs].index(True)
+        writer.graph.outputs[position] = dequantized
+
+
+def _weights(writer: Writer, node: ir.Node, table: Table, ranges: dict[str, Range]) -> None:
+    data, weight = node.inputs[0], node.inputs[WEIGHT_INPUT]
+    bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT and table.bias == "int32" else None
+    assert data is not None
+    assert weight is not None
+    array, axis = _array(weight), channel_axis(node) % len(_array(weight).shape)
+    step = ranges[data.name or ""].scale
+    addend = None if bias is None else np.broadcast_to(_array(bias).reshape(-1), (array.shape[axis],))
+    scales = weight_scales(array, axis, table.weight, addend, step)
+    # A weight that several nodes share is quantized for each: scales may depend on the node's bias and axis.
+    key = weight.name if len(weight.uses()) == 1 else f"{weight.name}:{node.name}"
+    integers = quantize_weight(array, scales, axis, table.weight)
+    node.replace_input_with(WEIGHT_INPUT, writer.weight(weight, integers, scales, axis, str(key)))
+    if bias is not None and addend is not None:
+        accumulated = np.broadcast_to(scales * np.float32(step), addend.shape)
+        stored = quantize_bias(addend, accumulated)
+        dequantized = writer.weight(bias, stored, np.ascontiguousarray(accumulated), 0, f"{node.name}:bias")
+        dequantized.shape = ir.Shape(stored.shape)
+        node.replace_input_with(BIAS_INPUT, dequantized)
+
+
+def _constant_operands(writer: Writer, node: ir.Node, table: Table) -> None:
+    """Quantize the constant operand of an element-wise node per tensor, with the activations' scheme."""
+    from infopt_passes.quantize.numbers import activation_range, limits
+
+    for index, value in enumerate(node.inputs):
+        if not is_constant(value) or value is None or value.dtype != ir.DataType.FLOAT:
+            continue
+        array = _array(value)
+        known = activation_range(float(array.min()), float(array.max()), table.activation)
+        bottom, top = limits(table.activation)
+        integers = np.clip(np.rint(array / known.scale) + known.zero_point, bottom, top).astype(known.dtype)
+        scale = writer.constant(f"{value.name}:{node.name}:scale", np.array(known.scale, np.float32))
+        zero = writer.constant(f"{value.name}:{node.name}:zero_point", np.array(known.zero_point, known.dtype))
+        stored = writer.constant(f"{value.name}:{node.name}:quantized", integers)
+        dq = ir.node("DequantizeLinear", [stored, scale, zero], name=f"{value.name}:{node.name}:DQ")
+        dq.outputs[0].name = f"{value.name}:{node.name}:dequantized"
+        dq.outputs[0].type, dq.outputs[0].shape = value.type, value.shape
+        writer.graph.append(dq)
+        node.replace_input_with(index, dq.outputs[0])
+
+
+def _array(value: ir.Value) -> Any:
+    assert value.const_value is not None
+    return value.const_value.numpy()

@@ -1,0 +1,89 @@
+"""Scales, zero points and integer weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from infopt.model import Range
+from infopt.target import Scheme
+
+Array = npt.NDArray[Any]
+
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**10
+"""Scales below this are subnormal or close to it: their inverse overflows."""
+
+BIAS_LIMIT = 2**30
+"""A quantized bias stays below this, so that it cannot overflow the int32 accumulator that it is added to."""
+
+
+def limits(scheme: Scheme) -> tuple[int, int]:
+    """Smallest and largest integer of a scheme."""
+    info = np.iinfo(scheme.dtype)
+    return info.min + (1 if scheme.narrow else 0), info.max
+
+
+def activation_range(low: float, high: float, scheme: Scheme) -> Range:
+    """Scale and zero point of an activation (Jacob et al. 2018, section 2.1).
+
+    Zero is always represented exactly, since padding and ReLU put it everywhere. A tensor that never leaves zero
+    gets the scale 1.
+
+    Args:
+        low: Smallest value to represent.
+        high: Largest value to represent.
+        scheme: How the target wants it.
+
+    Returns:
+        The range with its float32 scale.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    bottom, top = limits(scheme)
+    if scheme.symmetric:
+        zero = 0 if bottom < 0 else (bottom + top + 1) // 2
+        scale = np.float32(max(-low, high) / (top - zero))
+        scale = scale if scale >= SMALLEST_SCALE else np.float32(1)
+        return Range(low, high, float(scale), zero, scheme.dtype)
+    scale = np.float32((high - low) / (top - bottom))
+    if scale < SMALLEST_SCALE:
+        return Range(low, high, 1.0, bottom, scheme.dtype)
+    zero = int(np.clip(round(bottom - low / float(scale)), bottom, top))
+    return Range(low, high, float(scale), zero, scheme.dtype)
+
+
+def weight_scales(weight: Array, axis: int, scheme: Scheme, bias: Array | None, input_scale: float) -> Array:
+    """Symmetric per-channel scales of a weight.
+
+    Args:
+        weight: Float weight.
+        axis: Axis of the output channels.
+        scheme: How the target wants it; per tensor gives one scale for all channels.
+        bias: Float bias of shape (channels,), where the target quantizes it to int32 with scale ``s_x * s_w``: a
+            channel with tiny weights and a large bias gets a larger scale, so that its bias still fits.
+        input_scale: Scale of the input.
+
+    Returns:
+        float32 of shape (channels,), or () for a scheme per tensor.
+    """
+    others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
+    peak = np.abs(weight).max(axis=others if scheme.per_channel else None).astype(np.float64)
+    scales = peak / limits(scheme)[1]
+    if bias is not None:
+        fits = np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
+        scales = np.maximum(scales, fits if scheme.per_channel else fits.max(initial=0.0))
+    return np.where(scales < SMALLEST_SCALE, 1.0, scales).astype(np.float32)
+
+
+def quantize_weight(weight: Array, scales: Array, axis: int, scheme: Scheme) -> Array:
+    """Round a weight to its scheme's integers, to nearest, ties to even."""
+    shape = [1] * weight.ndim
+    if scales.ndim:
+        shape[axis] = -1
+    bottom, top = limits(scheme)
+    return np.clip(np.rint(weight / scales.reshape(shape)), bottom, top).astype(scheme.dtype)
+
+
+def quantize_bias(bias: Array, scales: Array) -> Array:
+    """Round a bias to int32 with the scale of its accumulator."""
+    return np.clip(np.rint(bias.astype(np.float64) / scales), -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)

@@ -1,0 +1,205 @@
+"""Reads a target's table and decides which tensors are quantized for which consumers. Nothing is changed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+from infopt.target import Output, Role, Rule, Table
+
+from infopt_passes.quantize.facts import WEIGHT_INPUT, activations, clip_is_constant, facts, is_constant
+
+Use = tuple[ir.Node, int]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be quantized.
+
+    Attributes:
+        integer: Nodes that are to run as integers, with their rules.
+        edges: Per quantized tensor, the uses that read integers.
+        whole: Tensors of which every use reads through Q/DQ, because their producer needs the Q behind it.
+        shared: Pairs of tensors that share one scale.
+        kept: Compute nodes that stay in float, with the reason.
+    """
+
+    integer: dict[ir.Node, Rule] = field(default_factory=dict)
+    edges: dict[ir.Value, set[Use]] = field(default_factory=dict)
+    whole: set[ir.Value] = field(default_factory=set)
+    shared: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)
+    kept: dict[ir.Node, str] = field(default_factory=dict)
+
+    def groups(self) -> list[list[ir.Value]]:
+        """The quantized tensors, grouped so that each group has one scale; order follows the graph."""
+        leader = {value: value for value in self.edges}
+
+        def find(value: ir.Value) -> ir.Value:
+            while leader[value] is not value:
+                value = leader[value]
+            return value
+
+        for first, second in self.shared:
+            leader[find(second)] = find(first)
+        grouped: dict[ir.Value, list[ir.Value]] = {}
+        for value in self.edges:
+            grouped.setdefault(find(value), []).append(value)
+        return list(grouped.values())
+
+
+def make_plan(graph: ir.Graph, opset: int, table: Table, keep_float: Iterable[str]) -> Plan:
+    """Place quantization in a graph as a table wants it.
+
+    Args:
+        graph: The main graph; constants are initializers and shapes are inferred.
+        opset: Version of its default operator set.
+        table: The target's table.
+        keep_float: Names of nodes that the user keeps in float.
+
+    Returns:
+        The plan; empty when nothing pays.
+    """
+    plan, kept = Plan(), frozenset(keep_float)
+    rules = {node: rule for node in graph if (rule := _rule(node, opset, table))}
+    for node, rule in rules.items():
+        if rule.role is Role.COMPUTE:
+            _compute(node, rule, table, kept, plan)
+    while _spread(rules, table, kept, plan):
+        pass
+    return plan
+
+
+def absorbed(value: ir.Value, table: Table) -> ir.Value:
+    """The tensor behind the activations that vanish into a quantized range: ReLU's output for its input."""
+    uses = value.uses()
+    while len(uses) == 1 and not value.is_graph_output():
+        node = uses[0].node
+        if node.op_type not in table.absorbs or not clip_is_constant(node):
+            return value
+        value = node.outputs[0]
+        uses = value.uses()
+    return value
+
+
+def _rule(node: ir.Node, opset: int, table: Table) -> Rule | None:
+    rule = table.rule(node.op_type) if node.domain == "" else None
+    return rule if rule and opset >= rule.since else None
+
+
+def _compute(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str], plan: Plan) -> None:
+    reason = _reason(node, rule, table, kept)
+    if reason:
+        plan.kept[node] = reason
+        return
+    plan.integer[node] = rule
+    _use(plan, node, next(i for i in activations(node) if i != WEIGHT_INPUT))
+    if rule.output is Output.ALWAYS:
+        _whole(plan, absorbed(node.outputs[0], table))
+
+
+def _reason(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str]) -> str | None:
+    if node.name in kept:
+        return "kept in float by the user"
+    data = node.inputs[0]
+    if data is None or data.dtype not in (None, ir.DataType.FLOAT):
+        return f"its input is {data.dtype.name.lower() if data and data.dtype else 'missing'}, not float32"
+    seen = facts(node)
+    return next((why for condition in rule.unless if (why := condition(seen))), None)
+
+
+def _spread(rules: dict[ir.Node, Rule], table: Table, kept: frozenset[str], plan: Plan) -> bool:
+    """Extend the plan by the nodes that can follow in integers; true while something was added."""
+    before = len(plan.integer)
+    for node, rule in rules.items():
+        if node in plan.integer or node.name in kept or rule.role is Role.COMPUTE:
+            continue
+        if _SPREAD[rule.role](node, table, plan) and not _reason(node, rule, table, kept):
+            _admit(node, rule, table, plan)
+    return len(plan.integer) > before
+
+
+def _admit(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> None:
+    plan.integer[node] = rule
+    inputs = _skip(node, plan) if rule.role is Role.RESIDUAL else activations(node)
+    for index in inputs[:1] if rule.role is Role.MOVE else inputs:
+        _use(plan, node, index)
+    output = absorbed(node.outputs[0], table)
+    if rule.output is Output.ALWAYS or (rule.role in (Role.MOVE, Role.JOIN) and output in plan.edges):
+        _whole(plan, output)
+    if rule.role is Role.MOVE or rule.shared:
+        values = [value for i in inputs if (value := node.inputs[i]) is not None]
+        plan.shared += [(values[0], other) for other in (*values[1:], output) if other in plan.edges]
+
+
+def _can_follow(node: ir.Node, table: Table, plan: Plan) -> bool:
+    """Every input is in integers or can be had so, and the output is of use in integers inside the graph."""
+    inputs = [node.inputs[i] for i in activations(node)]
+    output = absorbed(node.outputs[0], table)
+    rule = table.rule(node.op_type)
+    useful = output in plan.edges or (rule is not None and rule.output is Output.ALWAYS)
+    return bool(inputs) and useful and not output.is_graph_output() and all(_on_offer(v, table, plan) for v in inputs)
+
+
+def _can_move(node: ir.Node, table: Table, plan: Plan) -> bool:
+    return node.outputs[0] in plan.edges and _on_offer(node.inputs[0], table, plan)
+
+
+def _can_join(node: ir.Node, table: Table, plan: Plan) -> bool:
+    return node.outputs[0] in plan.edges and _can_follow(node, table, plan)
+
+
+def _on_offer(value: ir.Value | None, table: Table, plan: Plan) -> bool:
+    """Whether a tensor is quantized already, or its producer can give integers at no cost."""
+    if value is None or value in plan.edges:
+        return value is not None
+    producer = value.producer()
+    while producer is not None and producer.op_type in table.absorbs and clip_is_constant(producer):
+        before = producer.inputs[0]
+        if before is None or len(before.uses()) != 1:
+            return False
+        producer = before.producer()
+    rule = plan.integer.get(producer) if producer is not None else None
+    return rule is not None and rule.output is Output.OFFERED
+
+
+def _can_skip(node: ir.Node, table: Table, plan: Plan) -> bool:
+    return bool(_skip(node, plan))
+
+
+_SPREAD = {Role.FOLLOW: _can_follow, Role.MOVE: _can_move, Role.JOIN: _can_join, Role.RESIDUAL: _can_skip}
+
+
+def _skip(node: ir.Node, plan: Plan) -> list[int]:
+    """Index of the skip input of a residual Add, where the other side ends in a compute node that Add fuses into."""
+    sides = activations(node)
+    main = [i for i in sides if _ends_in_compute(node.inputs[i], plan)]
+    if len(sides) != 2 or not main:
+        return []
+    # Where both sides could fuse (a downsampling block), the longer side keeps its fusion; exporters put it first.
+    return [i for i in sides if i != main[0]]
+
+
+def _ends_in_compute(value: ir.Value | None, plan: Plan) -> bool:
+    return value is not None and value.producer() in plan.integer and len(value.uses()) == 1
+
+
+def _use(plan: Plan, node: ir.Node, index: int) -> None:
+    value = node.inputs[index]
+    assert value is not None
+    plan.edges.setdefault(value, set()).add((node, index))
+
+
+def _whole(plan: Plan, value: ir.Value) -> None:
+    plan.whole.add(value)
+    plan.edges.setdefault(value, set())
+
+
+def compute_weights(plan: Plan) -> Iterator[tuple[ir.Node, ir.Value]]:
+    """The constant weights of the integer compute nodes."""
+    for node, rule in plan.integer.items():
+        if rule.role is Role.COMPUTE:
+            weight = node.inputs[WEIGHT_INPUT]
+            assert weight is not None
+            assert is_constant(weight)
+            yield node, weight

@@ -1,0 +1,48 @@
+"""The simplifications themselves: onnx_ir's passes and onnxscript's default rules, run until nothing changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx_ir as ir
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveInitializersFromInputsPass
+from onnxscript.optimizer import optimize_ir
+
+ROUNDS = 8
+"""Upper bound of rounds; real models settle within three."""
+
+
+def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
+    """A simplified copy of a model.
+
+    Args:
+        graph: The model; it is left as it was.
+        fold_limit: Largest constant in bytes that folding may create.
+
+    Returns:
+        A model with the same inputs and outputs.
+    """
+    result = graph.clone()
+    RemoveInitializersFromInputsPass()(result)
+    ClearMetadataAndDocStringPass()(result)
+    with _quiet():
+        optimize_ir(result, num_iterations=ROUNDS, input_size_limit=fold_limit, output_size_limit=fold_limit)
+    # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
+    ClearMetadataAndDocStringPass()(result)
+    return result
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the libraries' log: a rule that does not apply is not news to the user."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

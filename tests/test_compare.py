@@ -1,0 +1,372 @@
+"""Paired statistics of before and after."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.special import xlogy
+from scipy.stats import norm
+
+from infopt.compare import Accuracy, Flips, fidelity, paired_accuracy, tango_interval
+from infopt.errors import DataError
+from infopt.metrics import BUILT_IN, Metric
+from infopt.outputs import OutputStore
+
+Counts = tuple[int, int, int]
+
+
+@st.composite
+def counts(draw: st.DrawFn) -> Counts:
+    n = draw(st.integers(1, 400))
+    gained = draw(st.integers(0, n))
+    return gained, draw(st.integers(0, n - gained)), n
+
+
+def brute_force_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """All differences whose score statistic is within z, with the likeliest proportions found by search."""
+    grid = np.linspace(-1, 1, 4001)[1:-1]
+    inside = []
+    for delta in grid:
+        # p: share that only the first proportion counts; p + delta: that only the second counts.
+        p = np.linspace(max(0.0, -delta), (1 - delta) / 2, 4001)
+        rest = np.maximum(1 - 2 * p - delta, 0)
+        likelihood = xlogy(gained, p + delta) + xlogy(lost, p) + xlogy(n - gained - lost, rest)
+        best = p[np.argmax(likelihood)]
+        variance = n * (2 * best + delta - delta**2)
+        distance = abs(gained - lost - n * delta)
+        if distance <= norm.ppf(0.975) * math.sqrt(max(variance, 0)) + 1e-12:
+            inside.append(delta)
+    return float(min(inside)), float(max(inside))
+
+
+@pytest.mark.parametrize(
+    "case", [(12, 2, 50), (0, 0, 50), (1, 0, 1), (0, 1, 1), (3, 3, 20), (20, 0, 20), (0, 20, 21)]
+)
+def test_tango_inverts_the_score_test(case: Counts) -> None:
+    found, wanted = tango_interval(*case), brute_force_interval(*case)
+    assert found == pytest.approx(wanted, abs=2e-3)
+
+
+def test_tango_has_the_known_limits_at_the_edges() -> None:
+    z2 = norm.ppf(0.975) ** 2
+    # With no flips the score equation is n d / (1 - d) = z^2; with flips only it is n (1 - d) = z^2 (1 + d).
+    assert tango_interval(0, 0, 100) == pytest.approx((-z2 / (100 + z2), z2 / (100 + z2)))
+    assert tango_interval(100, 0, 100) == pytest.approx(((100 - z2) / (100 + z2), 1.0))
+    assert tango_interval(0, 100, 100) == pytest.approx((-1.0, (z2 - 100) / (100 + z2)))
+
+
+@given(counts(), st.floats(0.5, 0.999))
+def test_tango_contains_the_estimate_and_is_a_mirror_image_when_swapped(
+    case: Counts, confidence: float
+) -> None:
+    gained, lost, n = case
+    low, high = tango_interval(gained, lost, n, confidence)
+    assert -1 <= low <= (gained - lost) / n <= high <= 1
+    assert low < high
+    assert tango_interval(lost, gained, n, confidence) == pytest.approx((-high, -low), abs=1e-9)
+
+
+@given(counts())
+def test_tango_widens_with_confidence(case: Counts) -> None:
+    narrow, wide = tango_interval(*case, 0.9), tango_interval(*case, 0.99)
+    assert wide[0] <= narrow[0]
+    assert narrow[1] <= wide[1]
+
+
+@given(counts(), st.floats(0.5, 0.999))
+def test_tango_limits_solve_the_score_equation(case: Counts, confidence: float) -> None:
+    gained, lost, n = case
+    z = norm.ppf((1 + confidence) / 2)
+    for limit in tango_interval(gained, lost, n, confidence):
+        assume(abs(limit) < 1 - 1e-9)
+        a, b, c = 2 * n, (2 * n - gained + lost) * limit - gained - lost, -lost * limit * (1 - limit)
+        p = (math.sqrt(max(b * b - 4 * a * c, 0)) - b) / (2 * a)
+        variance = n * (2 * p + limit * (1 - limit))
+        assert (gained - lost - n * limit) ** 2 == pytest.approx(z * z * variance, rel=1e-5, abs=1e-6)
+
+
+def test_tango_is_close_to_the_normal_interval_for_many_samples() -> None:
+    gained, lost, n = 900, 1100, 100_000
+    spread = norm.ppf(0.975) * math.sqrt(gained + lost) / n
+    assert tango_interval(gained, lost, n) == pytest.approx((-0.002 - spread, -0.002 + spread), rel=0.01)
+
+
+@pytest.mark.parametrize("shares", [(0.02, 0.02), (0.05, 0.01), (0.2, 0.3)])
+def test_tango_covers_the_truth_as_often_as_it_says(shares: tuple[float, float]) -> None:
+    n, runs = 60, 1500
+    flips = np.random.default_rng(5).multinomial(n, (*shares, 1 - sum(shares)), runs)
+    limits = {case: tango_interval(*case, n) for case in {(int(b), int(c)) for b, c, _ in flips}}
+    truth = shares[0] - shares[1]
+    covered = [limits[int(b), int(c)][0] <= truth <= limits[int(b), int(c)][1] for b, c, _ in flips]
+    assert 0.93 <= np.mean(covered) <= 0.99
+
+
+@pytest.mark.parametrize("case", [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])
+def test_impossible_counts_are_refused(case: Counts) -> None:
+    with pytest.raises(DataError, match="impossible"):
+        tango_interval(*case)
+    with pytest.raises(DataError, match="confidence"):
+        tango_interval(1, 1, 5, 1.0)
+
+
+# Of ten samples of class 0, the baseline has the first eight right, the candidate all but the first three.
+BEFORE, AFTER = np.eye(2)[[0] * 8 + [1] * 2], np.eye(2)[[1] * 3 + [0] * 7]
+LABELS = np.zeros(10, np.int64)
+
+
+def compared(
+    metric: Metric, before: np.ndarray, after: np.ndarray, labels: np.ndarray | None, **more: float
+) -> Accuracy:
+    return paired_accuracy(metric, [before], [after], labels, where="deployed", seed=0, **more)  # type: ignore[arg-type]
+
+
+def wrong(outputs: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    return np.asarray(outputs[0].argmax(1) != labels)
+
+
+def mean_of(per_sample: object, **more: object) -> Metric:
+    return Metric("mine", lambda o, y: float(per_sample(o, y).mean()), per_sample=per_sample, **more)  # type: ignore[arg-type, operator]
+
+
+def score_only(per_sample: object) -> Metric:
+    return dataclasses.replace(mean_of(per_sample), per_sample=None)
+
+
+def values(outputs: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    return np.asarray(outputs[0].reshape(len(labels), -1).mean(axis=1) - labels)
+
+
+def test_top1_counts_flips_and_uses_tango() -> None:
+    found = compared(BUILT_IN["top1"], BEFORE, AFTER, LABELS)
+    assert found == Accuracy(
+        "top1", True, 0.8, 0.7, -0.1, 0.1, tango_interval(2, 3, 10), None, 10, Flips(2, 3), "deployed"
+    )
+
+
+def test_the_keys_are_those_of_the_report() -> None:
+    keys = "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others"
+    assert [field.name for field in dataclasses.fields(Accuracy)] == keys.split()
+
+
+def test_a_drop_of_exactly_the_budget_is_not_above_it() -> None:
+    before, after = np.eye(2)[[0] * 860 + [1] * 140], np.eye(2)[[0] * 850 + [1] * 150]
+    found = compared(BUILT_IN["top1"], before, after, np.zeros(1000, np.int64))
+    assert found.candidate - found.baseline != -0.01
+    assert (found.delta, found.drop) == (-0.01, 0.01)
+
+
+def test_for_lower_is_better_a_smaller_score_is_no_drop() -> None:
+    found = compared(mean_of(wrong, higher_is_better=False), AFTER, BEFORE, LABELS)
+    assert (found.delta, found.drop) == (-0.1, -0.1)
+    assert found.flips == Flips(gained=3, lost=2)
+    assert found.ci95 == tango_interval(2, 3, 10)
+    worse = compared(
+        mean_of(values, higher_is_better=False), np.zeros((20, 1)), np.arange(20.0)[:, None], np.zeros(20)
+    )
+    assert worse.drop == worse.delta == 9.5
+
+
+def test_equal_models_have_no_drop_but_an_interval() -> None:
+    found = compared(BUILT_IN["top1"], BEFORE, BEFORE, LABELS)
+    assert (found.delta, math.copysign(1, found.drop), found.flips) == (0, 1, Flips(0, 0))
+    assert found.ci95 == tango_interval(0, 0, 10)
+
+
+def test_a_users_metric_of_zeros_and_ones_is_right_or_wrong() -> None:
+    right = mean_of(lambda outputs, labels: outputs[0].argmax(1) == labels)
+    found, built_in = (
+        compared(right, BEFORE, AFTER, LABELS),
+        compared(BUILT_IN["top1"], BEFORE, AFTER, LABELS),
+    )
+    assert (found.ci95, found.flips) == (built_in.ci95, built_in.flips)
+
+
+def test_the_bootstrap_of_means_agrees_with_the_normal_interval() -> None:
+    rng = np.random.default_rng(1)
+    before = rng.normal(size=(2000, 1))
+    difference = rng.normal(0.1, 0.3, size=(2000, 1))
+    found = compared(mean_of(values), before, before + difference, np.zeros(2000))
+    spread = norm.ppf(0.975) * difference.std() / math.sqrt(2000)
+    assert found.ci95 == pytest.approx((difference.mean() - spread, difference.mean() + spread), abs=1e-3)
+    assert found.flips is None
+
+
+def test_the_bootstrap_of_the_score_agrees_with_that_of_the_means() -> None:
+    rng = np.random.default_rng(2)
+    before = rng.normal(size=(300, 4))
+    after = before + rng.normal(0.1, 0.3, size=(300, 4))
+    labels = rng.normal(size=300)
+    opaque, paired = (
+        compared(metric, before, after, labels) for metric in (score_only(values), mean_of(values))
+    )
+    assert opaque.ci95 is not None
+    assert opaque.ci95 == pytest.approx(paired.ci95, abs=3e-3)
+    assert opaque.ci95 == compared(score_only(values), before, after, labels).ci95
+
+
+def test_several_rows_of_a_sample_are_resampled_together() -> None:
+    rng = np.random.default_rng(3)
+    before, shift = np.zeros((200, 5)), np.repeat(rng.normal(size=(200, 1)), 5, axis=1)
+    rows = [array.reshape(1000, 1) for array in (before, shift)]
+    found = compared(score_only(values), *rows, np.zeros(200))
+    assert found.ci95 == pytest.approx(compared(mean_of(values), before, shift, np.zeros(200)).ci95, abs=0.02)
+    assert found.n == 200
+
+
+def test_per_sample_values_that_are_not_the_score_do_not_make_the_interval() -> None:
+    percent = dataclasses.replace(mean_of(wrong), score=lambda o, y: 100 * float(wrong(o, y).mean()))
+    found = compared(percent, BEFORE, AFTER, LABELS)
+    assert found.ci95 is not None
+    assert found.delta == pytest.approx(10)
+    assert -60 < found.ci95[0] < -20 < 40 < found.ci95[1] < 80
+    assert found.flips == Flips(3, 2)
+
+
+def test_a_slow_score_has_no_interval_but_a_reason() -> None:
+    found = compared(score_only(values), BEFORE, AFTER, LABELS, time_limit_s=0.0)
+    assert found.ci95 is None
+    assert "too slow for 200 resamples" in str(found.ci95_reason)
+    assert found.delta == pytest.approx(0.0)
+
+
+def test_a_hopelessly_slow_score_is_given_up_early() -> None:
+    def slow(outputs: list[np.ndarray], labels: np.ndarray) -> float:
+        time.sleep(0.02)
+        return float(outputs[0].mean())
+
+    start = time.monotonic()
+    assert compared(Metric("slow", slow), BEFORE, AFTER, LABELS, time_limit_s=1.0).ci95 is None
+    assert time.monotonic() - start < 0.8
+
+
+def test_a_score_that_fails_on_resamples_has_no_interval() -> None:
+    def picky(outputs: list[np.ndarray], labels: np.ndarray) -> float:
+        if len(np.unique(labels)) < len(labels):
+            raise ValueError("classes are missing")
+        return float(outputs[0].mean())
+
+    found = compared(Metric("picky", picky), BEFORE, AFTER, np.arange(10))
+    assert (found.ci95, found.ci95_reason) == (None, "the metric fails on 100% of the resamples")
+
+
+def test_a_difference_that_never_varies_tells_nothing_unless_the_outputs_are_equal() -> None:
+    best = score_only(lambda outputs, labels: outputs[0].argmax(1) == labels)
+    found = compared(best, BEFORE, BEFORE * 2, LABELS)
+    assert found.ci95 is None
+    assert "spread is unknown" in str(found.ci95_reason)
+    assert compared(best, BEFORE, BEFORE.copy(), LABELS).ci95 == (0, 0)
+
+
+def test_outputs_without_rows_for_the_samples_are_not_resampled() -> None:
+    metric = score_only(values)
+    before, after = ([rows, np.zeros(3)] for rows in (BEFORE, AFTER))
+    found = paired_accuracy(metric, before, after, LABELS, where="emulated", seed=0)
+    assert found.ci95 is None
+    assert "OUTPUTS" in str(found.ci95_reason)
+
+
+def test_outputs_that_were_not_kept_do_not_disturb() -> None:
+    before, after = ([np.empty(0, np.float32), rows] for rows in (BEFORE, AFTER))
+    metric = Metric("mine", lambda outputs, labels: float(outputs[1][:, 0].mean()))
+    found = paired_accuracy(metric, before, after, LABELS, where="emulated", seed=0)
+    assert found.ci95 is not None
+    assert found.where == "emulated"
+
+
+@pytest.mark.parametrize("labels", [None, LABELS], ids=["unlabelled", "labelled"])
+def test_agreement_needs_no_labels(labels: np.ndarray | None) -> None:
+    found = compared(BUILT_IN["agreement"], BEFORE, AFTER, labels)
+    assert (found.baseline, found.candidate, found.drop) == (1, 0.5, 0.5)
+    assert found.flips == Flips(0, 5)
+
+
+def test_cosine_is_never_right_or_wrong() -> None:
+    found = compared(BUILT_IN["cosine"], BEFORE, BEFORE, None)
+    assert (found.baseline, found.delta, found.flips, found.ci95) == (1, 0, None, (0, 0))
+    assert compared(BUILT_IN["cosine"], BEFORE, AFTER, None).flips is None
+
+
+def test_missing_labels_and_samples_are_refused() -> None:
+    with pytest.raises(DataError, match="top1 needs labels"):
+        compared(BUILT_IN["top1"], BEFORE, AFTER, None)
+    with pytest.raises(DataError, match="no samples"):
+        compared(BUILT_IN["top1"], BEFORE[:0], AFTER[:0], LABELS[:0])
+
+
+def test_ten_thousand_samples_are_resampled_quickly() -> None:
+    after = np.random.default_rng(4).normal(size=(10_000, 1))
+    start = time.perf_counter()
+    found = compared(mean_of(values), np.zeros((10_000, 1)), after, np.zeros(10_000))
+    assert found.ci95 is not None
+    assert time.perf_counter() - start < 5
+
+
+def test_padding_samples_never_reach_a_score() -> None:
+    results = []
+    for rows in (BEFORE, AFTER):
+        with OutputStore() as store:
+            for start in range(0, 10, 4):
+                count = min(4, 10 - start)
+                batch = np.concatenate([rows[start : start + count], np.eye(2)[[1] * (4 - count)]])
+                store.add([batch], count, 4)
+            results.append(store.finish())
+    found = paired_accuracy(BUILT_IN["top1"], *results, LABELS, where="deployed", seed=0)
+    assert (found.n, found.baseline, found.candidate) == (10, 0.8, 0.7)
+
+
+def test_fidelity_of_known_errors() -> None:
+    reference = np.array([[3.0, 4.0], [0.0, 1.0]], np.float32)
+    (row,) = fidelity(["out"], [reference], [reference + np.array([[0, 0.1], [0, 0]], np.float32)])
+    assert row.output == "out"
+    assert row.top1_agreement == 1
+    assert row.sqnr_db == pytest.approx(10 * math.log10(26 / 0.01), abs=1e-4)
+    assert row.max_abs == pytest.approx(0.1, abs=1e-6)
+    assert row.cosine_mean == pytest.approx(
+        (1 + 28.4 / 5 / math.hypot(3, 4.1) * 1) / 2 + (25.4 - 28.4) / 10 / math.hypot(3, 4.1)
+    )
+
+
+def test_fidelity_of_equal_and_of_silent_outputs_is_finite() -> None:
+    ones, zeros = np.ones((3, 2), np.float32), np.zeros((3, 2), np.float32)
+    rows = fidelity(["same", "silent"], [ones, zeros], [ones, ones])
+    assert [row.sqnr_db for row in rows] == [200, -200]
+    assert rows[0].max_abs == 0
+
+
+def test_fidelity_ignores_padding_and_counts_what_one_side_lacks() -> None:
+    reference = np.array([[1.0, 2.0, np.nan], [1.0, 2.0, 2.0]])
+    (padding,) = fidelity(["out"], [reference], [reference.copy()])
+    assert (padding.cosine_mean, padding.sqnr_db, padding.max_abs) == (1, 200, 0)
+    (shorter,) = fidelity(["out"], [reference], [reference[:, :2]])
+    assert shorter.max_abs == 2
+    assert shorter.sqnr_db == pytest.approx(10 * math.log10(14 / 4))
+
+
+def test_fidelity_leaves_out_what_has_no_meaning() -> None:
+    text, ids = np.array(["a", "b"], object), np.array([[1, 2], [3, 4]])
+    rows = fidelity(
+        ["text", "ids", "dropped", "count"],
+        [text, ids, np.empty(0), np.zeros((2, 3))],
+        [text, ids, np.empty(0), np.zeros((5, 3))],
+    )
+    assert [row.output for row in rows] == ["text", "ids", "count"]
+    assert rows[0].cosine_mean is rows[2].sqnr_db is None
+    assert (rows[1].top1_agreement, rows[1].cosine_mean) == (None, 1)
+
+
+def test_fidelity_of_many_blocks_equals_that_of_the_whole() -> None:
+    rng = np.random.default_rng(6)
+    reference = rng.normal(size=(64, 1 << 16)).astype(np.float32)
+    other = reference + rng.normal(0, 0.01, reference.shape).astype(np.float32)
+    (row,) = fidelity(["out"], [reference], [other])
+    error = other.astype(np.float64) - reference
+    assert row.sqnr_db == pytest.approx(
+        10 * math.log10((reference.astype(np.float64) ** 2).sum() / (error**2).sum())
+    )
+    assert row.max_abs == np.abs(error).max()
