@@ -46,7 +46,18 @@ def brute_force_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    "case", [(12, 2, 50), (0, 0, 50), (1, 0, 1), (0, 1, 1), (3, 3, 20), (20, 0, 20), (0, 20, 21)]
+    "case",
+    [
+        (12, 2, 50),
+        (1, 7, 21),
+        (0, 1, 44),
+        (0, 0, 50),
+        (1, 0, 1),
+        (0, 1, 1),
+        (3, 3, 20),
+        (20, 0, 20),
+        (0, 20, 21),
+    ],
 )
 def test_tango_inverts_the_score_test(case: Counts) -> None:
     found, wanted = tango_interval(*case), brute_force_interval(*case)
@@ -123,7 +134,7 @@ LABELS = np.zeros(10, np.int64)
 def compared(
     metric: Metric, before: np.ndarray, after: np.ndarray, labels: np.ndarray | None, **more: float
 ) -> Accuracy:
-    return paired_accuracy(metric, [before], [after], labels, where="deployed", seed=0, **more)  # type: ignore[arg-type]
+    return paired_accuracy(metric, [before], [after], labels, where="deployed", seed=0, **more)
 
 
 def wrong(outputs: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
@@ -131,7 +142,7 @@ def wrong(outputs: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
 
 
 def mean_of(per_sample: object, **more: object) -> Metric:
-    return Metric("mine", lambda o, y: float(per_sample(o, y).mean()), per_sample=per_sample, **more)  # type: ignore[arg-type, operator]
+    return Metric("mine", lambda o, y: float(per_sample(o, y).mean()), per_sample=per_sample, **more)
 
 
 def score_only(per_sample: object) -> Metric:

@@ -36,7 +36,7 @@ def written(folder: Path, source: str) -> Path:
 
 
 def returning(value: object) -> Metric:
-    return Metric("mine", lambda outputs, labels: value, per_sample=lambda outputs, labels: value)  # type: ignore[arg-type, return-value]
+    return Metric("mine", lambda outputs, labels: value, per_sample=lambda outputs, labels: value)
 
 
 @given(st.integers(0, 1000), st.integers(5, 12), st.sampled_from([np.float32, np.float64]))
@@ -176,7 +176,7 @@ def test_per_sample_must_give_a_finite_number_for_each_sample(value: object) -> 
 
 
 def test_an_exception_in_a_metric_names_the_metric() -> None:
-    metric = Metric("mine", lambda outputs, labels: outputs[3])  # type: ignore[arg-type, return-value]
+    metric = Metric("mine", lambda outputs, labels: outputs[3])
     with pytest.raises(DataError, match="metric mine failed: IndexError: list index") as caught:
         measure(metric, [np.zeros(2)], np.zeros(2))
     assert isinstance(caught.value.__cause__, IndexError)

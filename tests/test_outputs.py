@@ -23,7 +23,7 @@ def numbered(*shape: int, start: int = 0, dtype: str = "float32") -> np.ndarray:
 
 def joined(batches: list[np.ndarray], batch: int, **options: object) -> np.ndarray:
     """One output through a store, with full batches."""
-    with OutputStore(**options) as store:  # type: ignore[arg-type]
+    with OutputStore(**options) as store:
         for array in batches:
             store.add([array], batch, batch)
         return store.finish()[0]

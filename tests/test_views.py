@@ -23,8 +23,8 @@ GOLDENS = Path(__file__).parent / "goldens"
 EXAMPLE = read_report(GOLDENS)
 HOSTILE = (
     "a|b", "a\\|b", "a\\", "`", "``x`", "<script>alert(1)</script>", "</details>", "<!--",
-    "x\n\n# y", "x\r| y |", "**b**", "[link](http://evil)", "![i](http://evil)", "@everyone", "#12", "org/repo#7",
-    "http://evil.example", "www.evil.example",
+    "x\n\n# y", "x\r| y |", "**b**", "[link](http://evil)", "![i](http://evil)", "@everyone", "#12",
+    "org/repo#7",    "http://evil.example", "www.evil.example",
     "- item", "1. item", "> quote", "~~~", "$x$", "&lt;", "_a_", "[bold red]x[/]", "[/]",
     ":smile:", "\x1b[31mred", "\u202egnp", "\udcff", "", " ", "\u2028", "名前",
 )  # fmt: skip
@@ -97,6 +97,14 @@ def test_names_cannot_change_the_structure_of_markdown(names: list[str]) -> None
     assert shape(markdown(with_names(*names))) == shape(markdown(with_names("a", "b", "c")))
 
 
+@pytest.mark.parametrize(
+    "warning", ["- x", "+ x", "1. x", "1) x", "# x", "> x", "= x", "---", "***", "```", "~~~"]
+)
+def test_warnings_open_no_block(warning: str) -> None:
+    shown = shape(markdown(replace(EXAMPLE, warnings=(warning,))))
+    assert shown == shape(markdown(replace(EXAMPLE, warnings=("x",))))
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_are_shown_as_they_are(name: str) -> None:
     parser = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
@@ -153,10 +161,9 @@ def test_console_keeps_to_its_width_and_shows_numbers_whole(width: int) -> None:
     report = replace(float_nodes("block/" * 30 + "conv", "short"), accuracy=EXAMPLE.accuracy)
     lines = printed(judged(report, Budget(max_drop=0.001)), width=width)
     assert max(map(len, lines)) <= width
+    cells = ["max_drop", "0.0010", "0.0005", "-0.0011..0.0021", "undecided"]
     assert any("0.9176" in line and "-0.0021..0.0011" in line and "10000" in line for line in lines)
-    assert any(
-        line.split() == "max_drop 0.0010 0.0005 -0.0011..0.0021 undecided".split(" ") for line in lines
-    )
+    assert any(line.split() == cells for line in lines)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -199,7 +206,8 @@ def test_long_names_keep_both_ends() -> None:
     ("shown", "wanted"),
     [
         (metric(0.91764), "0.9176"), (metric(0.0), "0.0000"), (metric(1.2e-6), "1.2e-06"),
-        (metric(None), "-"), (metric(float("nan")), "-"), (metric(23.456), "23.46"), (signed(-0.0005), "-0.0005"),
+        (metric(None), "-"), (metric(float("nan")), "-"), (metric(23.456), "23.46"),
+        (signed(-0.0005), "-0.0005"),
         (signed(0.5), "+0.5000"),
         (digits(1234.5), "1234"), (digits(12.345), "12.3"), (digits(0.051234), "0.0512"), (digits(0.0), "0"),
         (digits(-2.5), "-2.50"), (digits(float("inf")), "-"), (megabytes(0), "0 B"),

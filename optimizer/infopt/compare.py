@@ -356,7 +356,7 @@ def _percentiles(resamples: Iterator[np.ndarray], seconds: float) -> _Interval:
         drawn.append(values)
         done += len(values)
         elapsed = time.monotonic() - start
-        hopeless = False and elapsed * MIN_RESAMPLES > seconds * done
+        hopeless = elapsed > seconds / 4 and elapsed * MIN_RESAMPLES > seconds * done
         if elapsed > seconds or hopeless:
             break
     if done < MIN_RESAMPLES:

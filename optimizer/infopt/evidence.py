@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +12,10 @@ from infopt.budget import check_budget
 from infopt.compare import Accuracy, Fidelity
 from infopt.evaluate import Evaluator, Where, evaluator
 from infopt.measure import Contest, Result, contest, float_artifacts
-from infopt.model import Model, Note
+from infopt.model import Model
 from infopt.report import FloatLayer, KernelCount
 from infopt.resolve import Resolved
-from infopt.target import Artifact, CompileOptions, FloatNode, Session, Table, Unmeasured
+from infopt.target import Artifact, CompileOptions, Session, Target, Unmeasured
 from infopt.targets.onnxruntime import EMULATE, open_onnx
 from infopt.ui import Listener
 
@@ -141,27 +141,34 @@ def _no_accuracy(resolved: Resolved) -> str:
 
 def _kernels(resolved: Resolved, build: Build, artifact: Artifact | None) -> KernelCount:
     """What the runtime says that it runs; where it cannot tell, what the passes left in float."""
-    notes = [note for note in build.model.notes if note.kind == "float"]
-    planned = tuple(FloatLayer(note.node, _op(build.model, note.node), note.why, None) for note in notes)
+    graph = {node.name or "": node.op_type for node in build.model.graph.graph}
+    whys = {note.node: note.why for note in build.model.notes if note.kind == "float"}
+    planned = tuple(FloatLayer(name, graph.get(name, ""), why, None) for name, why in whys.items())
     if artifact is None:
         return KernelCount(None, None, planned, build.missing)
     try:
         found = resolved.target.kernels(artifact)
     except Unmeasured as error:
         return KernelCount(None, None, planned, str(error))
-    layers = tuple(FloatLayer(n.name, n.op, _why(n, notes, resolved.target.table), None) for n in found.float_nodes)
-    return KernelCount(found.integer, found.total, layers)
+    if not build.model.quantized_nodes():
+        return KernelCount(found.integer, found.total, (), "the model is float")
+    layers = []
+    for layer in found.float_nodes:
+        name = _origin(layer.name, graph)
+        op = graph.get(name, layer.op)
+        layers.append(FloatLayer(name, op, whys.get(name) or _unplanned(op, resolved.target), None))
+    return KernelCount(found.integer, found.total, tuple(layers))
 
 
-def _op(model: Model, name: str) -> str:
-    return next((node.op_type for node in model.graph.graph if node.name == name), "")
+def _origin(name: str, graph: Collection[str]) -> str:
+    """The node that a runtime's layer was made from: runtimes append to the name, or put a word before it."""
+    bare = name.rpartition(" ")[2].rstrip("/")
+    while bare not in graph and "/" in bare:
+        bare = bare.rpartition("/")[0]
+    return bare if bare in graph else name
 
 
-def _why(node: FloatNode, notes: list[Note], table: Table) -> str:
-    """Why a layer runs in float; runtimes decorate names, so a note on a prefix of the name is about it."""
-    about = [note for note in notes if node.name == note.node or node.name.startswith(f"{note.node}/")]
-    if about:
-        return max(about, key=lambda note: len(note.node)).why
-    if table.rule(node.op) is None:
-        return f"the target's table has no integer {node.op}"
+def _unplanned(op: str, target: Target) -> str:
+    if target.table.rule(op) is None:
+        return f"infopt's table of {target.name} has no integer {op}"
     return "the runtime did not turn it into an integer kernel"

@@ -6,6 +6,7 @@ are option dataclasses, so a recipe key is declared once, with its flag and its 
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -184,12 +185,10 @@ def to_toml(recipe: Recipe, folder: Path) -> str:
 
 def rebase(recipe: Recipe, folder: Path) -> Recipe:
     """A recipe whose relative paths are taken from a folder."""
-    return _paths(recipe, lambda path: folder / path)
+    return _paths(recipe, lambda path: Path(os.path.normpath(folder / path)))
 
 
 def _relative(recipe: Recipe, folder: Path) -> Recipe:
-    import os
-
     return _paths(recipe, lambda path: Path(os.path.relpath(path.resolve(), folder.resolve())))
 
 

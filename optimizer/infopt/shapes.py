@@ -1,14 +1,15 @@
-"""Ranges of dynamic input shapes, as runtimes want them that compile for a range (TensorRT's optimization profiles)."""
+"""Ranges of dynamic input shapes, for runtimes that compile for ranges (TensorRT's optimization profiles)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infopt.errors import OptionError, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from infopt.data import InputSpec
 
 Sizes = tuple[int, int, int]
@@ -46,7 +47,9 @@ class ShapeRange:
 
 
 def parse_shape(text: str) -> ShapeRange:
-    """Read ``NAME=MIN..OPT..MAX``, ``NAME=MIN..MAX`` (fastest at MAX) or ``NAME=SHAPE``; a shape is ``1x3x224x224``.
+    """Read ``NAME=MIN..OPT..MAX``, ``NAME=MIN..MAX`` (fastest at MAX) or ``NAME=SHAPE``.
+
+    A shape is written ``1x3x224x224``.
 
     Raises:
         ValueError: What is wrong with the text.
@@ -88,8 +91,8 @@ def complete(inputs: Sequence[InputSpec], given: Sequence[ShapeRange]) -> tuple[
     """A range for every input that has a dynamic dimension.
 
     What the user did not give follows from the axes: the batch axis (axis 0 where none is known) is
-    :data:`BATCH`; others are :data:`SEQUENCE`, :data:`PICTURE` or :data:`VOLUME` by the input's number of axes.
-    Dimensions of the same symbolic name get the same sizes, the user's first.
+    :data:`BATCH`; others are :data:`SEQUENCE`, :data:`PICTURE` or :data:`VOLUME` by the input's number of
+    axes. Dimensions of the same symbolic name get the same sizes, the user's first.
 
     Args:
         inputs: The model's inputs.
@@ -127,13 +130,12 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _check(spec: InputSpec, given: ShapeRange) -> None:
-    fits = len(spec.shape) == len(given.low) and all(
-        not isinstance(dim, int) or sizes == (dim,) * 3 for dim, sizes in zip(spec.shape, given.sizes, strict=True)
-    )
-    if not fits:
-        raise OptionError(
-            f"shape {show_shape(given)} contradicts the model", f"input {spec.name!r} is {spec}; only its names vary"
-        )
+    def fits() -> bool:
+        pairs = zip(spec.shape, given.sizes, strict=True)
+        return all(not isinstance(dim, int) or sizes == (dim,) * 3 for dim, sizes in pairs)
+
+    if len(spec.shape) != len(given.low) or not fits():
+        raise OptionError(f"shape {show_shape(given)} contradicts the model", f"{spec.name!r} is {spec}")
 
 
 def _named(specs: dict[str, InputSpec], chosen: dict[str, ShapeRange]) -> dict[str, Sizes]:
@@ -143,16 +145,26 @@ def _named(specs: dict[str, InputSpec], chosen: dict[str, ShapeRange]) -> dict[s
         for dim, sizes in zip(specs[one.name].shape, one.sizes, strict=True):
             if isinstance(dim, str) and found.setdefault(dim, sizes) != sizes:
                 first, second = ("..".join(map(str, each)) for each in (found[dim], sizes))
-                raise OptionError(f"dimension {dim!r} is {first} in one --shape and {second} in that of {one.name!r}")
-    # An input without a batch axis may share names with one that has it; that one knows better what they are.
-    for whole in (False, True):
-        group = sorted((s for s in specs.values() if (s.batch_axis is None) == whole), key=lambda s: len(s.shape))
-        for batch in (True, False):
-            for spec in group:
-                for axis, dim in enumerate(spec.shape):
-                    if isinstance(dim, str) and (axis == _batch_axis(spec)) == batch:
-                        found.setdefault(dim, _usual(spec, axis))
+                raise OptionError(f"dimension {dim!r} is {first} in one --shape and {second} in another")
+    for spec, axis in sorted(_axes(specs), key=_knowing):
+        dim = spec.shape[axis]
+        if isinstance(dim, str):
+            found.setdefault(dim, _usual(spec, axis))
     return found
+
+
+def _axes(specs: dict[str, InputSpec]) -> list[tuple[InputSpec, int]]:
+    return [(spec, axis) for spec in specs.values() for axis in range(len(spec.shape))]
+
+
+def _knowing(place: tuple[InputSpec, int]) -> tuple[bool, bool, int]:
+    """Sort key: which of several axes of one name tells best what the name stands for.
+
+    Inputs with a batch axis come before those that are given whole; of their axes, the batch axes come first;
+    then it is up to the input with fewer axes.
+    """
+    spec, axis = place
+    return spec.batch_axis is None, axis != _batch_axis(spec), len(spec.shape)
 
 
 def _default(spec: InputSpec, named: dict[str, Sizes]) -> ShapeRange:

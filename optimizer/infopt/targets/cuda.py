@@ -1,4 +1,4 @@
-"""The few calls of the CUDA driver that running an engine takes, through ctypes; no package is needed for them."""
+"""The few calls of the CUDA driver that running an engine takes; ctypes, so that no package is needed."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ class Cuda:
 
     def upload(self, pointer: int, array: np.ndarray) -> None:
         """Queue a copy of a contiguous array to the device."""
-        size = ctypes.c_size_t(array.nbytes)
-        self.call("cuMemcpyHtoDAsync_v2", ctypes.c_void_p(pointer), ctypes.c_void_p(array.ctypes.data), size, self.stream)
+        host, device = ctypes.c_void_p(array.ctypes.data), ctypes.c_void_p(pointer)
+        self.call("cuMemcpyHtoDAsync_v2", device, host, ctypes.c_size_t(array.nbytes), self.stream)
 
     def download(self, array: np.ndarray, pointer: int) -> None:
         """Queue a copy from the device to a contiguous array."""
-        size = ctypes.c_size_t(array.nbytes)
-        self.call("cuMemcpyDtoHAsync_v2", ctypes.c_void_p(array.ctypes.data), ctypes.c_void_p(pointer), size, self.stream)
+        host, device = ctypes.c_void_p(array.ctypes.data), ctypes.c_void_p(pointer)
+        self.call("cuMemcpyDtoHAsync_v2", host, device, ctypes.c_size_t(array.nbytes), self.stream)
 
     def wait(self) -> None:
         """Wait for everything that was queued."""

@@ -174,7 +174,7 @@ def _layer(op: Any) -> tuple[str, str, str]:
     info = op.get_rt_info()
     read = {key: info[key].astype(str) for key in ("originalLayersNames", "layerType", "primitiveType") if key in info}
     names = read.get("originalLayersNames") or op.get_friendly_name()
-    return names.split(",")[0], read.get("layerType", ""), read.get("primitiveType", "")
+    return names.split(",")[0].removesuffix("/WithoutBiases"), read.get("layerType", ""), read.get("primitiveType", "")
 
 
 def _core() -> Any:

@@ -1,8 +1,8 @@
 """What TensorRT and TensorRT-RTX run in integers.
 
 Sources: NVIDIA's developer guide (Q/DQ placement); for the sizes that do not pay, the exclusion rules of
-modelopt/onnx/quantization. That each row gives integer operands is read from real TensorRT-RTX engines in the tests.
-There is no row for ConvTranspose: TensorRT-RTX dequantizes its operands and runs it in float.
+modelopt/onnx/quantization. The tests read in real TensorRT-RTX engines that each row gives integer operands.
+ConvTranspose has no row: TensorRT-RTX dequantizes its operands and runs it in float.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def narrow_conv(facts: Facts) -> str | None:
         suits = out % 8 == 0 and all(size >= 3 for size in kernel)
     else:
         suits = (out % 8 == 0 or into % 8 == 0) and max(out, into) >= LEAST and len(set(kernel)) == 1
-    return None if suits else f"too few channels for an integer kernel ({into} in, {out} out, {facts.groups} groups)"
+    return None if suits else f"too few channels for an integer kernel ({into} in a group, {out} out)"
 
 
 def vector_product(facts: Facts) -> str | None:
@@ -55,14 +55,15 @@ def _rows(facts: Facts) -> int | None:
     return prod(known) if len(known) == len(rows) else None
 
 
+PRODUCT = (runtime_weight, matrix_weight, vector_product, small_product)
+
 TABLE = Table(
     activation=Scheme("int8", symmetric=True),
     weight=Scheme("int8", symmetric=True, per_channel=True, narrow=True),
     bias="float",
     rules=(
         Rule(("Conv",), Role.COMPUTE, Output.WANTED, (runtime_weight, narrow_conv)),
-        Rule(("Gemm",), Role.COMPUTE, Output.WANTED, (runtime_weight, vector_product, small_product)),
-        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight, vector_product, small_product)),
+        Rule(("Gemm", "MatMul"), Role.COMPUTE, Output.WANTED, PRODUCT),
         Rule(("Add",), Role.RESIDUAL),
         Rule(("MaxPool",), Role.MOVE),
         Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE),
@@ -71,4 +72,4 @@ TABLE = Table(
     absorbs=frozenset(),
     opset=13,
 )
-"""Shared by both targets. ReLU is not absorbed: a symmetric range does not cut at zero, so its Q stands behind it."""
+"""Shared by both targets. A symmetric range does not cut at zero, so it absorbs no ReLU: Q comes after it."""

@@ -26,7 +26,7 @@ class Quantize:
     ranges: Annotated[
         Literal["minmax", "mean-minmax"],
         Opt("Range of an activation: extremes over all samples, or the mean of each sample's extremes."),
-    ] = "mean-minmax"
+    ] = "minmax"
     keep_float: Annotated[
         tuple[str, ...], Opt("Node to keep in float, by name; may be repeated.", ("--keep-float",), metavar="NODE")
     ] = ()

@@ -7,8 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import onnx_ir as ir
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveInitializersFromInputsPass
+from onnx_ir.passes.common import (
+    ClearMetadataAndDocStringPass,
+    RemoveInitializersFromInputsPass,
+    RemoveUnusedNodesPass,
+)
 from onnxscript.optimizer import optimize_ir
+
+from infopt_passes.simplify.affine import fold_affine
 
 ROUNDS = 8
 """Upper bound of rounds; real models settle within three."""
@@ -29,6 +35,8 @@ def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
     ClearMetadataAndDocStringPass()(result)
     with _quiet():
         optimize_ir(result, num_iterations=ROUNDS, input_size_limit=fold_limit, output_size_limit=fold_limit)
+        fold_affine(result.graph)
+        RemoveUnusedNodesPass()(result)
     # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
     ClearMetadataAndDocStringPass()(result)
     return result
