@@ -300,10 +300,10 @@ def test_exit_code(status: Any, given_budget: bool, code: int) -> None:
          Budget(),
          "PASS  INT8 for openvino: top1 0.9000 -> 0.9000 (+0.0000, 95 % -0.0010..0.0010), no faster than the "
          "best float (bf16) (1.00x, 95 % 0.90x..1.10x), 1.5x larger, NOTHING runs in integers"),
-        ({"target": None, "command": "compare", "accuracy": accuracy(0.5, (0.4, 0.6), False)},
+        ({"target": None, "command": "compare", "steps": (), "accuracy": accuracy(0.5, (0.4, 0.6), False)},
          Budget(max_drop=0.1),
          "FAIL  candidate: loss 0.9000 -> 1.4000 (+0.5000, lower is better, 95 % 0.4000..0.6000), "
-         "2.00x faster than the best float (bf16), 3.6x smaller"),
+         "2.00x faster than the base (bf16), 3.6x smaller"),
     ],
 )  # fmt: skip
 def test_first_line_says_it_all(changes: dict[str, Any], budget: Budget, line: str) -> None:

@@ -16,6 +16,9 @@ from infopt.options import Opt, build, parse_fraction
 if TYPE_CHECKING:
     from pathlib import Path
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 REMEDY = "write 0.5% or 0.005"
 
 
@@ -85,6 +88,11 @@ def check_budget(budget: Budget, fraction: bool) -> None:
     """
     if fraction and budget.max_drop is not None and budget.max_drop > 1:
         raise OptionError(f"max_drop = {budget.max_drop:g} is above 1 for a metric between 0 and 1", REMEDY)
+
+
+def fractional(scores: Iterable[float], higher_is_better: bool) -> bool:
+    """Whether a metric that does not say so itself seems to lie between 0 and 1, judged by its scores."""
+    return higher_is_better and all(0 <= score <= 1 for score in scores)
 
 
 def load_budget(path: Path) -> Budget:

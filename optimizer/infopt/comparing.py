@@ -117,7 +117,7 @@ def _accuracy(
     with evaluator(
         sessions[0], pair.samples, pair.inputs, metric, names=names, seed=0, progress=listener.progress
     ) as judge:
-        check_budget(comparison.budget, judge.metric.fraction)
+        check_budget(comparison.budget, judge.fraction)
         outputs = judge.outputs(sessions[1], "candidate")
         return judge.accuracy(outputs, pair.candidate.where), judge.fidelity(outputs)
 

@@ -73,7 +73,7 @@ def deliver(report: Report, resolved: Resolved, build: Build, evidence: Evidence
         out: The folder to write to.
         final: Where it will be; paths in the recipe are relative to it.
     """
-    report.write_json(out / "report.json")
+    (out / "report.json").write_text(report.text(), encoding="utf-8")
     (out / "report.md").write_text(markdown(report), encoding="utf-8")
     (out / "recipe.toml").write_text(to_toml(resolved.recipe, final), encoding="utf-8")
     (out / "profile.json").write_text(json.dumps(_profile(report, build), indent=1) + "\n", encoding="utf-8")

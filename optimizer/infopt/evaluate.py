@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from infopt.budget import fractional
 from infopt.compare import Accuracy, Fidelity, fidelity, paired_accuracy
 from infopt.data import InputSpec, Samples
 from infopt.errors import DataError
@@ -62,6 +63,11 @@ class Evaluator:
         labels = self.baseline[0] if self.metric.reference or self.samples.labels is None else self.samples.labels
         return measure(self.metric, outputs, labels)
 
+    @property
+    def fraction(self) -> bool:
+        """Whether the metric lies between 0 and 1: it says so, or the baseline's score looks like it."""
+        return self.metric.fraction or fractional([self.score(self.baseline)], self.metric.higher_is_better)
+
     def fidelity(self, outputs: list[np.ndarray]) -> tuple[Fidelity, ...]:
         """How close outputs are to the baseline's; needs no labels."""
         return fidelity(self.names, self.baseline, outputs)
@@ -92,14 +98,23 @@ def evaluator(  # noqa: PLR0913 - everything that a comparison depends on
     Raises:
         DataError: The metric needs labels and the samples have none.
     """
-    if metric is not None and not metric.reference and samples.labels is None:
-        remedy = "add labels, or use --metric agreement"
-        raise DataError(f"metric {metric.name!r} needs labels and {samples.path} has none", remedy)
+    check_labels(metric, samples)
     with ExitStack() as stack:
         store = stack.enter_context(OutputStore(metric.outputs if metric else None))
         baseline = _collect(session, samples, inputs, store, lambda done, total: progress("baseline", done, total))
         chosen = metric or load_metric(default_metric(samples.labels, baseline[0].shape))
         yield Evaluator(samples, inputs, chosen, names, baseline, seed, progress, stack)
+
+
+def check_labels(metric: Metric | None, samples: Samples) -> None:
+    """See to it that a metric has the labels that it needs.
+
+    Raises:
+        DataError: It has not.
+    """
+    if metric is not None and not metric.reference and samples.labels is None:
+        remedy = "add labels, or use --metric agreement"
+        raise DataError(f"metric {metric.name!r} needs labels and {samples.path} has none", remedy)
 
 
 def _collect(

@@ -15,7 +15,7 @@ from infopt.measure import Contest, Result, contest, float_artifacts
 from infopt.model import Model
 from infopt.report import FloatLayer, KernelCount
 from infopt.resolve import Resolved
-from infopt.target import Artifact, CompileOptions, Session, Target, Unmeasured
+from infopt.target import Artifact, CompileOptions, FloatNode, Session, Target, Unmeasured
 from infopt.targets.onnxruntime import EMULATE, open_onnx
 from infopt.ui import Listener
 
@@ -71,7 +71,7 @@ def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) 
         return Evidence(None, _no_accuracy(resolved), (), latency, kernels, artifact)
     listener.stage("Measuring accuracy")
     with _evaluator(resolved, listener) as judge:
-        check_budget(resolved.recipe.budget, judge.metric.fraction)
+        check_budget(resolved.recipe.budget, judge.fraction)
         with _candidate(resolved, build, artifact) as (session, where):
             outputs = judge.outputs(session, "candidate")
         if isinstance(raced, Result):
@@ -154,18 +154,21 @@ def _kernels(resolved: Resolved, build: Build, artifact: Artifact | None) -> Ker
         return KernelCount(found.integer, found.total, (), "the model is float")
     layers = []
     for layer in found.float_nodes:
-        name = _origin(layer.name, graph)
+        name = _origin(layer, graph)
         op = graph.get(name, layer.op)
         layers.append(FloatLayer(name, op, whys.get(name) or _unplanned(op, resolved.target), None))
     return KernelCount(found.integer, found.total, tuple(layers))
 
 
-def _origin(name: str, graph: Collection[str]) -> str:
-    """The node that a runtime's layer was made from: runtimes append to the name, or put a word before it."""
-    bare = name.rpartition(" ")[2].rstrip("/")
-    while bare not in graph and "/" in bare:
-        bare = bare.rpartition("/")[0]
-    return bare if bare in graph else name
+def _origin(layer: FloatNode, graph: Collection[str]) -> str:
+    """The node that a runtime's layer was made from: runtimes append to its name, or put a word before it."""
+    for name in (layer.name, *layer.also):
+        bare = name.rpartition(" ")[2].rstrip("/")
+        while bare not in graph and "/" in bare:
+            bare = bare.rpartition("/")[0]
+        if bare in graph:
+            return bare
+    return layer.name
 
 
 def _unplanned(op: str, target: Target) -> str:

@@ -55,7 +55,7 @@ def headline(report: Report) -> str:
         ``PASS  INT8 for openvino: top1 0.9176 -> 0.9171 (...), 1.62x faster than the best float (bf16), ...``
     """
     kinds = {finding.kind for finding in findings(report)}
-    what = "INT8" if report.command == "quantize" else "candidate"
+    what = "INT8" if _quantizes(report) else "candidate"
     target = f" for {report.target.name}" if report.target else ""
     parts = [_accuracy_words(report), _speed_words(report), _size_words(report)]
     if "no integers" in kinds:
@@ -63,6 +63,15 @@ def headline(report: Report) -> str:
     if "synthetic" in kinds:
         parts.append("calibrated on synthetic data")
     return f"{_label(report, kinds)}  {what}{target}: " + visible(", ".join(filter(None, parts)), limit=600)
+
+
+def _quantizes(report: Report) -> bool:
+    return any(step.name == "quantize" for step in report.steps)
+
+
+def _other(report: Report) -> str:
+    """What the artifact's speed is held against."""
+    return "the base" if report.command == "compare" else "the best float"
 
 
 def measured(report: Report) -> Accuracy | None:
@@ -135,7 +144,7 @@ def _speed_findings(report: Report) -> Iterator[Finding]:
         yield Finding("no speed", f"speed was not measured: {latency.reason or UNKNOWN}")
     elif how != "faster":
         verb = "slower than" if how == "slower" else "not measurably faster than"
-        yield Finding(how, f"{verb} the best float: {_medians(latency)}{_speed_interval(latency)}")
+        yield Finding(how, f"{verb} {_other(report)}: {_medians(report)}{_speed_interval(latency)}")
 
 
 def _accuracy_findings(report: Report) -> Iterator[Finding]:
@@ -158,7 +167,7 @@ def _accuracy_findings(report: Report) -> Iterator[Finding]:
 def _other_findings(report: Report) -> Iterator[Finding]:
     if report.size.candidate_bytes is None:
         yield Finding("no artifact", f"no artifact was built: {report.size.reason or UNKNOWN}")
-    if report.command == "quantize" and report.kernels.integer == 0:
+    if _quantizes(report) and report.kernels.integer == 0:
         yield Finding("no integers", f"none of the {report.kernels.total} compute layers runs in integers")
     if report.data.calib is not None and report.data.calib.synthetic:
         yield Finding("synthetic", "calibrated on synthetic data: calibrate on real samples before shipping")
@@ -179,11 +188,9 @@ def _speed_words(report: Report) -> str:
     how = pace(latency)
     if how is None or latency.speedup is None:
         return f"speed was not measured ({visible(latency.reason or UNKNOWN)})"
-    best = (
-        f"the best float ({visible(latency.baseline_float.setting, 40)})"
-        if latency.baseline_float
-        else "float"
-    )
+    best = _other(report)
+    if latency.baseline_float:
+        best += f" ({visible(latency.baseline_float.setting, 40)})"
     if how == "faster":
         return f"{times(latency.speedup)} faster than {best}"
     if how == "slower":
@@ -212,8 +219,10 @@ def _change(accuracy: Accuracy) -> str:
     return f"{accuracy.metric} {before} -> {after} ({signed(accuracy.delta)}{sense}{within})"
 
 
-def _medians(latency: Latency) -> str:
-    sides = (("artifact", latency.candidate), ("float", latency.baseline_float))
+def _medians(report: Report) -> str:
+    latency = report.latency
+    base = "base" if report.command == "compare" else "float"
+    sides = (("artifact", latency.candidate), (base, latency.baseline_float))
     shown = [f"{name} ({side.setting}) {digits(side.ms.p50)} ms" for name, side in sides if side and side.ms]
     return ", ".join(shown) or "medians are not known"
 

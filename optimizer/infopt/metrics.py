@@ -8,6 +8,7 @@ the user's, or, for a reference metric, the baseline's own output 0. A metric mu
 from __future__ import annotations
 
 import math
+import reprlib
 import sys
 import zlib
 from collections.abc import Callable
@@ -74,7 +75,8 @@ def measure(metric: Metric, outputs: list[np.ndarray], labels: np.ndarray) -> fl
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise DataError(f"metric {metric.name} failed: it returned {value!r}, not one finite number")
+        what = f"it returned {reprlib.repr(value)}, not one finite number"
+        raise DataError(f"metric {metric.name} failed: {what}")
     return number
 
 
@@ -272,7 +274,6 @@ def _built_in(
         score=lambda outputs, labels: float(per_sample(outputs, labels).mean()),
         per_sample=per_sample,
         right_wrong=right_wrong,
-        outputs=(0,),
         reference=reference,
         fraction=True,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.data import InputSpec
-from infopt.errors import ModelError, OutputError
+from infopt.errors import InfoptError, ModelError
 
 INLINE_LIMIT = 1_500_000_000
 """Weights above this many bytes are written beside the graph: protobuf messages end at 2 GiB."""
@@ -117,8 +119,8 @@ class Model:
     @property
     def files(self) -> tuple[Path, ...]:
         """The model's file and the files of its external data."""
-        external = {t.location for t in weights(self.graph) if isinstance(t, ir.ExternalTensor)}
-        return (self.path, *(self.path.parent / str(name) for name in sorted(external, key=str)))
+        external = {str(tensor.location) for tensor in _external(self.graph)}
+        return (self.path, *(self.path.parent / name for name in sorted(external)))
 
     @property
     def opset(self) -> int:
@@ -155,8 +157,8 @@ def load(path: Path) -> Model:
         The model, its external data checked but not read.
 
     Raises:
-        ModelError: The file is missing, is not ONNX, is truncated, or its external data is missing, too short or
-            outside the model's folder.
+        ModelError: The file is missing, is not ONNX, is truncated, a node reads what nothing makes, or external
+            data is missing, too short or outside the model's folder.
     """
     if not path.is_file():
         raise ModelError(f"{path} is not a file", "give the path of an ONNX model")
@@ -165,14 +167,33 @@ def load(path: Path) -> Model:
     except MemoryError:
         raise
     except Exception as error:  # every parser of the stack raises its own type
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(f"{path} is not a readable ONNX model ({reason})", "export it again") from error
+        raise ModelError(f"{path} is not a readable ONNX model ({_first_line(error)})", "export it again") from error
     if not graph.graph.outputs or not graph.opset_imports:
         raise ModelError(f"{path} holds no ONNX graph", "the file may be empty, truncated or of another format")
-    for tensor in weights(graph):
-        if isinstance(tensor, ir.ExternalTensor):
-            _check_external(tensor, path)
+    _check_connected(graph, path)
+    for tensor in _external(graph):
+        _check_external(tensor, path)
     return Model(graph, path)
+
+
+@contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """Where libraries crash over a model that the ONNX checker refuses, say that; they trust that a graph is valid.
+
+    The checker does not run on every model: it is slow on large ones, and runtimes take some that it refuses.
+
+    Raises:
+        ModelError: Something was raised that is no error of infopt and no OSError, and the model is not valid.
+    """
+    try:
+        yield
+    except (InfoptError, OSError):
+        raise
+    except Exception as error:
+        reason = _invalid(path)
+        if reason is None:
+            raise
+        raise ModelError(f"{path} is not a valid ONNX model ({reason})", "export it again") from error
 
 
 def save(graph: ir.Model, path: Path) -> None:
@@ -183,14 +204,13 @@ def save(graph: ir.Model, path: Path) -> None:
         path: The file to write. It must not be the file that holds the model's own external weights.
 
     Raises:
-        OutputError: The file cannot be written.
+        OSError: The file cannot be written; :mod:`infopt.output` makes an error for the user of it.
     """
     large = sum(t.nbytes for t in weights(graph)) > INLINE_LIMIT
     clone = graph.clone()
-    try:
-        ir.save(clone, path, external_data=f"{path.name}.data" if large else None)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    if not large:  # references to the files beside the original would lead nowhere
+        ir.external_data.load_to_model(clone)
+    ir.save(clone, path, external_data=f"{path.name}.data" if large else None)
 
 
 def input_specs(graph: ir.Model) -> tuple[InputSpec, ...]:
@@ -210,8 +230,40 @@ def _spec(value: ir.Value) -> InputSpec:
     return InputSpec(value.name or "", np.dtype(value.type.dtype.numpy()), dims, None)
 
 
+def _invalid(path: Path) -> str | None:
+    """Why the ONNX checker refuses a model, or ``None``."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(os.fspath(path))
+    except Exception as error:  # besides its own, it raises those of the parser
+        return _first_line(error)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def _check_connected(graph: ir.Model, path: Path) -> None:
+    """See to it that every value that is read is made somewhere; the parser lets it pass."""
+    read = [(f"node {node.name or node.op_type!r}", value) for node in graph.graph.all_nodes() for value in node.inputs]
+    read += [("the list of outputs", value) for value in graph.graph.outputs]
+    for reader, value in read:
+        if value and not (value.producer() or value.is_graph_input() or value.is_initializer()):
+            raise ModelError(f"{path}: {reader} names {value.name!r}, which nothing makes", "export it again")
+
+
+def _external(graph: ir.Model) -> Iterator[ir.ExternalTensor]:
+    """Tensors that lie in other files: weights, and values of Constant nodes, those of functions included."""
+    nodes = [node for holder in (graph.graph, *graph.functions.values()) for node in holder.all_nodes()]
+    attributes = [attribute for node in nodes for attribute in node.attributes.values() if not attribute.is_ref()]
+    values = [attribute.value for attribute in attributes if attribute.type == ir.AttributeType.TENSOR]
+    yield from (tensor for tensor in (*weights(graph), *values) if isinstance(tensor, ir.ExternalTensor))
+
+
 def _check_external(tensor: ir.ExternalTensor, model: Path) -> None:
-    folder = model.resolve().parent
+    folder = model.parent.resolve()
     data = (folder / str(tensor.location)).resolve()
     if not data.is_relative_to(folder):
         raise ModelError(

@@ -120,11 +120,12 @@ def coerce(field: Field, value: Any, where: str) -> Any:
         return None
     try:
         result = field.opt.parse(value) if field.opt.parse else _convert(field.type, value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise OptionError(f"{where}: {field.name} = {value!r} does not fit: {error}", field.opt.help) from None
     low, high = field.opt.low, field.opt.high
     if isinstance(result, (int, float)) and not isinstance(result, bool):
-        if not math.isfinite(result) or (low is not None and result < low) or (high is not None and result > high):
+        finite = isinstance(result, int) or math.isfinite(result)
+        if not finite or (low is not None and result < low) or (high is not None and result > high):
             span = f"{'-inf' if low is None else low} to {'inf' if high is None else high}"
             raise OptionError(f"{where}: {field.name} = {value!r} is outside {span}", field.opt.help)
     return result
@@ -167,7 +168,7 @@ def _convert(kind: Any, value: Any) -> Any:
             raise ValueError("choose " + ", ".join(map(str, get_args(kind))))
         return value
     if get_origin(kind) is tuple:
-        if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
             raise ValueError("a list of strings is wanted")
         return tuple(value)
     if kind is Path:

@@ -115,7 +115,8 @@ class OutputStore:
         keep = range(len(outputs)) if self._keep is None else self._keep
         for index in (*keep, *self._axes):
             if not 0 <= index < len(outputs):
-                raise DataError(f"output {index} is wanted, but the model has {len(outputs)}")
+                what = f"output {index} is wanted, but the model has {len(outputs)}"
+                raise DataError(what, "OUTPUTS of a metric counts from 0")
         columns: list[_Column | None] = [None] * len(outputs)
         for index in keep:
             array = _plain(outputs[index])

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from infopt.deliver import assemble, deliver
-from infopt.errors import TargetUnavailable
+from infopt.errors import RuntimeRefused, TargetUnavailable
 from infopt.evidence import Build, gather
-from infopt.model import Model, save
+from infopt.model import Model, blamed_on, save
 from infopt.output import check_directory, staged_directory
 from infopt.passes import Context, run
 from infopt.recipe import Recipe
 from infopt.report import Report
 from infopt.resolve import Resolved, needs_calibration, resolve
-from infopt.target import CompileOptions
+from infopt.target import Artifact, CompileOptions
 from infopt.ui import Listener, Silent
+
+FULL = 4096
+"""A file system with fewer free bytes holds no further file."""
 
 
 def execute(recipe: Recipe, command: str, listener: Listener | None = None) -> Report:
@@ -37,7 +43,7 @@ def execute(recipe: Recipe, command: str, listener: Listener | None = None) -> R
     """
     listener = listener or Silent()
     final = output_directory(recipe)
-    check_directory(final, force=recipe.job.force, protect=[recipe.job.model])
+    check_directory(final, force=recipe.job.force, protect=_sources(recipe))
     resolved = resolve(recipe, needs_calibration(recipe.passes))
     missing = resolved.target.available()
     if missing and recipe.job.require_engine:
@@ -46,7 +52,8 @@ def execute(recipe: Recipe, command: str, listener: Listener | None = None) -> R
         listener.remark(remark)
     with (
         tempfile.TemporaryDirectory(prefix="infopt-") as scratch,
-        staged_directory(final, force=recipe.job.force, protect=[recipe.job.model]) as out,
+        staged_directory(final, force=recipe.job.force, protect=_sources(resolved.recipe)) as out,
+        blamed_on(recipe.job.model),
     ):
         work = Path(scratch)
         build = _build(resolved, _optimized(resolved, work, listener), out, missing, listener)
@@ -59,6 +66,12 @@ def execute(recipe: Recipe, command: str, listener: Listener | None = None) -> R
 def output_directory(recipe: Recipe) -> Path:
     """Where a recipe's output goes."""
     return recipe.job.output or Path(f"{recipe.job.model.stem}.{recipe.job.target}.infopt")
+
+
+def _sources(recipe: Recipe) -> list[Path]:
+    """What a run reads, and so must not lie in the directory that it replaces."""
+    paths = (recipe.job.model, recipe.calibration.data, recipe.evaluation.data)
+    return [path for path in paths if path is not None]
 
 
 def _optimized(resolved: Resolved, work: Path, listener: Listener) -> Model:
@@ -79,5 +92,15 @@ def _build(resolved: Resolved, model: Model, out: Path, missing: str | None, lis
     listener.stage(f"Compiling for {resolved.target.runtime}")
     settings = resolved.target.settings("int8" if model.quantized_nodes() else "float")
     default = next(iter(settings.values()))
-    artifact = resolved.target.compile(graph, out, CompileOptions(default, resolved.shapes))
+    artifact = _compiled(resolved, graph, out, CompileOptions(default, resolved.shapes))
     return Build(graph, model, artifact, {name: replace(artifact, settings=s) for name, s in settings.items()})
+
+
+def _compiled(resolved: Resolved, graph: Path, out: Path, options: CompileOptions) -> Artifact:
+    try:
+        return resolved.target.compile(graph, out, options)
+    except RuntimeRefused as error:
+        # Runtimes write artifacts themselves, and tell of a full disk in words of their own.
+        if shutil.disk_usage(out).free >= FULL:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error

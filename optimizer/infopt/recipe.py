@@ -143,7 +143,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: TOML syntax, UTF-8, an integer of thousands of digits
         raise InputError(f"cannot read recipe {path}: {error}") from error
     recipe = rebase(parse(table, str(path)), path.parent)
     return parse(merge(to_table(recipe), overrides), str(path)) if overrides else recipe

@@ -10,6 +10,7 @@ from infopt import registry
 from infopt.budget import check_budget
 from infopt.data import Batch, InputSpec, Samples, infer_batch_axes, open_samples, overlap, parse_batch_axis, subset
 from infopt.errors import DataError
+from infopt.evaluate import check_labels
 from infopt.locate import DataFolder, data_folder
 from infopt.metrics import Metric, load_metric
 from infopt.model import Model, input_specs, load
@@ -17,7 +18,7 @@ from infopt.options import parsed
 from infopt.passes import CalibrationSet
 from infopt.preprocess import Preprocess, load_preprocess
 from infopt.recipe import Recipe
-from infopt.shapes import ShapeRange, parse_shape
+from infopt.shapes import ShapeRange, complete, parse_shape
 from infopt.target import Target
 
 if TYPE_CHECKING:
@@ -90,16 +91,18 @@ def resolve(recipe: Recipe, calibrated: bool) -> Resolved:
     """
     target = registry.target(recipe.job.target)
     metric = load_metric(recipe.evaluation.metric) if recipe.evaluation.metric else None
-    if metric:
-        check_budget(recipe.budget, metric.fraction)
+    check_budget(recipe.budget, metric is None or metric.fraction)  # those that the data chooses are all fractions
     shapes = tuple(parsed(parse_shape, text, "--shape") for text in recipe.inputs.shape)
     axes = dict(parsed(parse_batch_axis, text, "--batch-axis") for text in recipe.inputs.batch_axis)
     model = load(recipe.job.model)
     inputs = infer_batch_axes(input_specs(model.graph), axes)
+    complete(inputs, shapes)
     log = _Log()
     recipe, preprocess = _data(recipe, calibrated, log)
     calibration = _calibration(recipe, inputs, preprocess, log) if calibrated else None
     evaluation = _evaluation(recipe, inputs, preprocess, log)
+    if evaluation:
+        check_labels(metric, evaluation)
     if calibration and evaluation:
         _overlap(calibration, evaluation, log)
     warnings, remarks = tuple(dict.fromkeys(log.warnings)), tuple(log.remarks)

@@ -11,7 +11,7 @@ import numpy as np
 
 from infopt.data import infer_batch_axes
 from infopt.errors import InfoptError, OptionError, RuntimeRefused
-from infopt.model import Model, input_specs, load, save
+from infopt.model import Model, blamed_on, input_specs, load, save
 from infopt.options import build
 from infopt.output import staged_file
 from infopt.passes import Context, run
@@ -74,6 +74,7 @@ def simplify_file(
     with (
         staged_file(output, overwrite=force, protect=before.files) as staged,
         tempfile.TemporaryDirectory(prefix="infopt-") as work,
+        blamed_on(model),
     ):
         after = run(before, [step], Context(Path(work), seed=seed))
         written = staged / output.name

@@ -188,10 +188,17 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class FloatNode:
-    """A compute layer that runs in float although its operator has integer kernels."""
+    """A compute layer that runs in float.
+
+    Attributes:
+        name: Its name in the runtime.
+        op: Its type in the runtime's words.
+        also: Names of the nodes that it was made from, where the runtime tells.
+    """
 
     name: str
     op: str
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

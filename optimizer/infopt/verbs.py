@@ -133,12 +133,15 @@ def gate(report: AnyPath, budget: AnyPath) -> Report:
     Raises:
         InputError: One of the files cannot be used.
     """
-    from infopt.budget import load_budget
+    from infopt.budget import check_budget, fractional, load_budget
     from infopt.report import read_report
     from infopt.verdict import judged
 
-    limits = load_budget(Path(budget))
-    return judged(read_report(Path(report)), limits)
+    limits, found = load_budget(Path(budget)), read_report(Path(report))
+    if found.accuracy:
+        scores = (found.accuracy.baseline, found.accuracy.candidate)
+        check_budget(limits, fractional(scores, found.accuracy.higher_is_better))
+    return judged(found, limits)
 
 
 def recipe_of(verb: str, subject: AnyPath, options: Mapping[str, Any]) -> Recipe:

@@ -11,7 +11,7 @@ import hashlib
 import math
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from infopt.errors import DataError
 from infopt.readers.batching import batch_size, chunks, padded, row_digests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from infopt.preprocess import Preprocess
@@ -97,9 +97,10 @@ class NpzSamples:
 
     def _feeds(self, parts: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Feed]]:
         where = str(self.path)
-        with _damage(self.path), zipfile.ZipFile(self.path) as archive:
+        with _damage(self.path), zipfile.ZipFile(self.path) as archive, ExitStack() as stack:
             columns = [
-                _column(archive, self.members[spec.name], spec.batch_axis, parts) for spec in self.inputs
+                stack.enter_context(closing(_column(archive, self.members[s.name], s.batch_axis, parts)))
+                for s in self.inputs
             ]
             for rows, *arrays in zip(parts, *columns, strict=True):
                 found = zip(self.inputs, arrays, strict=True)
@@ -170,7 +171,7 @@ def _member(archive: zipfile.ZipFile, file: str) -> Member:
 
 def _column(
     archive: zipfile.ZipFile, member: Member, axis: int | None, parts: list[np.ndarray]
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """The array's part for each batch of sample numbers."""
     ascending = bool(parts) and bool((np.diff(np.concatenate(parts)) > 0).all())
     if axis == 0 and not member.fortran and ascending:

@@ -47,7 +47,7 @@ TABLE = Table(
     bias="int32",
     rules=(
         Rule(("Conv",), Role.COMPUTE, Output.ALWAYS, (runtime_weight, runtime_bias)),
-        Rule(("Gemm",), Role.COMPUTE, Output.WANTED, (runtime_weight, runtime_bias, gemm_scaled)),
+        Rule(("Gemm",), Role.COMPUTE, Output.OFFERED, (runtime_weight, runtime_bias, gemm_scaled)),
         Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight)),
         Rule(("Add", "Mul"), Role.FOLLOW, Output.ALWAYS),
         Rule(("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"), Role.FOLLOW, Output.ALWAYS),

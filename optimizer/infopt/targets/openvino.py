@@ -118,8 +118,8 @@ class OpenVINOTarget:
     def kernels(self, artifact: Artifact) -> Kernels:
         """Count compute layers of the runtime model by the primitive that the plugin picked for each."""
         layers = [_layer(op) for op in _compiled(artifact).get_runtime_model().get_ops()]
-        compute = [layer for layer in layers if layer[1] in COMPUTE_LAYERS]
-        left = tuple(FloatNode(name, kind) for name, kind, prim in compute if not INTEGER_PRIMITIVE.search(prim))
+        compute = [(node, primitive) for node, primitive in layers if node.op in COMPUTE_LAYERS]
+        left = tuple(node for node, primitive in compute if not INTEGER_PRIMITIVE.search(primitive))
         return Kernels(len(compute) - len(left), len(compute), left)
 
 
@@ -169,12 +169,13 @@ def _compiled(artifact: Artifact) -> Any:
         raise refused(error) from error
 
 
-def _layer(op: Any) -> tuple[str, str, str]:
-    """Original names, layer type and primitive of one layer of a runtime model."""
+def _layer(op: Any) -> tuple[FloatNode, str]:
+    """A layer of a runtime model with its original names, and the primitive that runs it."""
     info = op.get_rt_info()
     read = {key: info[key].astype(str) for key in ("originalLayersNames", "layerType", "primitiveType") if key in info}
-    names = read.get("originalLayersNames") or op.get_friendly_name()
-    return names.split(",")[0].removesuffix("/WithoutBiases"), read.get("layerType", ""), read.get("primitiveType", "")
+    names = (read.get("originalLayersNames") or op.get_friendly_name()).split(",")
+    node = FloatNode(names[0].removesuffix("/WithoutBiases"), read.get("layerType", ""), tuple(names[1:]))
+    return node, read.get("primitiveType", "")
 
 
 def _core() -> Any:

@@ -97,7 +97,10 @@ class EngineSession:
             if not self.context.set_input_shape(name, array.shape):
                 raise self._refused(f"input {name!r} of shape {array.shape} is not what it was built for")
             self._bind(name, array, load=True)
-        lacking = self.context.infer_shapes()
+        try:
+            lacking = self.context.infer_shapes()
+        except RuntimeError as error:
+            raise self._refused(str(error)) from error
         if lacking:
             raise self._refused(f"the shapes of {', '.join(lacking)} are not known")
         outputs = {name: self._output(name) for name in self._names("OUTPUT")}

@@ -16,6 +16,7 @@ from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range
 from infopt_passes.quantize.observe import OBSERVERS, calibrate
 from infopt_passes.quantize.plan import Plan, make_plan
+from infopt_passes.quantize.prepare import prepared
 
 if TYPE_CHECKING:
     from infopt_passes.quantize import Quantize
@@ -31,15 +32,15 @@ def quantized(model: Model, options: Quantize, context: Context) -> Model:
             f"{model.path} is quantized already (node {done[0]!r})",
             "start from the float model, or give --force to quantize what is still float",
         )
-    graph = model.graph.clone()
-    NameFixPass()(graph)
+    graph = prepared(model.graph, target.table.opset)
     _check_names(options.keep_float, graph)
-    plan = make_plan(graph.graph, model.opset, target.table, options.keep_float)
+    plan = make_plan(graph.graph, graph.opset_imports.get("", 0), target.table, options.keep_float)
     names = [value.name or "" for group in plan.groups() for value in group]
     seen = calibrate(model.edited(graph), names, OBSERVERS[options.ranges], context) if names else {}
     ranges, notes = _ranges(plan, seen, target.table)
     notes += [Note("float", node.name or node.op_type, why) for node, why in plan.kept.items()]
     insert(graph.graph, plan, ranges, target.table)
+    NameFixPass()(graph)
     RemoveUnusedNodesPass()(graph)
     return replace(model.edited(graph, *notes), ranges=tuple(ranges.items()))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,15 @@ class Writer:
     graph: ir.Graph
     constants: dict[str, ir.Value] = field(default_factory=dict)
 
-    def constant(self, name: str, array: Any) -> ir.Value:
-        """An initializer of that name, made on the first call."""
-        if name not in self.constants:
+    def constant(self, key: str, array: Any) -> ir.Value:
+        """The initializer of a key, made on the first call; the key is its name, unless the model has that already."""
+        if key not in self.constants:
+            name = next(n for n in _numbered(key) if n not in self.graph.initializers)
             value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
             value.type, value.shape = ir.TensorType(value.const_value.dtype), ir.Shape(array.shape)  # type: ignore[union-attr]
             self.graph.register_initializer(value)
-            self.constants[name] = value
-        return self.constants[name]
+            self.constants[key] = value
+        return self.constants[key]
 
     def pair(self, value: ir.Value, known: Range, output: str | None = None) -> ir.Value:
         """A Q/DQ pair behind a value, and the dequantized value."""
@@ -73,7 +76,7 @@ def insert(graph: ir.Graph, plan: Plan, ranges: dict[str, Range], table: Table) 
     for node, rule in plan.integer.items():
         if rule.role is Role.COMPUTE:
             _weights(writer, node, table, ranges)
-        elif rule.role is Role.FOLLOW:
+        elif rule.role in (Role.FOLLOW, Role.JOIN):
             _constant_operands(writer, node, table)
     for value, uses in plan.edges.items():
         _activation(writer, value, uses, value in plan.whole, ranges[value.name or ""])
@@ -116,7 +119,7 @@ def _weights(writer: Writer, node: ir.Node, table: Table, ranges: dict[str, Rang
 
 
 def _constant_operands(writer: Writer, node: ir.Node, table: Table) -> None:
-    """Quantize the constant operand of an element-wise node per tensor, with the activations' scheme."""
+    """Quantize the constant operands of a follower per tensor, with the activations' scheme."""
     from infopt_passes.quantize.numbers import activation_range, limits
 
     for index, value in enumerate(node.inputs):
@@ -134,6 +137,11 @@ def _constant_operands(writer: Writer, node: ir.Node, table: Table) -> None:
         dq.outputs[0].type, dq.outputs[0].shape = value.type, value.shape
         writer.graph.append(dq)
         node.replace_input_with(index, dq.outputs[0])
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}:{number}" for number in count(2))
 
 
 def _array(value: ir.Value) -> Any:

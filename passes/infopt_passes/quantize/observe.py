@@ -68,22 +68,27 @@ def calibrate(model: Model, names: Sequence[str], observer: Observer, context: C
     session = open_onnx(context.on_disk(model.edited(_reduced(model.graph, names))), {})
     state, runs = observer.init(len(names)), 0
     for feed in samples.feeds():
-        extremes = np.array(session.run(feed)[-2 * len(names) :], np.float64).reshape(2, -1)
-        if not np.isfinite(extremes).all():
-            bad = names[int(np.argmin(np.isfinite(extremes).all(axis=0)))]
+        lows, highs, sums = np.array(session.run(feed), np.float64).reshape(3, -1)
+        sound = np.isfinite(lows) & np.isfinite(highs) & ~np.isnan(sums)
+        if not sound.all():
+            bad = names[int(np.argmin(sound))]
             raise DataError(f"tensor {bad!r} is NaN or infinite in float on calibration sample {runs}", "mend the model")
-        state, runs = observer.update(state, extremes[0], extremes[1]), runs + 1
+        state, runs = observer.update(state, lows, highs), runs + 1
         context.progress("calibrating", runs, len(samples))
     lows, highs = observer.finish(state, runs)
     return {name: (float(low), float(high)) for name, low, high in zip(names, lows, highs, strict=True)}
 
 
 def _reduced(graph: ir.Model, names: Sequence[str]) -> ir.Model:
-    """A copy of a model with the minimum and maximum of each tensor as further outputs: all minima, then all maxima."""
+    """A copy of a model whose outputs are the minima of the tensors, then their maxima, then their sums.
+
+    The sums are there to notice NaN, which minimum and maximum may step over.
+    """
     result = graph.clone()
     main = result.graph
     values = {value.name: value for value in _values(main)}
-    for kind in ("ReduceMin", "ReduceMax"):
+    main.outputs.clear()
+    for kind in ("ReduceMin", "ReduceMax", "ReduceSum"):
         for name in names:
             node = ir.node(kind, [values[name]], attributes={"keepdims": 0}, name=f"{kind}:{name}")
             node.outputs[0].name = f"{kind}:{name}:value"

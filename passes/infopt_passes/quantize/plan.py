@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 from infopt.target import Output, Role, Rule, Table
 
-from infopt_passes.quantize.facts import WEIGHT_INPUT, activations, clip_is_constant, facts, is_constant
+from infopt_passes.quantize.facts import (
+    BIAS_INPUT,
+    WEIGHT_INPUT,
+    activations,
+    clip_is_constant,
+    facts,
+    is_constant,
+)
 
 Use = tuple[ir.Node, int]
 
@@ -101,11 +108,22 @@ def _compute(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str], plan
 def _reason(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str]) -> str | None:
     if node.name in kept:
         return "kept in float by the user"
-    data = node.inputs[0]
-    if data is None or data.dtype not in (None, ir.DataType.FLOAT):
-        return f"its input is {data.dtype.name.lower() if data and data.dtype else 'missing'}, not float32"
+    # The operands of a compute node are of one type: the weight tells it where shapes were not inferred.
+    typed = node.inputs if rule.role is Role.COMPUTE else node.inputs[:1]
+    for value in typed:
+        if value is not None and value.dtype not in (None, ir.DataType.FLOAT):
+            return f"its input is {value.dtype.name.lower()}, not float32"
     seen = facts(node)
-    return next((why for condition in rule.unless if (why := condition(seen))), None)
+    why = next((why for condition in rule.unless if (why := condition(seen))), None)
+    return why or (_odd_bias(node) if rule.role is Role.COMPUTE and table.bias == "int32" else None)
+
+
+def _odd_bias(node: ir.Node) -> str | None:
+    """An integer bias is one number per output channel; Gemm allows others."""
+    bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT else None
+    if bias is None or bias.shape is None or all(size == 1 for size in bias.shape[:-1]):
+        return None
+    return f"its bias has the shape {'x'.join(map(str, bias.shape))}"
 
 
 def _spread(rules: dict[ir.Node, Rule], table: Table, kept: frozenset[str], plan: Plan) -> bool:
@@ -146,7 +164,10 @@ def _can_move(node: ir.Node, table: Table, plan: Plan) -> bool:
 
 
 def _can_join(node: ir.Node, table: Table, plan: Plan) -> bool:
-    return node.outputs[0] in plan.edges and _can_follow(node, table, plan)
+    rule = table.rule(node.op_type)
+    # A constant part would have to take part in the choice of the shared scale.
+    apart = rule is not None and rule.shared and any(is_constant(value) for value in node.inputs)
+    return node.outputs[0] in plan.edges and not apart and _can_follow(node, table, plan)
 
 
 def _on_offer(value: ir.Value | None, table: Table, plan: Plan) -> bool:
@@ -181,7 +202,11 @@ def _skip(node: ir.Node, plan: Plan) -> list[int]:
 
 
 def _ends_in_compute(value: ir.Value | None, plan: Plan) -> bool:
-    return value is not None and value.producer() in plan.integer and len(value.uses()) == 1
+    if value is None or len(value.uses()) != 1:
+        return False
+    producer = value.producer()
+    rule = plan.integer.get(producer) if producer is not None else None
+    return rule is not None and rule.role is Role.COMPUTE
 
 
 def _use(plan: Plan, node: ir.Node, index: int) -> None:

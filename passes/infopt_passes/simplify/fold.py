@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
@@ -14,6 +10,7 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.optimizer import optimize_ir
 
+from infopt_passes.quiet import quiet
 from infopt_passes.simplify.affine import fold_affine
 
 ROUNDS = 8
@@ -32,25 +29,13 @@ def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
     """
     result = graph.clone()
     RemoveInitializersFromInputsPass()(result)
+    # Before IR version 4 every initializer had to be an input too.
+    result.ir_version = max(result.ir_version, 4)
     ClearMetadataAndDocStringPass()(result)
-    with _quiet():
+    with quiet():
         optimize_ir(result, num_iterations=ROUNDS, input_size_limit=fold_limit, output_size_limit=fold_limit)
         fold_affine(result.graph)
         RemoveUnusedNodesPass()(result)
     # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
     ClearMetadataAndDocStringPass()(result)
     return result
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the libraries' log: a rule that does not apply is not news to the user."""
-    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

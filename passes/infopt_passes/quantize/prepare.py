@@ -1,0 +1,43 @@
+"""Brings a graph into the form that the plan reads."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from infopt.errors import ModelError
+from onnx_ir.passes.common import LiftConstantsToInitializersPass, NameFixPass
+from onnxscript.version_converter import convert_version
+
+from infopt_passes.quiet import quiet
+
+
+def prepared(graph: ir.Model, opset: int) -> ir.Model:
+    """A copy of a graph with unique names, with constants as initializers and of a sufficient opset.
+
+    Args:
+        graph: The model; it is left as it was.
+        opset: Smallest version of the default operator set; Q/DQ per channel came with 13.
+
+    Raises:
+        ModelError: The graph is older and cannot be converted.
+    """
+    result = graph.clone()
+    # Graphs of IR version 3 list every initializer as an input; the constants of Q/DQ are none.
+    result.ir_version = max(result.ir_version, 4)
+    with quiet():
+        result = _upgraded(result, opset)
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
+        NameFixPass()(result)
+    return result
+
+
+def _upgraded(graph: ir.Model, opset: int) -> ir.Model:
+    found = graph.opset_imports.get("", opset)
+    if found >= opset:
+        return graph
+    convert_version(graph, opset, fallback=True)
+    if graph.opset_imports.get("", 0) < opset:
+        raise ModelError(
+            f"the model's operator set {found} is too old to quantize and cannot be converted to {opset}",
+            f"export the model again with opset {opset} or later",
+        )
+    return graph

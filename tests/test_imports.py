@@ -1,0 +1,52 @@
+"""What starting the command line really loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    "numpy scipy onnx onnx_ir onnxscript onnxruntime openvino PIL rich jinja2 torch tensorrt tensorrt_rtx sklearn sympy"
+).split()
+
+LOADED = "print('loaded:', *sorted({name.split('.')[0] for name in sys.modules}))"
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level modules of a fresh interpreter that has run some code."""
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\n{LOADED}"], capture_output=True, text=True, check=True
+    )
+    return set(result.stdout.split("loaded: ")[1].split())
+
+
+def command(*arguments: str) -> str:
+    """Code that runs a command and catches its exit."""
+    return (
+        f"sys.argv = {['infopt', *arguments]!r}\n"
+        "from infopt.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code"
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import infopt",
+        "import infopt.cli.app",
+        "import infopt.verbs",
+        command("--help"),
+        command("--version"),
+        command("quantize", "--help"),
+        command("passes"),
+    ],
+    ids=["infopt", "app", "verbs", "--help", "--version", "quantize --help", "passes"],
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
+    assert loaded(code).intersection(HEAVY) == set()
+
+
+def test_what_is_loaded_would_be_seen() -> None:
+    assert "numpy" in loaded("import numpy")

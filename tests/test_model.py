@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from infopt import model as models
+from infopt.data import infer_batch_axes
+from infopt.errors import InfoptError, InputError, ModelError
+from infopt.model import Model, Note, input_specs, load, save
+from infopt.passes import CalibrationSet, Context, interface, run
+from infopt.readers.synthetic import SyntheticSamples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MLP = "(float[N,4] x) => (float[N,2] y) { h = MatMul(x, w) y = Add(h, b) }"
+IF = """(bool c, float[N,4] x) => (float[N,2] y) {
+    y = If (c) <
+        then_branch = t () => (float[N,2] u) <float[4,2] v = {1., 2., 3., 4., 5., 6., 7., 8.}> { u = MatMul(x, v) },
+        else_branch = e () => (float[N,2] z) { z = MatMul(x, w) }>
+}"""
+
+
+@pytest.fixture
+def mlp(build: Any, tmp_path: Path) -> Path:
+    """A model file with its weights inside."""
+    file = tmp_path / "mlp.onnx"
+    save(build(MLP, w=(4, 2), b=(2,)).graph, file)
+    return file
+
+
+@pytest.fixture
+def external(mlp: Path, tmp_path: Path) -> Path:
+    """A model file with its weights beside it."""
+    folder = tmp_path / "ext"
+    folder.mkdir()
+    ir.save(ir.load(mlp), folder / "m.onnx", external_data="m.bin", size_threshold_bytes=0)
+    return folder / "m.onnx"
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+# --- what a model tells ---------------------------------------------------------------------------------------
+
+
+def test_a_model_counts_nodes_weights_and_bytes(mlp: Path) -> None:
+    model = load(mlp)
+    assert (model.nodes, model.parameters, model.bytes) == (2, 10, 40)
+    assert (model.opset, model.output_names, model.files) == (17, ("y",), (mlp,))
+
+
+def test_subgraphs_count_too(build: Any) -> None:
+    model = build(IF, w=(4, 2))
+    assert (model.nodes, model.parameters) == (3, 16)
+
+
+@pytest.mark.parametrize("op", ["QuantizeLinear", "DynamicQuantizeLinear"])
+def test_a_quantized_model_is_known_by_its_nodes(build: Any, op: str) -> None:
+    text = {
+        "QuantizeLinear": "(float[N,4] x) => (uint8[N,4] q) { q = QuantizeLinear(x, s) }",
+        "DynamicQuantizeLinear": "(float[N,4] x) => (uint8[N,4] q) { q, s, z = DynamicQuantizeLinear(x) }",
+    }[op]
+    weights = {"s": np.float32(1)} if op == "QuantizeLinear" else {}
+    assert build(text, **weights).quantized_nodes() == ["q"]
+
+
+def test_a_float_model_has_no_quantized_nodes(mlp: Path) -> None:
+    assert load(mlp).quantized_nodes() == []
+
+
+def test_editing_keeps_what_was_known(mlp: Path) -> None:
+    model = load(mlp)
+    first, second = Note("warning", "a", "b"), Note("float", "c", "d")
+    edited = model.edited(model.graph, first).edited(model.graph, second)
+    assert edited.notes == (first, second)
+    assert edited.path == mlp
+    assert model.notes == ()
+
+
+def test_inputs_are_told_with_symbols_and_unknown_sizes(build: Any) -> None:
+    specs = input_specs(build("(float[N,?,3] x, int64 k) => (float[N,?,3] y) { y = Identity(x) }").graph)
+    assert [(s.name, s.dtype, s.shape) for s in specs] == [
+        ("x", np.dtype("float32"), ("N", None, 3)),
+        ("k", np.dtype("int64"), ()),
+    ]
+
+
+def test_weights_that_are_listed_as_inputs_are_no_inputs(build: Any) -> None:
+    model = build(MLP, opset=9, ir_version=3, w=(4, 2), b=(2,))
+    assert [spec.name for spec in input_specs(model.graph)] == ["x"]
+    assert [name for name, _, _ in interface(model)] == ["x", "y"]
+
+
+@pytest.mark.parametrize("kind", ["seq(float[N])", "float"])
+def test_an_input_that_is_no_tensor_of_known_rank_is_refused(build: Any, kind: str) -> None:
+    if kind == "float":
+        model = build("(float[N] x) => (float[N] y) { y = Identity(x) }")
+        model.graph.graph.inputs[0].shape = None
+    else:
+        model = build(f"({kind} x) => (int64 y) {{ y = SequenceLength(x) }}")
+    with pytest.raises(ModelError, match="input 'x' is not a tensor of known rank"):
+        input_specs(model.graph)
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a model", b"\x08\x08", b"\x00" * 64, b"\x89PNG\r\n\x1a\n" + bytes(64)],
+    ids=["empty", "text", "no graph", "zeros", "picture"],
+)
+def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "bad.onnx"
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match=r"bad\.onnx"):
+        load(file)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_model_is_refused(mlp: Path, share: float) -> None:
+    whole = mlp.read_bytes()
+    mlp.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(ModelError, match=r"mlp\.onnx"):
+        load(mlp)
+
+
+@pytest.mark.parametrize("name", ["missing.onnx", "."])
+def test_a_path_that_is_no_file_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="is not a file"):
+        load(tmp_path / name)
+
+
+def test_external_weights_stay_on_disk(external: Path) -> None:
+    model = load(external)
+    tensors = [value.const_value for value in model.graph.graph.initializers.values()]
+    assert all(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
+    assert (model.parameters, model.bytes) == (10, 40)
+    assert model.files == (external, external.with_name("m.bin"))
+
+
+def test_missing_external_weights_are_named(external: Path) -> None:
+    external.with_name("m.bin").unlink()
+    with pytest.raises(ModelError, match=r"external data file m\.bin is missing"):
+        load(external)
+
+
+def test_truncated_external_weights_are_named(external: Path) -> None:
+    data = external.with_name("m.bin")
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"m\.bin is truncated: weight '[wb]' ends at byte"):
+        load(external)
+
+
+@pytest.mark.parametrize("place", ["../secret.bin", "/etc/hostname"])
+def test_external_weights_outside_the_models_folder_are_refused(external: Path, place: str) -> None:
+    (external.parent.parent / "secret.bin").write_bytes(bytes(64))
+    proto = onnx.load(external, load_external_data=False)
+    for entry in proto.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = place
+    external.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        load(external)
+
+
+def test_a_link_out_of_the_models_folder_is_refused(external: Path) -> None:
+    data = external.with_name("m.bin")
+    data.rename(external.parent.parent / "elsewhere.bin")
+    data.symlink_to(external.parent.parent / "elsewhere.bin")
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        load(external)
+
+
+# --- writing --------------------------------------------------------------------------------------------------
+
+
+def values(file: Path) -> dict[str, np.ndarray]:
+    return {name: v.const_value.numpy() for name, v in ir.load(file).graph.initializers.items()}
+
+
+def test_a_saved_model_is_the_same_model(external: Path, tmp_path: Path) -> None:
+    model, out = load(external), tmp_path / "out.onnx"
+    before = ir.to_proto(model.graph).SerializeToString()
+    save(model.graph, out)
+    assert ir.to_proto(model.graph).SerializeToString() == before
+    assert {name: array.tolist() for name, array in values(out).items()} == {
+        name: array.tolist() for name, array in values(external).items()
+    }
+    assert load(out).files == (out,)
+
+
+def test_large_weights_go_beside_the_graph(
+    mlp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "INLINE_LIMIT", 39)
+    monkeypatch.setattr(models.ir, "save", small_threshold(ir.save))
+    out = tmp_path / "large.onnx"
+    save(load(mlp).graph, out)
+    assert load(out).files == (out, tmp_path / "large.onnx.data")
+    assert values(out)["w"].tolist() == values(mlp)["w"].tolist()
+
+
+def small_threshold(original: Callable[..., None]) -> Callable[..., None]:
+    """onnx_ir keeps tensors of less than 256 bytes inside; the test's are smaller."""
+    return lambda *args, **options: original(*args, size_threshold_bytes=0, **options)
+
+
+def test_writing_large_weights_leaves_the_source_readable(
+    external: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "INLINE_LIMIT", 0)
+    before = digest(external), digest(external.with_name("m.bin"))
+    model = load(external)
+    save(model.graph, tmp_path / "out.onnx")
+    assert (digest(external), digest(external.with_name("m.bin"))) == before
+    save(model.graph, tmp_path / "again.onnx")
+    assert values(tmp_path / "again.onnx")["w"].tolist() == values(external)["w"].tolist()
+
+
+def test_a_path_that_cannot_be_written_is_an_os_error(mlp: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        save(load(mlp).graph, tmp_path / "nowhere" / "out.onnx")
+
+
+# --- passes at work -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Renames the output, rightly or wrongly declared."""
+
+    name: ClassVar[str] = "rename"
+    interface: str = "declared"
+    repeat: ClassVar[str] = "again"
+    tolerance: ClassVar[str] = "exact"
+    calibrated: ClassVar[bool] = False
+
+    def __call__(self, model: Model, context: Context) -> Model:
+        graph = model.graph.clone()
+        graph.graph.outputs[0].name = "renamed"
+        return model.edited(graph, Note("warning", "y", "renamed"))
+
+
+def test_running_passes_records_each_as_a_step(mlp: Path, tmp_path: Path) -> None:
+    model = load(mlp)
+    done = run(model, (Rename(), Rename()), Context(tmp_path))
+    assert [(s.name, s.options, s.nodes, s.bytes) for s in done.steps] == [("rename", {}, 2, 40)] * 2
+    assert all(step.seconds >= 0 for step in done.steps)
+    assert len(done.notes) == 2
+    assert model.steps == ()
+    assert model.output_names == ("y",)
+
+
+def test_running_no_passes_gives_the_model_back(mlp: Path, tmp_path: Path) -> None:
+    model = load(mlp)
+    assert run(model, (), Context(tmp_path)) == model
+
+
+def test_a_pass_that_breaks_its_promise_is_caught(mlp: Path, tmp_path: Path) -> None:
+    with pytest.raises(InfoptError, match="pass 'rename' changed inputs or outputs") as caught:
+        run(load(mlp), (Rename(interface="same"),), Context(tmp_path))
+    assert caught.value.exit_code == 1
+
+
+def test_every_model_on_disk_has_a_folder_of_its_own(mlp: Path, tmp_path: Path) -> None:
+    context, model = Context(tmp_path), load(mlp)
+    first, second = context.on_disk(model), context.on_disk(model)
+    assert first.parent != second.parent
+    assert first.parent.parent == tmp_path
+    assert values(first)["w"].tolist() == values(mlp)["w"].tolist()
+
+
+def test_a_pass_says_what_it_lacks(tmp_path: Path, build: Any, make_context: Any) -> None:
+    with pytest.raises(InputError, match="'mine' needs a target; give --target NAME"):
+        Context(tmp_path).need_target("mine")
+    with pytest.raises(InputError, match="'mine' needs calibration samples; give --calib PATH"):
+        Context(tmp_path).need_calibration("mine")
+    given = make_context(build(MLP, w=(4, 2), b=(2,)), "onnxruntime", count=3)
+    assert given.need_target("mine").name == "onnxruntime"
+    with pytest.raises(InputError, match="needs calibration samples"):
+        replace(given, calibration=replace(given.calibration, indices=())).need_calibration("mine")
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [("N", [1, 1, 1, 1, 1]), ("2", [2, 2, 2]), ("1", [1, 1, 1, 1, 1])])
+def test_calibration_feeds_one_sample_or_one_fixed_batch(build: Any, batch: str, sizes: list[int]) -> None:
+    model = build(MLP.replace("N", batch), w=(4, 2), b=(2,))
+    inputs = infer_batch_axes(input_specs(model.graph), {})
+    chosen = CalibrationSet(SyntheticSamples(inputs, 9, 0), (0, 2, 4, 6, 8), inputs)
+    assert [feed["x"].shape[0] for feed in chosen.feeds()] == sizes
+    assert len(chosen) == 5
+    assert len(list(chosen.feeds())) == len(sizes), "feeds can be read again"

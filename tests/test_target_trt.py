@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from infopt.errors import OptionError, RuntimeRefused
+from infopt.shapes import parse_shape
+from infopt.target import Artifact, CompileOptions, Facts, FloatNode, Kernels, Role, Unmeasured
+from infopt.targets.trt import tensorrt, tensorrt_rtx
+from infopt.targets.trt_kernels import Operation, planned_kernels, program
+from infopt.targets.trt_table import TABLE, narrow_conv, small_product, vector_product
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytest.importorskip("tensorrt_rtx")
+
+
+@dataclass
+class Graph:
+    """Builds a QDQ graph node by node; nodes are named after their operators."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+    def const(self, array: object) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def op(
+        self, op: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: object
+    ) -> str:
+        output = f"v{len(self.nodes)}"
+        name = name or f"{op.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [output], name=name, domain=domain, **attributes))
+        return output
+
+    def pair(self, value: str, zero: object = np.int8(0), **names: str) -> str:
+        scale, point = self.const(np.float32(0.05)), self.const(zero)
+        return self.op(
+            "DequantizeLinear", self.op("QuantizeLinear", value, scale, point, **names), scale, point
+        )
+
+    def weight(self, shape: tuple[int, ...], axis: int) -> str:
+        count = shape[axis]
+        array = np.random.default_rng(0).integers(-127, 128, shape).astype(np.int8)
+        scales, zeros = self.const(np.full(count, 0.01, np.float32)), self.const(np.zeros(count, np.int8))
+        return self.op("DequantizeLinear", self.const(array), scales, zeros, axis=axis)
+
+    def save(self, path: Path, output: str, opset: int = 13, **inputs: tuple) -> Path:
+        wanted = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in inputs.items()]
+        result = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+        graph = helper.make_graph(self.nodes, "graph", wanted, [result], self.constants)
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("made.up", 1)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+        return path
+
+
+def conv(path: Path, weight: tuple[int, ...] = (32, 16, 3, 3), group: int = 1, opset: int = 13) -> Path:
+    g = Graph()
+    bias = g.const(np.ones(weight[0], np.float32))
+    y = g.op("Conv", g.pair("x"), g.weight(weight, 0), bias, name="layer", group=group)
+    return g.save(path, y, opset, x=("N", weight[1] * group, *[16] * (len(weight) - 2)))
+
+
+def matmul(path: Path, axis: int = 1) -> Path:
+    g = Graph()
+    y = g.op("MatMul", g.pair("x"), g.weight((64, 32), axis), name="layer")
+    return g.save(path, g.op("Add", y, g.const(np.ones(32, np.float32))), x=("N", 10, 64))
+
+
+def gemm(path: Path, trans: int, **attributes: float) -> Path:
+    g = Graph()
+    weight, bias = g.weight((32, 64) if trans else (64, 32), 1 - trans), g.const(np.ones(32, np.float32))
+    y = g.op("Gemm", g.pair("x"), weight, bias, name="layer", transB=trans, **attributes)
+    return g.save(path, y, x=("N", 64))
+
+
+def moved(path: Path, op: str, **attributes: object) -> Path:
+    """Two integer convolutions with a data mover between them, Q/DQ on both of its sides."""
+    g = Graph()
+    extra = {"Reshape": [0, 16, 4, 64], "Slice": [[0], [8], [2]], "Squeeze": [2], "Unsqueeze": [2]}.get(
+        op, []
+    )
+    extra = extra if op == "Slice" else [extra] if extra else []
+    y = g.pair(g.op("Conv", g.pair("x"), g.weight((16, 16, 1, 1), 0)))
+    y = g.op("Unsqueeze", y, g.const(np.array([2]))) if op == "Squeeze" else y
+    inputs = [y, y] if op == "Concat" else [y, *(g.const(np.array(each, np.int64)) for each in extra)]
+    y = g.pair(g.op(op, *inputs, name="mover", **attributes))
+    y = g.pair(g.op("Squeeze", y, g.const(np.array([2])))) if op == "Unsqueeze" else y
+    if op == "Flatten":
+        y = g.op("MatMul", y, g.weight((4096, 16), 1), name="layer")
+    else:
+        y = g.op("Conv", y, g.weight((16, 32 if op == "Concat" else 16, 1, 1), 0), name="layer")
+    return g.save(path, y, x=("N", 16, 16, 16))
+
+
+INTEGER: dict[str, Callable[[Path], Path]] = {
+    "Conv": conv,
+    "Conv, opset 21": lambda path: conv(path, opset=21),
+    "Conv, first layer": lambda path: conv(path, (64, 3, 7, 7)),
+    "Conv, depthwise": lambda path: conv(path, (32, 1, 3, 3), 32),
+    "Conv, grouped": lambda path: conv(path, (32, 16, 3, 3), 2),
+    "Conv, one axis": lambda path: conv(path, (32, 16, 3)),
+    "Conv, three axes": lambda path: conv(path, (32, 16, 3, 3, 3)),
+    "MatMul": matmul,
+    "Gemm": lambda path: gemm(path, 0),
+    "Gemm, transposed weight": lambda path: gemm(path, 1),
+    "Gemm, scaled": lambda path: gemm(path, 1, alpha=0.5, beta=2.0),
+}
+MOVERS: dict[str, dict[str, object]] = {
+    "MaxPool": {"kernel_shape": [2, 2], "strides": [2, 2]},
+    "Transpose": {"perm": [0, 1, 3, 2]},
+    "Reshape": {},
+    "Flatten": {},
+    "Squeeze": {},
+    "Unsqueeze": {},
+    "Slice": {},
+    "Concat": {"axis": 1},
+}
+
+
+def built(path: Path, **settings: str) -> Path:
+    return tensorrt_rtx().compile(path, path.parent, CompileOptions(settings)).main
+
+
+def refusal(path: Path, **settings: str) -> RuntimeRefused:
+    with pytest.raises(RuntimeRefused) as caught:
+        built(path, **settings)
+    assert caught.value.target == "tensorrt-rtx"
+    return caught.value
+
+
+def step(engine: Path, node: str) -> Operation:
+    """The operation that a node went into."""
+    return next(operation for operation in program(engine) if node in operation.nodes)
+
+
+# --- the table: every row gives integer operands in a real engine
+
+
+def test_the_tests_cover_every_row():
+    rows = {op for rule in TABLE.rules for op in rule.ops}
+    assert rows == {name.split(",")[0] for name in INTEGER} | set(MOVERS) | {"Add"}
+
+
+@pytest.mark.parametrize("case", INTEGER)
+def test_compute_rows_run_in_integers(case: str, tmp_path: Path):
+    engine = built(INTEGER[case](tmp_path / "model.onnx"))
+    assert planned_kernels(engine) == Kernels(1, 1, ())
+
+
+@pytest.mark.parametrize("op", MOVERS)
+def test_movers_move_integers(op: str, tmp_path: Path):
+    engine = built(moved(tmp_path / "model.onnx", op, **MOVERS[op]))
+    assert planned_kernels(engine) == Kernels(2, 2, ())
+    # Most movers vanish; what is left of the others must not touch floats behind the first convolution's Q.
+    left = [each for each in program(engine) if "mover" in each.nodes]
+    assert all(each.outputs[0] == "int8" for each in left if "layer" not in each.nodes)
+
+
+def test_the_skip_input_of_a_residual_add_stays_in_integers(tmp_path: Path):
+    g = Graph()
+    y = g.op("Conv", g.pair("x"), g.weight((16, 16, 3, 3), 0), pads=[1] * 4)
+    y = g.op("Relu", g.op("Add", y, g.pair("x"), name="add"))
+    y = g.op("Conv", g.pair(y), g.weight((32, 16, 1, 1), 0))
+    engine = built(g.save(tmp_path / "model.onnx", y, x=("N", 16, 16, 16)))
+    assert planned_kernels(engine) == Kernels(2, 2, ())
+    fused = step(engine, "add")
+    assert "int8" in fused.inputs
+    assert fused.outputs == ("int8",)
+    assert TABLE.rule("Add").role is Role.RESIDUAL
+
+
+def test_transposed_convolutions_run_in_float_and_have_no_row(tmp_path: Path):
+    g = Graph()
+    y = g.op("ConvTranspose", g.pair("x"), g.weight((16, 32, 2, 2), 1), name="up", strides=[2, 2])
+    engine = built(g.save(tmp_path / "model.onnx", y, x=("N", 16, 8, 8)))
+    assert planned_kernels(engine) == Kernels(0, 1, (FloatNode("up", "ConvTranspose"),))
+    assert TABLE.rule("ConvTranspose") is None
+
+
+def test_a_weight_scaled_along_the_inner_axis_runs_in_float(tmp_path: Path):
+    assert planned_kernels(built(matmul(tmp_path / "model.onnx", axis=0))).integer == 0
+
+
+def test_merged_products_are_counted_one_by_one(tmp_path: Path):
+    g = Graph()
+    weights = [g.const(np.full((64, 64), 0.5 + i, np.float32)) for i in range(3)]
+    parts = [g.op("MatMul", "x", weight, name=f"part{i}") for i, weight in enumerate(weights)]
+    path = g.save(tmp_path / "model.onnx", g.op("Concat", *parts, axis=2), x=("N", 10, 64))
+    found = planned_kernels(built(path))
+    assert {node.name for node in found.float_nodes} == {"part0", "part1", "part2"}
+    assert (found.integer, found.total) == (0, 3)
+
+
+def test_an_engine_without_a_program_is_not_counted(tmp_path: Path):
+    engine = tmp_path / "model.engine"
+    engine.write_bytes(b"ptrt" + bytes(100))
+    with pytest.raises(Unmeasured, match="no program"):
+        planned_kernels(engine)
+
+
+def test_q_and_dq_surround_the_parsed_convolution(tmp_path: Path):
+    layers = tensorrt_rtx().parsed_layers(conv(tmp_path / "model.onnx"))
+    kinds = [kind for _, kind in layers if kind != "CONSTANT"]
+    assert kinds == ["QUANTIZE", "DEQUANTIZE", "DEQUANTIZE", "CONVOLUTION"]
+    assert ("layer", "CONVOLUTION") in layers
+
+
+# --- conditions
+
+
+def facts(op: str, weight: tuple[int, ...] | None, rows: tuple = (None, None), **others: object) -> Facts:
+    axis = 0 if op == "Conv" else -1
+    known = {"op": op, "weight": weight, "channel_axis": axis, "groups": 1, "inputs": (rows,), "output": None}
+    return Facts(**(known | {"attributes": {}} | others))
+
+
+@pytest.mark.parametrize(
+    ("weight", "groups", "stays"),
+    [
+        ((64, 64, 3, 3), 1, False),
+        ((64, 3, 7, 7), 1, False),
+        ((8, 16, 1, 1), 1, False),
+        ((64, 3, 1, 3), 1, True),
+        ((15, 3, 3, 3), 1, True),
+        ((8, 8, 3, 3), 1, True),
+        ((32, 1, 3, 3), 32, False),
+        ((32, 1, 1, 1), 32, True),
+        ((36, 1, 3, 3), 36, True),
+    ],
+)
+def test_convolutions_with_few_channels_stay_in_float(weight: tuple[int, ...], groups: int, stays: bool):
+    assert bool(narrow_conv(facts("Conv", weight, groups=groups))) is stays
+
+
+def test_products_that_do_not_pay_stay_in_float():
+    assert vector_product(facts("MatMul", (64, 1)))
+    assert vector_product(facts("MatMul", (64, 64), (1, 1, 64)))
+    assert vector_product(facts("Gemm", (64, 64), (64, 1), attributes={"transA": 1}))
+    assert small_product(facts("MatMul", (8, 64)))
+    assert small_product(facts("MatMul", (64, 8)))
+    for rows in ((None, 1, 64), (1, 10, 64)):
+        assert not vector_product(facts("MatMul", (64, 64), rows))
+    assert not small_product(facts("MatMul", (16, 16)))
+
+
+# --- refusals
+
+
+def test_an_integer_bias_is_refused_by_name(tmp_path: Path):
+    g = Graph()
+    scale, zero = g.const(np.full(32, 0.1, np.float32)), g.const(np.zeros(32, np.int32))
+    bias = g.op("DequantizeLinear", g.const(np.ones(32, np.int32)), scale, zero, name="bias", axis=0)
+    y = g.op("Conv", g.pair("x"), g.weight((32, 16, 3, 3), 0), bias)
+    error = refusal(g.save(tmp_path / "model.onnx", y, x=(1, 16, 8, 8)))
+    assert error.node == "bias"
+    assert "DequantizeLinear: INVALID_NODE" in str(error)
+    assert "Int32" in str(error)
+    assert "Begin node" in error.log
+
+
+def test_a_zero_point_other_than_zero_is_refused_by_name(tmp_path: Path):
+    g = Graph()
+    error = refusal(g.save(tmp_path / "model.onnx", g.pair("x", np.int8(3), name="shifted"), x=(1, 16)))
+    assert error.node == "shifted"
+    assert "Non-zero zero point" in str(error)
+
+
+def test_a_uint8_zero_point_is_refused_because_it_would_be_retyped(tmp_path: Path):
+    g = Graph()
+    error = refusal(g.save(tmp_path / "model.onnx", g.pair("x", np.uint8(0), name="unsigned"), x=(1, 16)))
+    assert error.node == "unsigned"
+    assert "clipped" in str(error)
+
+
+def test_unknown_operators_are_all_told(tmp_path: Path):
+    g = Graph()
+    y = g.op("Frob", g.op("Frob", "x", name="first", domain="made.up"), name="second", domain="made.up")
+    error = refusal(g.save(tmp_path / "model.onnx", y, x=(1, 4)))
+    assert error.node == "first"
+    assert "'second'" in str(error)
+
+
+def test_what_only_the_builder_refuses_is_told_by_name(tmp_path: Path):
+    error = refusal(matmul(tmp_path / "model.onnx"), compute_capability="SM75")
+    assert error.node == "layer"
+    assert "SM75" in str(error)
+    assert "ERROR" in error.log
+
+
+def test_a_refusal_does_not_spoil_the_next_build(tmp_path: Path):
+    error = refusal(matmul(tmp_path / "model.onnx"), compute_capability="SM75")
+    assert planned_kernels(built(conv(tmp_path / "next.onnx"))) == Kernels(1, 1, ())
+    g = Graph()
+    again = refusal(g.save(tmp_path / "other.onnx", g.pair("x", np.int8(3), name="shifted"), x=(1, 16)))
+    assert again.node == "shifted", error
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", None])
+def test_files_that_hold_no_model_are_refused(content: bytes | None, tmp_path: Path):
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    assert refusal(path).node is None
+
+
+# --- building
+
+
+def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    built(conv(tmp_path / "model.onnx"))
+    refusal(matmul(tmp_path / "other.onnx"), compute_capability="SM75")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_same_graph_gives_the_same_engine(tmp_path: Path):
+    path = conv(tmp_path / "model.onnx")
+    assert built(path).read_bytes() == built(path).read_bytes()
+
+
+def test_the_artifact_names_what_belongs_to_it(tmp_path: Path):
+    path = conv(tmp_path / "model.onnx")
+    options = CompileOptions({"compute_capability": "SM86,SM89"}, (parse_shape("x=2x16x16x16"),))
+    artifact = tensorrt_rtx().compile(path, tmp_path, options)
+    engine = tmp_path / "model.engine"
+    assert artifact == Artifact("tensorrt-rtx", engine, (engine,), path, options.settings)
+    assert b"accelerators={sm86 sm89 }" in engine.read_bytes()
+
+
+def test_external_data_beside_the_model_is_found(tmp_path: Path):
+    model = onnx.load(conv(tmp_path / "model.onnx"))
+    path = tmp_path / "apart.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="apart.data", size_threshold=0)
+    assert (tmp_path / "apart.data").exists()
+    assert planned_kernels(built(path)).integer == 1
+
+
+def test_a_shape_that_does_not_fit_is_refused(tmp_path: Path):
+    path = conv(tmp_path / "model.onnx")
+    options = CompileOptions(shapes=(parse_shape("x=1x8x16x16"),))
+    with pytest.raises(OptionError, match="contradicts the model"):
+        tensorrt_rtx().compile(path, tmp_path, options)
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"), [((), ""), (("s=1x4..8x4..9x4",), ""), (("s=1..2..3",), "holds 2 values")]
+)
+def test_a_shape_tensor_gets_a_range_of_values(texts: tuple[str, ...], reason: str, tmp_path: Path):
+    values = [("x", TensorProto.FLOAT, [1, 1]), ("s", TensorProto.INT64, [2])]
+    inputs = [helper.make_tensor_value_info(*each) for each in values]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Expand", ["x", "s"], ["y"])], "graph", inputs, [output])
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=10), path)
+    options = CompileOptions(shapes=tuple(parse_shape(text) for text in texts))
+    if reason:
+        with pytest.raises(OptionError, match=reason):
+            tensorrt_rtx().compile(path, tmp_path, options)
+    else:
+        assert tensorrt_rtx().compile(path, tmp_path, options).main.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [("compute_capability", "SM90", "did you mean 'SM"), ("compute_capabilty", "SM86", "compute_capability")],
+)
+def test_settings_that_do_not_exist_are_refused(key: str, value: str, reason: str, tmp_path: Path):
+    with pytest.raises(OptionError, match=reason):
+        built(conv(tmp_path / "model.onnx"), **{key: value})
+
+
+def test_the_build_command_has_a_range_for_every_dynamic_input(tmp_path: Path):
+    path = conv(tmp_path / "model.onnx")
+    shapes = "--minShapes=x:1x16x16x16 --optShapes=x:8x16x16x16 --maxShapes=x:32x16x16x16"
+    files = "--onnx=model.onnx --saveEngine=model.engine --skipInference"
+    assert tensorrt().build_command(path, ()) == f"trtexec --stronglyTyped {files} {shapes}"
+    assert tensorrt_rtx().build_command(path, ()) == f"tensorrt_rtx {files} {shapes}"
+    given = tensorrt_rtx().build_command(path, (parse_shape("x=4x16x16x16"),))
+    assert given.endswith("--minShapes=x:4x16x16x16 --optShapes=x:4x16x16x16 --maxShapes=x:4x16x16x16")
+
+
+def test_the_build_command_of_a_static_model_has_no_shapes(tmp_path: Path):
+    g = Graph()
+    path = g.save(tmp_path / "a model.onnx", g.op("Relu", "x"), x=(1, 4))
+    command = tensorrt_rtx().build_command(path, ())
+    assert command == "tensorrt_rtx '--onnx=a model.onnx' --saveEngine=model.engine --skipInference"
