@@ -33,7 +33,6 @@ def main(target: str = "onnxruntime", output: str = "out/python-api") -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
 
-    accuracy, latency = report.accuracy, report.latency
     if (accuracy := report.accuracy) is not None:
         print(f"{accuracy.metric}: {accuracy.baseline:.4f} -> {accuracy.candidate:.4f}, 95 % {accuracy.ci95}")
     if (speedup := report.latency.speedup) is not None:

@@ -72,8 +72,8 @@ def build() -> Build:
     return make
 
 
-@pytest.fixture
-def make_context(tmp_path: Path) -> MakeContext:
+@pytest.fixture(scope="session")
+def make_context(tmp_path_factory: pytest.TempPathFactory) -> MakeContext:
     """Make a context with a target and some made-up calibration samples."""
     from infopt import registry
     from infopt.data import infer_batch_axes
@@ -84,7 +84,8 @@ def make_context(tmp_path: Path) -> MakeContext:
     def make(model: Model, target: str | Target | None = None, count: int = 4) -> Context:
         inputs = infer_batch_axes(input_specs(model.graph), {})
         samples = CalibrationSet(SyntheticSamples(inputs, count, 0), tuple(range(count)), inputs)
-        return Context(tmp_path, registry.target(target) if isinstance(target, str) else target, samples)
+        chosen = registry.target(target) if isinstance(target, str) else target
+        return Context(tmp_path_factory.mktemp("work"), chosen, samples)
 
     return make
 

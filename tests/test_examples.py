@@ -1,4 +1,4 @@
-"""The examples run as they stand: the pipelines of examples/ci step by step in a shell, the script in Python."""
+"""The examples run as they stand: the pipelines of examples/ci in a shell, step by step, and the Python script."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from infopt.budget import Budget
 from infopt.model import Step
 from infopt.report import CalibData, Data, FloatLayer, KernelCount, Memory, Report, Size, read_report
 from infopt.verdict import headline, judged
-from infopt.views import digits, megabytes, metric, signed, visible
+from infopt.wording import digits, megabytes, metric, signed, visible
 from infopt.views.console import render
 from infopt.views.markdown import MAX_CHARACTERS, code, markdown, text
 from infopt.views.tables import MAX_ROWS

@@ -11,7 +11,7 @@ __all__ = ["compare", "compile", "gate", "quantize", "run", "simplify"]
 
 if TYPE_CHECKING:
     __version__: str
-    from infopt.verbs import compare, compile, gate, quantize, run, simplify  # noqa: A004
+    from infopt.verbs import compare, compile, gate, quantize, run, simplify
 
 
 def __getattr__(name: str) -> Any:

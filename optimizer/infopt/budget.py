@@ -6,12 +6,11 @@ baseline is. :mod:`infopt.verdict` decides whether a report meets them.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from infopt.errors import InputError, OptionError
-from infopt.options import Opt, build, parse_fraction
+from infopt.errors import OptionError
+from infopt.options import Opt, build, parse_fraction, read_toml
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,16 +104,9 @@ def load_budget(path: Path) -> Budget:
         The budget, with at least one limit.
 
     Raises:
-        InputError: The file cannot be read or is not TOML.
-        OptionError: An unknown key (the nearest is named), a value that does not fit, or no limit at all.
+        OptionError: The file cannot be read or is not TOML, an unknown key (the nearest is named), a value that does not fit, or no limit at all.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read budget {path}: {error.strerror or error}") from error
-    except ValueError as error:  # TOML syntax and UTF-8 errors
-        raise InputError(f"budget {path} is not TOML: {error}") from error
-    budget = build(Budget, values, f"budget {path}")
+    budget = build(Budget, read_toml(path, "budget"), f"budget {path}")
     if not budget.given:
         raise OptionError(f"budget {path} sets no limit", "set max_drop, min_speedup, max_p99_ms, ...")
     return budget

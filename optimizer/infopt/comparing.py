@@ -23,7 +23,18 @@ from infopt.opened import Subject, subject
 from infopt.options import parsed
 from infopt.preprocess import load_preprocess
 from infopt.recipe import Evaluation, Inputs
-from infopt.report import UNJUDGED, Data, EvalData, FloatLayer, KernelCount, Memory, ModelFacts, Report, Size, TargetFacts
+from infopt.report import (
+    UNJUDGED,
+    Data,
+    EvalData,
+    FloatLayer,
+    KernelCount,
+    Memory,
+    ModelFacts,
+    Report,
+    Size,
+    TargetFacts,
+)
 from infopt.target import Session, Unmeasured
 from infopt.ui import Listener, Silent
 from infopt.verdict import judged
@@ -161,7 +172,7 @@ def _report(pair: _Pair, accuracy: Accuracy, close: tuple[Fidelity, ...], latenc
         fidelity=close,
         latency=latency,
         size=Size(base.bytes, candidate.bytes),
-        memory=Memory(None, "not measured by this command"),
+        memory=Memory(None, "that takes a run of the artifact alone"),
         kernels=_kernels(candidate),
         layers=(),
         steps=(),

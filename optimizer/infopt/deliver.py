@@ -52,7 +52,7 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
         fidelity=evidence.fidelity,
         latency=evidence.latency,
         size=Size(_model_bytes(resolved), sum(files) if files else None, build.missing),
-        memory=Memory(None, "not measured by this command"),
+        memory=Memory(None, "that takes a run of the artifact alone"),
         kernels=evidence.kernels,
         layers=(),
         steps=build.model.steps,

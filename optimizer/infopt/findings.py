@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
-from infopt.views import UNKNOWN, digits, megabytes, metric, signed, span, times, visible
+from infopt.wording import UNKNOWN, digits, megabytes, metric, signed, span, times, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -178,9 +178,9 @@ def load(path: Path) -> Model:
 
 @contextmanager
 def blamed_on(path: Path) -> Iterator[None]:
-    """Where libraries crash over a model that the ONNX checker refuses, say that; they trust that a graph is valid.
+    """Where libraries crash over a model that is not valid, say that; they trust that it is.
 
-    The checker does not run on every model: it is slow on large ones, and runtimes take some that it refuses.
+    The ONNX checker does not run on every model: it reads all of it, and runtimes take some that it refuses.
 
     Raises:
         ModelError: Something was raised that is no error of infopt and no OSError, and the model is not valid.
@@ -231,17 +231,24 @@ def _spec(value: ir.Value) -> InputSpec:
 
 
 def _invalid(path: Path) -> str | None:
-    """Why the ONNX checker refuses a model, or ``None``."""
+    """Why a model is not valid, as far as the ONNX checker and reading all of it can tell, or ``None``."""
     import onnx
 
     try:
         onnx.checker.check_model(os.fspath(path))
-    except Exception as error:  # besides its own, it raises those of the parser
+        graph = ir.load(path)
+        ir.to_proto(graph)  # finds names that are not text
+        for tensor in weights(graph):
+            tensor.numpy()
+    except Exception as error:
         return _first_line(error)
     return None
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    """What is wrong, in a line: libraries wrap the reason in where they came across it."""
+    while error.__cause__:
+        error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
@@ -256,7 +263,8 @@ def _check_connected(graph: ir.Model, path: Path) -> None:
 
 def _external(graph: ir.Model) -> Iterator[ir.ExternalTensor]:
     """Tensors that lie in other files: weights, and values of Constant nodes, those of functions included."""
-    nodes = [node for holder in (graph.graph, *graph.functions.values()) for node in holder.all_nodes()]
+    holders: list[ir.Graph | ir.Function] = [graph.graph, *graph.functions.values()]
+    nodes = [node for holder in holders for node in holder.all_nodes()]
     attributes = [attribute for node in nodes for attribute in node.attributes.values() if not attribute.is_ref()]
     values = [attribute.value for attribute in attributes if attribute.type == ir.AttributeType.TENSOR]
     yield from (tensor for tensor in (*weights(graph), *values) if isinstance(tensor, ir.ExternalTensor))

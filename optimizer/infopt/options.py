@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tomllib
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -178,6 +179,24 @@ def _convert(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{kind.__name__} is wanted")
     return value
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The contents of a TOML file that a user wrote.
+
+    Args:
+        path: The file.
+        what: What it is, for the message: ``"recipe"``.
+
+    Raises:
+        OptionError: It cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"cannot read {what} {path}: {error.strerror or error}", "give a TOML file") from error
+    except ValueError as error:  # TOML syntax, UTF-8, an integer of thousands of digits
+        raise OptionError(f"{what} {path} is not TOML: {error}", "mend the file") from error
 
 
 def parse_fraction(value: Any) -> float:

@@ -8,7 +8,6 @@ picture, so a model trained there sees the pixels that it was trained on.
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from infopt.errors import DataError, OptionError, unknown
-from infopt.options import Opt, build
+from infopt.options import Opt, build, read_toml
 
 Size = int | tuple[int, int]
 
@@ -141,11 +140,7 @@ def load_preprocess(name_or_path: str) -> Preprocess:
                 f"{path} does not exist", f"pass a file or one of {', '.join(sorted(BUILT_IN))}"
             )
         raise unknown("preprocessing", name_or_path, BUILT_IN)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise OptionError(f"{path} cannot be read as TOML: {error}") from None
-    return build(Preprocess, table, str(path))
+    return build(Preprocess, read_toml(path, "preprocessing"), str(path))
 
 
 def apply(image: Image.Image, p: Preprocess) -> np.ndarray:

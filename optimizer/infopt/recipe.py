@@ -7,15 +7,14 @@ are option dataclasses, so a recipe key is declared once, with its flag and its 
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from infopt.budget import Budget
-from infopt.errors import InputError, OptionError, unknown
-from infopt.options import Opt, build, plain
+from infopt.errors import OptionError, unknown
+from infopt.options import Opt, build, plain, read_toml
 
 if TYPE_CHECKING:
     from infopt.passes import Pass
@@ -125,7 +124,7 @@ def parse(table: Mapping[str, Any], where: str, passes: tuple[Pass, ...] = ()) -
     for key, kind in {**dict.fromkeys(SECTIONS, dict), "pass": list}.items():
         if key in table and not isinstance(table[key], kind):
             raise OptionError(f"{where}: {key!r} is not a section", f"write [{key}] or [[pass]]")
-    sections = {key: build(cls, table.get(key, {}), f"{where} [{key}]") for key, cls in SECTIONS.items()}
+    sections: dict[str, Any] = {key: build(cls, table.get(key, {}), f"{where} [{key}]") for key, cls in SECTIONS.items()}
     listed = tuple(_pass(entry, where) for entry in table.get("pass", ()))
     return Recipe(build(Job, top, where), passes=listed or passes, **sections)
 
@@ -138,14 +137,9 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
         overrides: A mapping of the same form whose keys win, relative to the current directory.
 
     Raises:
-        InputError: The file cannot be read or is not TOML.
-        OptionError: As :func:`parse`.
+        OptionError: The file cannot be read or is not TOML, or as :func:`parse`.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: TOML syntax, UTF-8, an integer of thousands of digits
-        raise InputError(f"cannot read recipe {path}: {error}") from error
-    recipe = rebase(parse(table, str(path)), path.parent)
+    recipe = rebase(parse(read_toml(path, "recipe"), str(path)), path.parent)
     return parse(merge(to_table(recipe), overrides), str(path)) if overrides else recipe
 
 
@@ -192,7 +186,7 @@ def _relative(recipe: Recipe, folder: Path) -> Recipe:
     return _paths(recipe, lambda path: Path(os.path.relpath(path.resolve(), folder.resolve())))
 
 
-def _paths(recipe: Recipe, move: Any) -> Recipe:
+def _paths(recipe: Recipe, move: Callable[[Path], Path]) -> Recipe:
     """A recipe with every path in it moved; names of built-ins are no paths."""
 
     def text(value: str | None) -> str | None:

@@ -11,11 +11,11 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from infopt.bench import Latency  # noqa: TC001 - the codec reads the hints at run time
+from infopt.bench import Latency
 from infopt.codec import decode, encode
-from infopt.compare import Accuracy, Fidelity  # noqa: TC001 - as above
+from infopt.compare import Accuracy, Fidelity
 from infopt.errors import InputError, OutputError
-from infopt.model import Step  # noqa: TC001 - as above
+from infopt.model import Step
 
 if TYPE_CHECKING:
     from pathlib import Path

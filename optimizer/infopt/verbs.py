@@ -45,7 +45,7 @@ def quantize(model: AnyPath, *, listener: Listener | None = None, **options: Any
     return _execute("quantize", model, options, listener)
 
 
-def compile(model: AnyPath, *, listener: Listener | None = None, **options: Any) -> Report:  # noqa: A001
+def compile(model: AnyPath, *, listener: Listener | None = None, **options: Any) -> Report:
     """Simplify a model and compile it for a target in the float setting that is fastest there.
 
     Args:
@@ -116,7 +116,7 @@ def compare(base: AnyPath, candidate: AnyPath, *, listener: Listener | None = No
     from infopt.comparing import Comparison, compare_files
 
     sections = to_recipe_table(section_flags(COMPARE_SECTIONS), options)
-    built = {name: build(SECTIONS[name], sections.get(name, {}), f"[{name}]") for name in COMPARE_SECTIONS}
+    built: dict[str, Any] = {name: build(SECTIONS[name], sections.get(name, {}), f"[{name}]") for name in COMPARE_SECTIONS}
     return compare_files(Comparison(Path(base), Path(candidate), **built), listener)
 
 

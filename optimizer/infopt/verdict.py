@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from infopt.budget import Budget
 from infopt.findings import at_confidence, drop_interval, findings, headline, measured, unlabelled
 from infopt.report import Criterion, KernelCount, Report, Status, Verdict
-from infopt.views import UNKNOWN, metric, span, times
+from infopt.wording import UNKNOWN, metric, span, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -53,7 +53,7 @@ def write_external(model: str = "model.onnx", location: str = "weights.data") ->
     onnx.save_model(proto, model, convert_attribute=False, **options)
 
 
-def relocate(model: str, location: str, attribute: bool = False) -> None:
+def relocate(model: str, location: str) -> None:
     """Let every external tensor of a model point elsewhere."""
     proto = onnx.load(model, load_external_data=False)
     for tensor in proto.graph.initializer:
@@ -149,6 +149,21 @@ def test_a_constant_nodes_external_data_outside_of_the_models_folder(cli, work):
     cli.refuses("quantize", "inside/model.onnx", *DATA, says=("outside the model's folder",))
 
 
+def test_a_model_whose_nodes_read_what_nothing_makes(cli):
+    proto = onnx.load("model.onnx")
+    proto.graph.node[2].input[0] = "r9"
+    Path("loose.onnx").write_bytes(proto.SerializeToString())
+    cli.refuses("quantize", "loose.onnx", *DATA, says=("loose.onnx", "'conv2'", "'r9', which nothing makes"))
+
+
+def test_a_model_that_breaks_a_library_is_blamed_where_it_is_not_valid(cli):
+    proto = onnx.load("model.onnx")
+    proto.graph.initializer[1].raw_data = b"\x00" * 7
+    Path("odd.onnx").write_bytes(proto.SerializeToString())
+    cli.refuses("quantize", "odd.onnx", *DATA, says=("odd.onnx is not a valid ONNX model",))
+    cli.refuses("simplify", "odd.onnx", "-o", "simple.onnx", says=("odd.onnx is not a valid ONNX model",))
+
+
 def test_a_model_that_is_quantized_already(cli):
     assert cli.quantize("-o", "out").code == 0
     again = ("quantize", "out/model.onnx", *DATA, "-o", "again")
@@ -172,7 +187,7 @@ def test_a_model_with_an_input_that_is_no_tensor(cli):
     [
         (("--target", "openvin"), ("unknown target 'openvin'", "'openvino'")),
         (("--target", "tensort"), ("'tensorrt'",)),
-        (("--metric", "top2"), ("unknown metric 'top2'", "'top1'")),
+        (("--metric", "top-1"), ("unknown metric 'top-1'", "'top1'")),
         (("--metric", "nosuch.py:score"), ("nosuch.py", "does not exist")),
         (("--preprocess", "imagnet"), ("'imagenet'",)),
         (("--preprocess", "nosuch.toml"), ("nosuch.toml", "does not exist")),
@@ -265,9 +280,9 @@ def test_made_up_inputs_work_and_every_view_says_that_accuracy_was_not_measured(
     result = cli("quantize", "model.onnx", "--synthetic", "--no-bench", "-o", "out")
     assert result.code == 0
     for view in (result.out, *(Path("out", name).read_text() for name in ("report.md", "report.json"))):
-        assert "accuracy was not measured" in " ".join(view.split())
+        assert "accuracy was not measured" in " ".join(view.split()).lower()
     first = cli("quantize", "model.onnx", "--synthetic", "--no-bench", "-o", "out", "-q").out
-    assert "accuracy was not measured" in first
+    assert "accuracy was NOT measured" in first
     assert '"synthetic": true' in Path("out/report.json").read_text()
 
 
@@ -381,11 +396,6 @@ def test_a_metric_that_needs_labels_is_refused_before_the_work(cli, monkeypatch)
     cli.refuses("quantize", "model.onnx", *data, says=("'top1' needs labels", "agreement"))
 
 
-def test_a_metric_without_evaluation_data(cli):
-    data = ("--calib", "calib.npz", "--metric", "top1", "--no-bench")
-    cli.refuses("quantize", "model.onnx", *data, says=("top1", "--eval"))
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -496,7 +506,10 @@ def test_an_output_path_that_is_no_place_for_a_directory(cli, place, says):
 
 def test_an_output_directory_that_holds_an_input(cli):
     assert cli.quantize("-o", "out").code == 0
-    cli.refuses("quantize", "out/model.onnx", *DATA, "--force", "-o", "out", says=("lies in the output directory",))
+    inside = ("lies in the output directory",)
+    cli.refuses("quantize", "out/model.onnx", *DATA, "--force", "-o", "out", says=inside)
+    Path("out/data.npz").write_bytes(Path("calib.npz").read_bytes())
+    cli.refuses("quantize", "model.onnx", "--calib", "out/data.npz", "--force", "-o", "out", says=inside)
 
 
 @pytest.fixture
@@ -512,7 +525,7 @@ def small_disk(work: Path) -> Iterator[Path]:
     if not mounted:
         pytest.skip("a small file system can only be mounted by root, with mount rights")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)  # runtimes leave files open where writing failed
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
@@ -545,10 +558,9 @@ def test_a_runtimes_refusal_names_the_node(cli):
     proto.graph.node[1].CopyFrom(helper.make_node("Foo", ["c1"], ["r1"], "acme_node", domain="com.acme"))
     proto.opset_import.append(helper.make_opsetid("com.acme", 1))
     Path("custom.onnx").write_bytes(proto.SerializeToString())
-    for target in ("onnxruntime", "openvino"):
-        for command in (("quantize", "custom.onnx", *DATA), ("compile", "custom.onnx", "--no-eval")):
-            cli.refuses(*command, "--target", target, code=5, says=("refused the model", "Foo"))
-    cli.refuses("quantize", "custom.onnx", *DATA, code=5, says=("'acme_node'",))
+    for command in (("quantize", "custom.onnx", *DATA), ("compile", "custom.onnx", "--no-eval")):
+        cli.refuses(*command, code=5, says=("onnxruntime refused the model", "'acme_node'", "Foo"))
+        cli.refuses(*command, "--target", "openvino", code=5, says=("refused the model", "node"))
 
 
 def test_a_target_that_is_absent_leaves_the_rest_or_is_refused_where_it_is_required(cli, monkeypatch):

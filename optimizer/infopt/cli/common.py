@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,13 +23,19 @@ OUTPUT = {
 """Options of every command that prints a report."""
 
 
+SECONDS_BETWEEN_FRAMES = 0.1
+
+
 class Terminal:
-    """Shows a run's progress on stderr; a bar only where a person sees it."""
+    """Shows a run's progress on stderr; a bar only where a person sees it.
+
+    The bar is redrawn when there is news and never by a thread of its own, which would disturb measurements.
+    """
 
     def __init__(self, progress: Progress | None, verbose: bool) -> None:
         self._bar, self._verbose = progress, verbose
         self._task: TaskID | None = None
-        self._title = ""
+        self._title, self._drawn = "", 0.0
 
     def stage(self, text: str) -> None:
         """Name the stage."""
@@ -42,6 +49,8 @@ class Terminal:
         """Move the bar."""
         if self._bar and self._task is not None:
             self._bar.update(self._task, description=f"{self._title}: {what}", completed=done, total=total)
+            if done == total or time.monotonic() - self._drawn > SECONDS_BETWEEN_FRAMES:
+                self._redraw()
 
     def remark(self, text: str) -> None:
         """Print a detail where details are wanted."""
@@ -53,6 +62,12 @@ class Terminal:
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task(text, total=total)
+        self._redraw()
+
+    def _redraw(self) -> None:
+        assert self._bar is not None
+        self._drawn = time.monotonic()
+        self._bar.refresh()
 
 
 @contextmanager
@@ -65,10 +80,10 @@ def terminal(json: bool, quiet: bool, verbose: bool) -> Iterator[Terminal]:
             yield Terminal(None, verbose)
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
             yield Terminal(bar, verbose)
 
 
@@ -86,6 +101,12 @@ def show(report: Report, options: dict[str, Any]) -> None:
         from infopt.views.console import render
 
         render(report, Console(), details=options["verbose"])
+
+
+def say(text: str, options: dict[str, Any]) -> None:
+    """A message to a person on stderr, unless they want to be left alone."""
+    if not (options["json"] or options["quiet"]):
+        typer.echo(text, err=True)
 
 
 def finish(report: Report, budget_given: bool) -> None:

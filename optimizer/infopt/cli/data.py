@@ -13,9 +13,15 @@ from infopt.flags import section_flags
 from infopt.verbs import COMPARE_SECTIONS
 
 PAIR = {
-    "base": Annotated[Path, typer.Argument(help="What came before: ONNX, OpenVINO .xml or infopt output.", metavar="BASE")],
+    "base": Annotated[
+        Path, typer.Argument(help="What came before: ONNX, OpenVINO .xml or infopt output.", metavar="BASE")
+    ],
     "candidate": Annotated[Path, typer.Argument(help="What came after, likewise.", metavar="CANDIDATE")],
 }
+REPORT = {
+    "report": Annotated[Path, typer.Argument(help="A report.json or an infopt output directory.", metavar="REPORT")]
+}
+BUDGET = Annotated[Path, typer.Option("--budget", help="The limits.", metavar="BUDGET.toml")]
 
 
 @command(PAIR, section_flags(COMPARE_SECTIONS), OUTPUT)
@@ -31,17 +37,13 @@ def compare(**values: Any) -> None:
     finish(report, bool(report.verdict.budgets))
 
 
-def gate(
-    report: Annotated[Path, typer.Argument(help="A report.json or an infopt output directory.", metavar="REPORT")],
-    budget: Annotated[Path, typer.Option("--budget", help="The limits.", metavar="BUDGET.toml")],
-    json: OUTPUT["json"] = False,  # type: ignore[valid-type]
-    quiet: OUTPUT["quiet"] = False,  # type: ignore[valid-type]
-) -> None:
+@command(REPORT, {}, {"budget": BUDGET, **OUTPUT})
+def gate(**values: Any) -> None:
     """Judge a report against a budget; exit code 3 when it fails."""
     import infopt
 
-    judged = infopt.gate(report, budget)
-    show(judged, {"json": json, "quiet": quiet, "verbose": False})
+    judged = infopt.gate(values.pop("report"), values.pop("budget"))
+    show(judged, values)
     finish(judged, budget_given=True)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infopt.cli.common import OUTPUT, finish, show, terminal
+from infopt.cli.common import OUTPUT, finish, say, show, terminal
 from infopt.cli.signature import command
 from infopt.flags import recipe_flags
 from infopt.verbs import PASSES, recipe_of
@@ -45,5 +45,5 @@ def _recipe(verb: str, subject: str, values: dict[str, Any]) -> None:
     with terminal(**output) as listener:
         report = execute(recipe, verb, listener)
     show(report, output)
-    listener.remark(f"written to {output_directory(recipe)}")
+    say(f"\nwritten to {output_directory(recipe)}", output)
     finish(report, recipe.budget.given)

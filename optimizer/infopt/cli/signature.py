@@ -46,7 +46,8 @@ def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:
 
 
 def _default(hint: Any) -> Any:
-    return False if hint.__origin__ is bool else None
+    """Switches are off; any other option of the command line alone is required."""
+    return False if hint.__origin__ is bool else inspect.Parameter.empty
 
 
 def _given(value: Any) -> Any:

@@ -107,7 +107,7 @@ class OnnxRuntimeTarget:
         yield open_onnx(artifact.main, artifact.settings)
 
     def build_command(self, graph: Path, shapes: Sequence[ShapeRange]) -> str:
-        """infopt itself, where the runtime is installed."""
+        """Infopt itself, where the runtime is installed."""
         return f"infopt compile {graph.name} --target {NAME}"
 
     def kernels(self, artifact: Artifact) -> Kernels:

@@ -112,7 +112,7 @@ class OpenVINOTarget:
         yield OpenVINOSession(_compiled(artifact).create_infer_request())
 
     def build_command(self, graph: Path, shapes: Sequence[ShapeRange]) -> str:
-        """infopt itself, where the runtime is installed."""
+        """Infopt itself, where the runtime is installed."""
         return f"infopt compile {graph.name} --target {NAME}"
 
     def kernels(self, artifact: Artifact) -> Kernels:

@@ -10,8 +10,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from infopt.verdict import headline
-from infopt.views import visible
 from infopt.views.tables import Column, Table, tables, warnings
+from infopt.wording import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,8 +10,8 @@ import re
 from typing import TYPE_CHECKING
 
 from infopt.verdict import headline
-from infopt.views import visible
 from infopt.views.tables import Column, Table, tables, warnings
+from infopt.wording import visible
 
 if TYPE_CHECKING:
     from infopt.report import Report

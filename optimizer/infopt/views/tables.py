@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from infopt.findings import unlabelled
-from infopt.views import MISSING, UNKNOWN, digits, megabytes, metric, percent, signed, span, times
+from infopt.wording import MISSING, UNKNOWN, digits, megabytes, metric, percent, signed, span, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
+
 from infopt.errors import InputError, unknown
 from infopt.model import Model, Note, Range
 from infopt.passes import Context
 from infopt.target import Role, Table
-from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
-
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range
 from infopt_passes.quantize.observe import OBSERVERS, calibrate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx_ir as ir
+
 from infopt.target import Facts
 
 WEIGHT_INPUT = 1

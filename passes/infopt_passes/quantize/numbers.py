@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from infopt.model import Range
 from infopt.target import Scheme
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+
 from infopt.errors import DataError
 from infopt.model import Model
 from infopt.passes import Context

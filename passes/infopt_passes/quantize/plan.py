@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
-from infopt.target import Output, Role, Rule, Table
 
+from infopt.target import Output, Role, Rule, Table
 from infopt_passes.quantize.facts import (
     BIAS_INPUT,
     WEIGHT_INPUT,
@@ -79,13 +79,13 @@ def make_plan(graph: ir.Graph, opset: int, table: Table, keep_float: Iterable[st
 
 def absorbed(value: ir.Value, table: Table) -> ir.Value:
     """The tensor behind the activations that vanish into a quantized range: ReLU's output for its input."""
-    uses = value.uses()
+    uses = tuple(value.uses())
     while len(uses) == 1 and not value.is_graph_output():
         node = uses[0].node
         if node.op_type not in table.absorbs or not clip_is_constant(node):
             return value
         value = node.outputs[0]
-        uses = value.uses()
+        uses = tuple(value.uses())
     return value
 
 

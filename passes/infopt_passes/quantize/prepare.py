@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from infopt.errors import ModelError
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, NameFixPass
 from onnxscript.version_converter import convert_version
 
+from infopt.errors import ModelError
 from infopt_passes.quiet import quiet
 
 

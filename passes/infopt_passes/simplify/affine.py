@@ -35,7 +35,7 @@ def fold_affine(graph: ir.Graph) -> int:
 def _fold_next(graph: ir.Graph, conv: ir.Node) -> bool:
     """Fold the single consumer of a convolution into it; false when it is no such constant."""
     output = conv.outputs[0]
-    uses = output.uses()
+    uses = tuple(output.uses())
     if len(uses) != 1 or output.is_graph_output():
         return False
     node, index = uses[0].node, uses[0].idx
@@ -50,7 +50,8 @@ def _fold_next(graph: ir.Graph, conv: ir.Node) -> bool:
     if vector is None:
         return False
     if node.op_type in ("Mul", "Div"):
-        factor = vector if node.op_type == "Mul" else 1 / vector
+        with np.errstate(divide="ignore", over="ignore"):
+            factor = vector if node.op_type == "Mul" else 1 / vector
         if not np.isfinite(factor).all():
             return False
         _replace(graph, conv, 1, _scaled(conv, _array(weight), factor), f"{weight.name}:{node.name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
@@ -33,9 +35,34 @@ def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
     result.ir_version = max(result.ir_version, 4)
     ClearMetadataAndDocStringPass()(result)
     with quiet():
-        optimize_ir(result, num_iterations=ROUNDS, input_size_limit=fold_limit, output_size_limit=fold_limit)
+        # The library's limits count elements; what they let through is checked in bytes.
+        optimize_ir(
+            result,
+            num_iterations=ROUNDS,
+            input_size_limit=fold_limit,
+            output_size_limit=fold_limit,
+            should_fold=lambda node: False if _grows(node, fold_limit) else None,
+        )
         fold_affine(result.graph)
         RemoveUnusedNodesPass()(result)
     # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
     ClearMetadataAndDocStringPass()(result)
     return result
+
+
+def _grows(node: ir.Node, limit: int) -> bool:
+    """Whether folding a node makes a constant above the limit that is also larger than those that it replaces."""
+    made = sum(_bytes(value) for value in node.outputs)
+    spent = sum(
+        value.const_value.nbytes
+        for value in node.inputs
+        if value is not None and value.const_value is not None and len(value.uses()) == 1
+    )
+    return made > max(limit, spent)
+
+
+def _bytes(value: ir.Value) -> int:
+    """Size of a tensor; 0 where it is not known."""
+    if value.shape is None or value.dtype is None or not value.shape.is_static():
+        return 0
+    return math.ceil(math.prod(value.shape.numpy()) * value.dtype.itemsize)
