@@ -48,6 +48,7 @@ records = st.builds(
     files=files,
     timings=st.dictionaries(words, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
     environment=options,
+    settings=strings,
 )
 manifests = st.builds(
     Manifest,
@@ -59,7 +60,6 @@ manifests = st.builds(
     outputs=files,
     options=options,
     versions=strings,
-    settings=strings,
     record=records,
 )
 
@@ -193,7 +193,7 @@ def test_a_place_without_a_manifest_is_refused(tmp_path: Path, name: str) -> Non
     [
         ("target", 5, "target is not a string"),
         ("artifact", ["model.engine"], "artifact is not a string"),
-        ("settings", {"threads": 4}, r"settings\.threads is not a string"),
+        ("versions", {"numpy": 2}, r"versions\.numpy is not a string"),
         ("options", [], "options is not an object"),
         ("record", None, "record is not an object"),
         ("artifact", "/etc/passwd", "leads out"),

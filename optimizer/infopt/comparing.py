@@ -16,7 +16,7 @@ from infopt.deliver import environment
 from infopt.errors import DataError, InputError
 from infopt.evaluate import evaluator
 from infopt.locate import data_folder
-from infopt.manifest import sha256_file
+from infopt.manifest import sha256_files
 from infopt.metrics import load_metric
 from infopt.model import Model, input_specs, load
 from infopt.opened import Subject, subject
@@ -162,7 +162,7 @@ def _report(pair: _Pair, accuracy: Accuracy, close: tuple[Fidelity, ...], latenc
         infopt=__version__,
         command="compare",
         verdict=UNJUDGED,
-        model=ModelFacts(base.path.as_posix(), sha256_file(base.artifact.main), *counts, None),
+        model=ModelFacts(base.path.as_posix(), sha256_files(base.artifact.files), *counts, None),
         target=TargetFacts(target.name, target.runtime, target.version(), device),
         data=Data(
             None,

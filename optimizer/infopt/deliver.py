@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from infopt import __version__
 from infopt.evidence import Build, Evidence
-from infopt.manifest import Manifest, Record, sha256_file, write_manifest
-from infopt.recipe import Recipe, to_table, to_toml
+from infopt.manifest import Manifest, Record, sha256_file, sha256_files, write_manifest
+from infopt.options import split_function
+from infopt.recipe import Recipe, to_table, to_toml, unplaced
 from infopt.report import (
     UNJUDGED,
     CalibData,
@@ -30,7 +31,8 @@ from infopt.views.markdown import markdown
 
 PROFILE_SCHEMA = "infopt.profile/1"
 PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino", "tensorrt-rtx-cu13", "tensorrt")
-REPRODUCIBLE = ("model.onnx", "model.onnx.data", "profile.json", "recipe.toml")
+REPRODUCIBLE = ("model.onnx", "model.onnx.data", "profile.json")
+"""Files that an equal run writes again bit for bit; the paths in ``recipe.toml`` depend on where it lies."""
 
 
 def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str) -> Report:
@@ -84,13 +86,14 @@ def deliver(report: Report, resolved: Resolved, build: Build, evidence: Evidence
         target=resolved.target.name,
         graph=build.graph.name,
         artifact=artifact.main.name if artifact else None,
-        inputs=_inputs(report),
+        inputs=_inputs(report, resolved.recipe),
         outputs={name: sha256_file(out / name) for name in names},
         options=_options(resolved.recipe),
         versions=versions(),
-        settings=dict(artifact.settings) if artifact else {},
         record=Record(
-            timings={step.name: round(step.seconds, 3) for step in report.steps}, environment=report.environment
+            timings={step.name: round(step.seconds, 3) for step in report.steps},
+            environment=report.environment,
+            settings=dict(artifact.settings) if artifact else {},
         ),
     )
     write_manifest(out, manifest)
@@ -116,7 +119,7 @@ def environment() -> dict[str, str]:
 def _model(resolved: Resolved) -> ModelFacts:
     model = resolved.model
     path = model.path.as_posix()
-    return ModelFacts(path, sha256_file(model.path), model.nodes, model.parameters, model.bytes, None)
+    return ModelFacts(path, sha256_files(model.files), model.nodes, model.parameters, model.bytes, None)
 
 
 def _model_bytes(resolved: Resolved) -> int:
@@ -149,12 +152,24 @@ def _profile(report: Report, build: Build) -> dict[str, object]:
     }
 
 
-def _inputs(report: Report) -> dict[str, str]:
-    data = {"calib": report.data.calib and report.data.calib.sha256, "eval": report.data.eval and report.data.eval.sha256}
-    return {"model": report.model.sha256, **{name: digest for name, digest in data.items() if digest}}
+def _inputs(report: Report, recipe: Recipe) -> dict[str, str]:
+    """Hash of everything that was read, by what it is for."""
+    data = {"calib": report.data.calib, "eval": report.data.eval}
+    files = {"preprocess": recipe.inputs.preprocess, "metric": recipe.evaluation.metric}
+    paths = {name: Path(split_function(text)[0]) for name, text in files.items() if text}
+    return {
+        "model": report.model.sha256,
+        **{name: used.sha256 for name, used in data.items() if used and used.sha256},
+        **{name: sha256_file(path) for name, path in paths.items() if path.is_file()},
+    }
 
 
 def _options(recipe: Recipe) -> dict[str, object]:
-    """The options that shape the output: everything but where it goes."""
-    table = to_table(recipe)
+    """The options that shape the output: not where anything lies, and not the names of what is hashed."""
+    bare = replace(
+        recipe,
+        calibration=replace(recipe.calibration, data=None),
+        evaluation=replace(recipe.evaluation, data=None),
+    )
+    table = to_table(unplaced(bare))
     return {key: value for key, value in table.items() if key not in ("output", "model")}

@@ -1,7 +1,7 @@
 """``manifest.json``: what an output directory was made from, what is in it, and how to open it.
 
 The file is one JSON object. ``record`` holds what two equal runs may differ in: reports, compiled engines,
-timings, the machine. All other keys together are the identity: two runs with the same identity did the same
+timings, the machine and what was fastest on it. All other keys together are the identity: two runs with the same identity did the same
 work and wrote the same reproducible files.
 """
 
@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,11 +31,14 @@ class Record:
             engines. `write_manifest` adds what the caller did not name.
         timings: Seconds by step.
         environment: The machine and the process, as in the report.
+        settings: Runtime settings with which the artifact is opened; where there are several to choose from, they
+            were the fastest on that machine.
     """
 
     files: dict[str, str] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,6 @@ class Manifest:
         outputs: Relative name to sha256 of the reproducible files.
         options: The resolved options, as JSON holds them.
         versions: Library to version, of everything that shaped the outputs.
-        settings: Runtime settings with which the artifact is opened.
         record: What does not belong to the identity.
     """
 
@@ -64,7 +67,6 @@ class Manifest:
     outputs: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    settings: dict[str, str] = field(default_factory=dict)
     record: Record = field(default_factory=Record)
 
 
@@ -133,6 +135,19 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_files(paths: Sequence[Path]) -> str:
+    """One hash of files that belong together, such as a model and its external data, in their order.
+
+    Returns:
+        Of one file its sha256; of several the sha256 of theirs.
+
+    Raises:
+        OSError: One cannot be read.
+    """
+    digests = [sha256_file(path) for path in paths]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest()
+
+
 def verify(directory: Path) -> list[str]:
     """The files that are missing or no longer what the manifest says, sorted; empty when all is well.
 
@@ -182,11 +197,11 @@ def _decode(data: dict[str, Any]) -> Manifest:
         outputs=_strings(data["outputs"], "outputs"),
         options=_mapping(data["options"], "options"),
         versions=_strings(data["versions"], "versions"),
-        settings=_strings(data["settings"], "settings"),
         record=Record(
             files=_strings(record["files"], "record.files"),
             timings=_mapping(record["timings"], "record.timings"),
             environment=_mapping(record["environment"], "record.environment"),
+            settings=_strings(record["settings"], "record.settings"),
         ),
     )
     main = [manifest.graph] if manifest.artifact is None else [manifest.graph, manifest.artifact]

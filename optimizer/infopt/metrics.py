@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from infopt.errors import DataError, InfoptError, OptionError, unknown
+from infopt.options import split_function
 from infopt.outputs import paired_blocks, row_blocks
 
 if TYPE_CHECKING:
@@ -306,7 +307,8 @@ def load_metric(spec: str) -> Metric:
     """
     if spec in BUILT_IN:
         return BUILT_IN[spec]
-    file, _, function = spec.rpartition(":") if ".py:" in spec else (spec, "", "score")
+    file, function = split_function(spec)
+    function = function or "score"
     if not file.endswith(".py"):
         raise unknown("metric", spec, BUILT_IN)
     module = _execute(Path(file))

@@ -97,7 +97,7 @@ def _from_directory(path: Path) -> Subject:
     main = path / manifest.artifact if manifest.artifact else None
     reason = "the artifact was not built" if main is None else target.runnable()
     files = (main, *_companions(main)) if main else (graph,)
-    return Subject(path, target, Artifact(target.name, main or graph, files, graph, manifest.settings), reason)
+    return Subject(path, target, Artifact(target.name, main or graph, files, graph, manifest.record.settings), reason)
 
 
 def _companions(main: Path) -> tuple[Path, ...]:

@@ -214,6 +214,12 @@ def parse_fraction(value: Any) -> float:
     return number / 100 if text.endswith("%") else number
 
 
+def split_function(spec: str) -> tuple[str, str]:
+    """``FILE.py:function`` as file and function; anything else is a file (or a name) and ``""``."""
+    file, _, function = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
+    return file, function
+
+
 def parsed(parse: Callable[[str], T], text: str, flag: str) -> T:
     """Read what a user wrote behind a flag that takes structured text.
 

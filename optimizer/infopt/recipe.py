@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from infopt.budget import Budget
 from infopt.errors import OptionError, unknown
-from infopt.options import Opt, build, plain, read_toml
+from infopt.options import Opt, build, plain, read_toml, split_function
 
 if TYPE_CHECKING:
     from infopt.passes import Pass
@@ -182,6 +182,11 @@ def rebase(recipe: Recipe, folder: Path) -> Recipe:
     return _paths(recipe, lambda path: Path(os.path.normpath(folder / path)))
 
 
+def unplaced(recipe: Recipe) -> Recipe:
+    """A recipe with the names of files alone, for telling whether two runs did the same."""
+    return _paths(recipe, lambda path: Path(path.name))
+
+
 def _relative(recipe: Recipe, folder: Path) -> Recipe:
     return _paths(recipe, lambda path: Path(os.path.relpath(path.resolve(), folder.resolve())))
 
@@ -190,10 +195,10 @@ def _paths(recipe: Recipe, move: Callable[[Path], Path]) -> Recipe:
     """A recipe with every path in it moved; names of built-ins are no paths."""
 
     def text(value: str | None) -> str | None:
-        if value is None or not (".toml" in value or ".py:" in value):
+        file, function = split_function(value or "")
+        if not file.endswith((".toml", ".py")):
             return value
-        file, colon, function = value.partition(".py:")
-        return move(Path(file + (".py" if colon else ""))).as_posix() + (f":{function}" if colon else "")
+        return move(Path(file)).as_posix() + (f":{function}" if function else "")
 
     job, calib, evaluation = recipe.job, recipe.calibration, recipe.evaluation
     return replace(

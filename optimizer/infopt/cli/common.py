@@ -72,10 +72,10 @@ class Terminal:
 
 @contextmanager
 def terminal(json: bool, quiet: bool, verbose: bool) -> Iterator[Terminal]:
-    """A listener for the length of a run; Ctrl-C and SIGTERM end the run cleanly."""
+    """A listener for the length of a run; Ctrl-C and SIGTERM end the run cleanly, a runtime's refusal brings its log."""
     from infopt.output import terminable
 
-    with terminable():
+    with terminable(), _with_log(verbose):
         if quiet or json or not sys.stderr.isatty():
             yield Terminal(None, verbose)
             return
@@ -85,6 +85,20 @@ def terminal(json: bool, quiet: bool, verbose: bool) -> Iterator[Terminal]:
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
             yield Terminal(bar, verbose)
+
+
+@contextmanager
+def _with_log(verbose: bool) -> Iterator[None]:
+    from infopt.errors import RuntimeRefused
+
+    try:
+        yield
+    except RuntimeRefused as error:
+        if verbose:
+            print(error.log, file=sys.stderr)
+        elif "\n" in error.log:
+            error.remedy = "-v shows all that it says"
+        raise
 
 
 def show(report: Report, options: dict[str, Any]) -> None:

@@ -86,5 +86,6 @@ def quantize_weight(weight: Array, scales: Array, axis: int, scheme: Scheme) -> 
 
 
 def quantize_bias(bias: Array, scales: Array) -> Array:
-    """Round a bias to int32 with the scale of its accumulator."""
-    return np.clip(np.rint(bias.astype(np.float64) / scales), -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
+    """Round a bias to int32 with the scale of its accumulator; 0 where that scale vanishes in float32."""
+    ratio = np.divide(bias, scales, out=np.zeros(bias.shape), where=np.asarray(scales) > 0, dtype=np.float64)
+    return np.clip(np.rint(ratio), -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)

@@ -160,7 +160,19 @@ def _can_follow(node: ir.Node, table: Table, plan: Plan) -> bool:
 
 
 def _can_move(node: ir.Node, table: Table, plan: Plan) -> bool:
-    return node.outputs[0] in plan.edges and _on_offer(node.inputs[0], table, plan)
+    """The output is wanted in integers, and they can be had where the data, maybe moved before, comes from."""
+    return node.outputs[0] in plan.edges and _on_offer(_origin(node.inputs[0], table, plan), table, plan)
+
+
+def _origin(value: ir.Value | None, table: Table, plan: Plan) -> ir.Value | None:
+    """The tensor that movers made a float tensor from."""
+    while value is not None and value not in plan.edges:
+        mover = value.producer()
+        rule = table.rule(mover.op_type) if mover is not None and mover.domain == "" else None
+        if mover is None or rule is None or rule.role is not Role.MOVE:
+            return value
+        value = mover.inputs[0]
+    return value
 
 
 def _can_join(node: ir.Node, table: Table, plan: Plan) -> bool:

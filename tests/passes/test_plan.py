@@ -1,0 +1,422 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from infopt.errors import OptionError
+from infopt.target import Output, Role, Rule, Scheme, Table
+from infopt.targets.conditions import matrix_weight, runtime_weight
+from infopt.targets.onnxruntime import TABLE as ORT
+from infopt.targets.openvino import TABLE as OV
+from infopt_passes.quantize import Quantize
+from infopt_passes.quantize.plan import Plan, absorbed, compute_weights, make_plan
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from infopt.model import Model
+
+CONV = "Conv<kernel_shape=[3,3], pads=[1,1,1,1]>"
+X = "(float[N,4,8,8] x) => (float[N,4,8,8] y)"
+W = {"w1": (4, 4, 3, 3), "b1": (4,), "w2": (4, 4, 3, 3), "b2": (4,), "w3": (4, 4, 3, 3), "b3": (4,)}
+"""Weights of up to three convolutions of four channels."""
+
+RESIDUAL = Table(
+    activation=Scheme("int8", symmetric=True),
+    weight=Scheme("int8", symmetric=True, per_channel=True, narrow=True),
+    bias="float",
+    rules=(
+        Rule(("Conv", "MatMul"), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight)),
+        Rule(("Add",), Role.RESIDUAL),
+        Rule(("MaxPool", "Reshape"), Role.MOVE),
+        Rule(("Concat",), Role.JOIN, shared=True),
+    ),
+    absorbs=frozenset(),
+)
+"""A target that fuses Add into the convolution before it, and joins with one scale."""
+RESIDUAL = replace(RESIDUAL, rules=(replace(RESIDUAL.rules[0], unless=(runtime_weight,)), *RESIDUAL.rules[1:]))
+
+
+def planned(model: Model, table: Table, *keep: str) -> Plan:
+    return make_plan(model.graph.graph, model.opset, table, keep)
+
+
+def tensors(plan: Plan) -> set[str]:
+    """Names of the quantized tensors."""
+    return {value.name or "" for value in plan.edges}
+
+
+def reads(plan: Plan, tensor: str) -> set[tuple[str, int]]:
+    """Who reads a tensor's integers, when not all do."""
+    value = next(value for value in plan.edges if value.name == tensor)
+    return {(node.name or "", index) for node, index in plan.edges[value]}
+
+
+def whole(plan: Plan) -> set[str]:
+    """Names of the tensors that everybody reads through Q/DQ."""
+    return {value.name or "" for value in plan.whole}
+
+
+def integers(plan: Plan) -> list[str]:
+    """Names of the nodes that run as integers."""
+    return sorted(node.name or "" for node in plan.integer)
+
+
+def kept(plan: Plan) -> dict[str, str]:
+    """Names of the compute nodes that stay in float, with the reason."""
+    return {node.name or "": why for node, why in plan.kept.items()}
+
+
+def scales(plan: Plan) -> list[set[str]]:
+    """Tensors that share a scale."""
+    return [names for group in plan.groups() if len(names := {value.name or "" for value in group}) > 1]
+
+
+def only(names: str) -> dict[str, Any]:
+    """Some of the weights."""
+    return {name: W[name] for name in names.split()}
+
+
+# --- convolutions and what they absorb ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("table", "found"), [(ORT, {"x", "y"}), (OV, {"x"}), (RESIDUAL, {"x"})], ids=["ort", "ov", "r"])
+def test_a_convolutions_output_is_quantized_only_where_the_table_says_always(
+    build: Any, table: Table, found: set[str]
+) -> None:
+    plan = planned(build(f"{X} {{ y = {CONV}(x, w1, b1) }}", **only("w1 b1")), table)
+    assert tensors(plan) == found
+    assert integers(plan) == ["y"]
+    assert reads(plan, "x") == {("y", 0)}
+    assert whole(plan) == found - {"x"}
+
+
+@pytest.mark.parametrize("activation", ["Relu(a)", "Clip(a, lo, hi)"])
+@pytest.mark.parametrize("table", [ORT, OV], ids=["ort", "ov"])
+def test_an_activation_is_absorbed_into_the_range_behind_it(build: Any, activation: str, table: Table) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  r = {activation}  y = {CONV}(r, w2, b2) }}"
+    plan = planned(build(text, lo=np.float32(0), hi=np.float32(6), **only("w1 b1 w2 b2")), table)
+    assert "a" not in tensors(plan)
+    assert {"x", "r"} <= tensors(plan)
+
+
+def test_a_chain_of_activations_is_absorbed(build: Any) -> None:
+    model = build(f"{X} {{ a = {CONV}(x, w1, b1)  r = Relu(a)  c = Clip(r, lo)  y = Relu(c) }}", lo=np.float32(0), **only("w1 b1"))
+    conv = next(iter(model.graph.graph))
+    assert absorbed(conv.outputs[0], ORT).name == "y"
+    assert absorbed(conv.outputs[0], RESIDUAL).name == "a"
+
+
+@pytest.mark.parametrize(
+    ("body", "outputs"),
+    [
+        ("r = Relu(a)  y = Add(r, a)", "y"),
+        ("y = Relu(a)", "y, float[N,4,8,8] a"),
+        ("y = Clip(a, bound)", "y"),
+        ("y = Sigmoid(a)", "y"),
+    ],
+    ids=["read twice", "is an output", "computed bound", "another activation"],
+)
+def test_an_activation_that_cannot_vanish_is_not_absorbed(build: Any, body: str, outputs: str) -> None:
+    text = f"(float[N,4,8,8] x, float bound) => (float[N,4,8,8] {outputs}) {{ a = {CONV}(x, w1, b1)  {body} }}"
+    plan = planned(build(text, **only("w1 b1")), ORT)
+    assert whole(plan) == {"a"}
+
+
+def test_a_constant_that_is_no_initializer_is_lifted_first(build: Any, make_context: Any) -> None:
+    text = "(float[N,2] x) => (float[N,2] y) { w = Constant<value = float[2,2] {1., 2., 3., 4.}>()  y = MatMul(x, w) }"
+    model = build(text)
+    assert kept(planned(model, ORT)) == {"y": "its second operand is computed at run time"}
+    assert Quantize()(model, make_context(model, "onnxruntime")).notes == ()
+
+
+# --- what stays in float, and why -----------------------------------------------------------------------------
+
+
+ATTENTION = """(float[N,6,8] x) => (float[N,6,8] y) {
+    q = MatMul(x, wq)  k = MatMul(x, wk)  t = Transpose<perm=[0,2,1]>(k)  s = MatMul(q, t)
+    p = Softmax<axis=-1>(s)  v = MatMul(x, wv)  o = MatMul(p, v)  y = MatMul(o, wo) }"""
+
+
+@pytest.mark.parametrize("table", [ORT, OV], ids=["ort", "ov"])
+def test_a_product_of_two_activations_stays_in_float(build: Any, table: Table) -> None:
+    plan = planned(build(ATTENTION, **dict.fromkeys(["wq", "wk", "wv", "wo"], (8, 8))), table)
+    assert integers(plan) == ["k", "q", "v", "y"]
+    assert tensors(plan) == {"x", "o"}
+    assert kept(plan) == dict.fromkeys(["s", "o"], "its second operand is computed at run time")
+
+
+def test_a_products_output_is_quantized_only_if_it_is_wanted(build: Any) -> None:
+    text = "(float[N,8] x) => (float[N,8] y) { h = MatMul(x, w)  s = Softmax(h)  g = MatMul(s, v)  y = MatMul(g, u) }"
+    plan = planned(build(text, w=(8, 8), v=(8, 8), u=(8, 8)), ORT)
+    assert tensors(plan) == {"x", "s", "g"}
+    assert whole(plan) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "weights", "why"),
+    [
+        ("(float[N,4,8] x) => (float[N,4,8] y) { y = MatMul(x, w) }", {"w": (4, 8, 8)}, "its weight has 3 axes"),
+        ("(float[N,8] x) => (float[N] y) { y = MatMul(x, w) }", {"w": (8,)}, "its weight has 1 axes"),
+        ("(float[8,N] x) => (float[8,N] y) { y = MatMul(w, x) }", {"w": (8, 8)}, "its second operand is computed"),
+        ("(float[8,8] x) => (float[8,8] y) { y = Gemm<alpha=0.5>(x, w) }", {"w": (8, 8)}, "its alpha or beta is not 1"),
+        ("(float[8,8] x) => (float[8,8] y) { y = Gemm<transA=1>(x, w) }", {"w": (8, 8)}, "its input is transposed"),
+        ("(float[4,8] x) => (float[4,8] y) { y = Gemm(x, w, b) }", {"w": (8, 8), "b": (4, 8)}, "bias has the shape 4x8"),
+        ("(float[8,8] x) => (float[8,8] y) { y = Gemm(x, w, b) }", {"w": (8, 8), "b": (8, 1)}, "bias has the shape 8x1"),
+        ("(float[N,8] x, float[8] b) => (float[N,8] y) { y = Gemm(x, w, b) }", {"w": (8, 8)}, "its bias is computed"),
+        ("(double[N,8] x) => (double[N,8] y) { y = MatMul(x, w) }", {"w": np.eye(8)}, "its input is double"),
+    ],
+    ids=["stack", "vector", "constant first", "alpha", "transposed", "bias a row", "bias a column", "bias fed", "double"],
+)  # fmt: skip
+def test_what_integer_kernels_cannot_do_stays_in_float_with_the_reason(
+    build: Any, text: str, weights: dict[str, Any], why: str
+) -> None:
+    plan = planned(build(text, **weights), ORT)
+    assert tensors(plan) == set()
+    assert why in kept(plan)["y"]
+
+
+@pytest.mark.parametrize("bias", [(), (1,), (8,), (1, 8), (1, 1)], ids=str)
+def test_a_gemms_bias_may_be_anything_that_is_one_number_per_channel(build: Any, bias: tuple[int, ...]) -> None:
+    model = build("(float[N,8] x) => (float[N,8] y) { y = Gemm(x, w, b) }", w=(8, 8), b=bias)
+    assert integers(planned(model, ORT)) == ["y"]
+
+
+def test_half_precision_is_seen_by_the_weight_where_shapes_are_not_inferred(build: Any) -> None:
+    text = "(float[N,8] x) => (float16[N,8] y) { h = Cast<to=10>(x)  y = MatMul(h, w) }"
+    plan = planned(build(text, infer=False, w=np.eye(8, dtype=np.float16)), ORT)
+    assert kept(plan) == {"y": "its input is float16, not float32"}
+
+
+def test_a_node_that_the_user_keeps_stays_in_float(build: Any) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  r = Relu(a)  y = {CONV}(r, w2, b2) }}"
+    plan = planned(build(text, **only("w1 b1 w2 b2")), ORT, "a")
+    assert kept(plan) == {"a": "kept in float by the user"}
+    assert tensors(plan) == {"r", "y"}
+
+
+def test_a_follower_that_the_user_keeps_stays_in_float(build: Any) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  c = {CONV}(x, w2, b2)  s = Add(a, c)  y = {CONV}(s, w3, b3) }}"
+    assert "s" not in integers(planned(build(text, **W), ORT, "s"))
+    assert "s" in integers(planned(build(text, **W), ORT))
+
+
+def test_a_name_to_keep_that_is_not_there_is_named(build: Any, make_context: Any) -> None:
+    model = build(f"{X} {{ first = {CONV}(x, w1, b1)  y = Relu(first) }}", **only("w1 b1"))
+    with pytest.raises(OptionError, match=r"unknown node 'frist'; did you mean 'first'\?"):
+        Quantize(keep_float=("frist",))(model, make_context(model, "onnxruntime"))
+
+
+def test_nodes_of_subgraphs_are_left_alone(build: Any) -> None:
+    text = """(bool c, float[N,4] x) => (float[N,2] y) {
+        y = If (c) <
+            then_branch = t () => (float[N,2] u) { u = MatMul(x, w) },
+            else_branch = e () => (float[N,2] z) { z = MatMul(x, w) }>
+    }"""
+    plan = planned(build(text, w=(4, 2)), ORT)
+    assert (integers(plan), kept(plan)) == ([], {})
+
+
+def test_operators_of_other_domains_are_left_alone(build: Any) -> None:
+    text = "(float[N,8] x) => (float[N,8] y) { y = com.microsoft.MatMul(x, w) }"
+    assert tensors(planned(build(text, infer=False, w=(8, 8)), ORT)) == set()
+
+
+def test_a_row_holds_from_its_opset_on(build: Any) -> None:
+    text = (
+        "(float[N,4,8,8] x) => (float[N,4,4,4] y)"
+        f" {{ a = {CONV}(x, w1, b1)  p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a)  y = {CONV}(p, w2, b2) }}"
+    )
+    model = build(text, **only("w1 b1 w2 b2"))
+    assert "p" in integers(make_plan(model.graph.graph, 12, ORT, ()))
+    assert "p" not in integers(make_plan(model.graph.graph, 11, ORT, ()))
+
+
+# --- what follows ---------------------------------------------------------------------------------------------
+
+BLOCK = f"{X} {{ a = {CONV}(x, w1, b1)  r = Relu(a)  c = {CONV}(r, w2, b2)  s = Add(c, r)  t = Relu(s)  y = {CONV}(t, w3, b3) }}"
+
+
+@pytest.mark.parametrize("table", [ORT, OV], ids=["ort", "ov"])
+def test_both_inputs_of_a_residual_add_are_quantized(build: Any, table: Table) -> None:
+    plan = planned(build(BLOCK, **W), table)
+    assert integers(plan) == ["a", "c", "s", "y"]
+    assert {"x", "r", "c", "t"} <= tensors(plan)
+    assert ("s", 0) in reads(plan, "c")
+    assert {("s", 1), ("c", 0)} <= reads(plan, "r")
+
+
+def test_only_the_skip_input_of_a_residual_add_is_quantized_where_add_fuses(build: Any) -> None:
+    plan = planned(build(BLOCK, **W), RESIDUAL)
+    assert tensors(plan) == {"x", "r", "t"}
+    assert reads(plan, "r") == {("c", 0), ("s", 1)}
+
+
+def test_where_both_sides_could_fuse_the_first_keeps_its_fusion(build: Any) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  c = {CONV}(x, w2, b2)  s = Add(a, c)  y = {CONV}(s, w3, b3) }}"
+    assert tensors(planned(build(text, **W), RESIDUAL)) == {"x", "c", "s"}
+
+
+def test_an_add_fuses_into_a_compute_node_and_into_no_other(build: Any) -> None:
+    text = (
+        "(float[N,4,8,8] x) => (float[N,4,8,8] y) { r = Reshape(x, k)  "
+        f"a = {CONV}(x, w1, b1)  s = Add(r, a)  p = Reshape(x, k)  y = {CONV}(s, w2, b2) }}"
+    )
+    plan = planned(build(text, k=np.int64([0, 4, 8, 8]), **only("w1 b1 w2 b2")), RESIDUAL)
+    assert tensors(plan) == {"x", "r", "s"}
+
+
+def test_an_add_without_a_fusing_side_stays_in_float(build: Any) -> None:
+    text = f"{X} {{ e = Exp(x)  s = Add(e, x)  y = {CONV}(s, w1, b1) }}"
+    for table in (ORT, OV, RESIDUAL):
+        assert integers(planned(build(text, **only("w1 b1")), table)) == ["y"]
+
+
+def test_an_add_that_is_an_output_keeps_its_precision(build: Any) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  c = {CONV}(x, w2, b2)  y = Add(a, c) }}"
+    assert integers(planned(build(text, **only("w1 b1 w2 b2")), ORT)) == ["a", "c"]
+
+
+def test_a_follower_whose_integers_nobody_wants_stays_in_float(build: Any) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  c = {CONV}(x, w2, b2)  s = Add(a, c)  y = Exp(s) }}"
+    model = build(text, **only("w1 b1 w2 b2"))
+    assert tensors(planned(model, OV)) == {"x"}
+    assert tensors(planned(model, ORT)) == {"x", "a", "c", "s"}
+
+
+def test_an_output_on_offer_is_taken_by_a_follower_that_is_wanted(build: Any) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  c = {CONV}(x, w2, b2)  s = Add(a, c)  y = {CONV}(s, w3, b3) }}"
+    model = build(text, **W)
+    assert tensors(planned(model, OV)) == {"x", "a", "c", "s"}
+    wanted = replace(OV, rules=(replace(OV.rules[0], output=Output.WANTED), *OV.rules[1:]))
+    assert tensors(planned(model, wanted)) == {"x", "s"}
+
+
+def test_an_offer_reaches_through_an_absorbed_activation(build: Any) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  p = Relu(a)  c = {CONV}(x, w2, b2)  s = Add(p, c)  y = {CONV}(s, w3, b3) }}"
+    assert tensors(planned(build(text, **W), OV)) == {"x", "p", "c", "s"}
+
+
+VIT = f"""(float[N,4,8,8] x, float[N,1,4] cls) => (float[N,65,4] y) {{
+    a = {CONV}(x, w1, b1)  r = Reshape(a, k)  t = Transpose<perm=[0,2,1]>(r)  j = Concat<axis=1>(cls, t)
+    n = LayerNormalization<axis=-1>(j, g)  y = MatMul(n, m) }}"""
+
+
+def test_nothing_is_quantized_behind_a_convolution_whose_integers_lead_nowhere(build: Any) -> None:
+    weights = {"k": np.int64([0, 4, 64]), "g": (4,), "m": (4, 4), **only("w1 b1")}
+    model = build(VIT, **weights)
+    assert tensors(planned(model, OV)) == {"x", "n"}
+    assert tensors(planned(model, ORT)) == {"x", "a", "n"}
+
+
+def test_a_gate_follows_with_both_operands(build: Any) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  g = Sigmoid(a)  s = Mul(a, g)  y = {CONV}(s, w2, b2) }}"
+    plan = planned(build(text, **only("w1 b1 w2 b2")), ORT)
+    assert integers(plan) == ["a", "g", "s", "y"]
+    assert tensors(plan) == {"x", "a", "g", "s", "y"}
+
+
+# --- movers and joins -----------------------------------------------------------------------------------------
+
+POOL = "MaxPool<kernel_shape=[2,2], strides=[2,2]>"
+
+
+@pytest.mark.parametrize("table", [ORT, OV, RESIDUAL], ids=["ort", "ov", "r"])
+def test_a_mover_shares_its_scale_with_its_input(build: Any, table: Table) -> None:
+    text = f"(float[N,4,8,8] x) => (float[N,4,4,4] y) {{ p = {POOL}(x)  q = Reshape(p, k)  z = {CONV}(x, w1)  u = {CONV}(q, w2)  y = Exp(u) }}"
+    plan = planned(build(text, k=np.int64([0, 4, 4, 4]), **only("w1 w2")), table)
+    assert {"p", "q"} <= set(integers(plan))
+    assert scales(plan) == [{"x", "p", "q"}]
+
+
+def test_a_mover_whose_input_is_float_is_left_alone(build: Any) -> None:
+    text = f"{X} {{ e = Exp(x)  p = Reshape(e, k)  y = {CONV}(p, w1, b1) }}"
+    plan = planned(build(text, k=np.int64([0, 4, 8, 8]), **only("w1 b1")), ORT)
+    assert tensors(plan) == {"p", "y"}
+
+
+def test_a_mover_whose_output_nobody_wants_in_integers_is_left_alone(build: Any) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  p = Reshape(a, k)  y = Exp(p) }}"
+    plan = planned(build(text, k=np.int64([0, 4, 8, 8]), **only("w1 b1")), ORT)
+    assert tensors(plan) == {"x", "a"}
+
+
+JOIN = (
+    "(float[N,4,8,8] x) => (float[N,4,8,8] y)"
+    f" {{ a = {CONV}(x, w1, b1)  c = {CONV}(x, w2, b2)  j = Concat<axis=1>(a, c)  y = {CONV}(j, w3, b3) }}"
+)
+WIDE = {**W, "w3": (4, 8, 3, 3)}
+
+
+def test_a_join_keeps_a_scale_for_each_part_where_the_kernel_rescales(build: Any) -> None:
+    plan = planned(build(JOIN, **WIDE), ORT)
+    assert tensors(plan) == {"x", "a", "c", "j", "y"}
+    assert scales(plan) == []
+
+
+def test_a_join_has_one_scale_where_the_table_says_shared(build: Any) -> None:
+    plan = planned(build(JOIN, **WIDE), OV)
+    assert scales(plan) == [{"a", "c", "j"}]
+
+
+def test_a_shared_join_of_inputs_has_one_scale_for_all_of_them(build: Any) -> None:
+    text = (
+        "(float[N,4,8,8] x, float[N,4,8,8] z) => (float[N,4,8,8] y, float[N,4,8,8] u, float[N,4,8,8] v)"
+        f" {{ u = {CONV}(x, w1)  v = {CONV}(z, w2)  j = Concat<axis=1>(x, z)  y = {CONV}(j, w3) }}"
+    )
+    plan = planned(build(text, w1=W["w1"], w2=W["w2"], w3=WIDE["w3"]), RESIDUAL)
+    assert scales(plan) == [{"x", "z", "j"}]
+
+
+def test_a_join_with_a_float_part_is_left_alone(build: Any) -> None:
+    text = JOIN.replace(f"c = {CONV}(x, w2, b2)", "c = Exp(x)")
+    plan = planned(build(text, **{name: shape for name, shape in WIDE.items() if name not in ("w2", "b2")}), ORT)
+    assert "j" not in integers(plan)
+    assert tensors(plan) == {"x", "a", "j", "y"}
+
+
+def test_a_constant_part_joins_where_each_part_has_its_own_scale(build: Any) -> None:
+    text = JOIN.replace("Concat<axis=1>(a, c)", "Concat<axis=1>(a, c, k)").replace("N,", "2,")
+    weights = {**WIDE, "w3": (4, 10, 3, 3), "k": (2, 2, 8, 8)}
+    assert "j" in integers(planned(build(text, **weights), ORT))
+    assert "j" not in integers(planned(build(text, **weights), OV))
+
+
+# --- who reads what -------------------------------------------------------------------------------------------
+
+
+def test_a_tensor_is_quantized_only_for_those_that_read_integers(build: Any) -> None:
+    text = f"{X[:-1]}, float[N,4,8,8] z) {{ y = {CONV}(x, w1, b1)  z = Exp(x) }}"
+    plan = planned(build(text, **only("w1 b1")), OV)
+    assert reads(plan, "x") == {("y", 0)}
+    assert whole(plan) == set()
+
+
+def test_two_convolutions_of_one_tensor_share_its_quantization(build: Any) -> None:
+    text = f"{X[:-1]}, float[N,4,8,8] z) {{ y = {CONV}(x, w1, b1)  z = {CONV}(x, w2, b2) }}"
+    plan = planned(build(text, **only("w1 b1 w2 b2")), ORT)
+    assert reads(plan, "x") == {("y", 0), ("z", 0)}
+    assert len(plan.groups()) == len(plan.edges) == 3
+
+
+def test_a_shared_weight_is_listed_for_each_node(build: Any) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  r = Relu(a)  y = {CONV}(r, w1, b1) }}"
+    plan = planned(build(text, **only("w1 b1")), ORT)
+    assert [(node.name, weight.name) for node, weight in compute_weights(plan)] == [("a", "w1"), ("y", "w1")]
+
+
+def test_an_empty_plan_for_a_graph_without_compute_nodes(build: Any) -> None:
+    plan = planned(build("(float[N,4] x) => (float[N,4] y) { h = Add(x, x)  y = Relu(h) }"), ORT)
+    assert (tensors(plan), plan.groups()) == (set(), [])
+
+
+def test_planning_changes_nothing(build: Any) -> None:
+    import onnx_ir as ir
+
+    model = build(BLOCK, **W)
+    before = ir.to_proto(model.graph).SerializeToString(deterministic=True)
+    planned(model, ORT)
+    assert ir.to_proto(model.graph).SerializeToString(deterministic=True) == before
