@@ -45,7 +45,9 @@ def command(*arguments: str) -> str:
     ids=["infopt", "app", "verbs", "--help", "--version", "quantize --help", "passes"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
-    assert loaded(code).intersection(HEAVY) == set()
+    # Typer prints help with Rich; nothing else may wait for it.
+    allowed = {"rich"} if "--help" in code else set()
+    assert loaded(code).intersection(HEAVY) <= allowed
 
 
 def test_what_is_loaded_would_be_seen() -> None:

@@ -199,9 +199,7 @@ def test_a_saved_model_is_the_same_model(external: Path, tmp_path: Path) -> None
     assert load(out).files == (out,)
 
 
-def test_large_weights_go_beside_the_graph(
-    mlp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_weights_go_beside_the_graph(mlp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "INLINE_LIMIT", 39)
     monkeypatch.setattr(models.ir, "save", small_threshold(ir.save))
     out = tmp_path / "large.onnx"

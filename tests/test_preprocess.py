@@ -195,7 +195,7 @@ def test_built_in_names_are_known_and_go_round(name: str) -> None:
         ("mean = [nan, 0, 0]", "finite number"),
         ("mean = 0.5", "a list"),
         ('color = "CMYK"', "choose RGB, BGR, L"),
-        ("color = ", "cannot be read as TOML"),
+        ("color = ", "is not TOML"),
     ],
 )
 def test_mistakes_in_a_file_are_explained(tmp_path: Path, text: str, reason: str) -> None:

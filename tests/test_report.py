@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infopt.accuracy import Accuracy, Flips
 from infopt.bench import Latency, Times
 from infopt.codec import decode, encode
-from infopt.compare import Accuracy, Flips
 from infopt.errors import InputError, OutputError
 from infopt.model import Step
 from infopt.report import Criterion, KernelCount, Report, Verdict, read_report

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infopt.accuracy import Accuracy
 from infopt.bench import CandidateLatency, FloatLatency, Latency, Times
 from infopt.budget import Budget, check_budget, load_budget
-from infopt.compare import Accuracy
 from infopt.errors import InputError, OptionError
 from infopt.findings import findings
 from infopt.options import plain

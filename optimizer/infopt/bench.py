@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -137,6 +137,39 @@ def interleave(
     return {name: np.asarray(times) for name, times in rows.items()}
 
 
+def alternate(
+    openers: Mapping[str, Callable[[], AbstractContextManager[Callable[[], object]]]],
+    *,
+    seconds: float = 5.0,
+    rounds: int = 10,
+    seed: int = 0,
+) -> dict[str, Seconds]:
+    """Measure callables of different runtimes in turns, of which only one is open at a time.
+
+    Threads of one runtime that wait for its next call keep a core busy (ONNX Runtime's spin), and would slow the
+    other if both were open. Therefore a turn opens, warms up, measures for its share of the time, and closes.
+
+    Args:
+        openers: By name, a context manager that gives what to call.
+        seconds: Time to spend in calls, warm-up included, opening not.
+        rounds: Turns of each.
+        seed: Seed of the order.
+
+    Returns:
+        As :func:`interleave`; a row holds as many calls as the shortest turn of that name had.
+    """
+    share = seconds / (rounds * max(len(openers), 1))
+    rows: dict[str, list[list[float]]] = {name: [] for name in openers}
+    names, order = list(openers), np.random.default_rng(seed)
+    for _ in range(rounds):
+        for index in order.permutation(len(names)):
+            with openers[names[index]]() as run, _no_gc():
+                _warm_up(run, share * WARMUP_SHARE)
+                rows[names[index]].append(_turn(run, share * (1 - WARMUP_SHARE)))
+    shortest = {name: min(map(len, turns)) for name, turns in rows.items()}
+    return {name: np.asarray([turn[: shortest[name]] for turn in turns]) for name, turns in rows.items()}
+
+
 def times(samples: Seconds) -> Times:
     """Percentiles of measured calls.
 
@@ -241,6 +274,14 @@ def _warm_up(run: Callable[[], object], seconds: float) -> float:
     while len(seen) < 2 or time.perf_counter() < deadline:
         seen.append(_timed(run))
     return min(seen[len(seen) // 2 :])
+
+
+def _turn(run: Callable[[], object], seconds: float) -> list[float]:
+    deadline = time.perf_counter() + seconds
+    seen = [_timed(run)]
+    while time.perf_counter() < deadline:
+        seen.append(_timed(run))
+    return seen
 
 
 def _repeats(seconds: float) -> int:

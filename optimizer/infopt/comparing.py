@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from infopt import __version__
-from infopt.bench import CandidateLatency, FloatLatency, Latency, interleave, speedup, times
+from infopt.accuracy import Accuracy, Fidelity
+from infopt.bench import CandidateLatency, FloatLatency, Latency, alternate, speedup, times
 from infopt.budget import Budget, check_budget
-from infopt.compare import Accuracy, Fidelity
-from infopt.data import InputSpec, Samples, infer_batch_axes, open_samples, parse_batch_axis
+from infopt.data import Feed, InputSpec, Samples, infer_batch_axes, open_samples, parse_batch_axis
 from infopt.deliver import environment
-from infopt.errors import DataError, InputError
+from infopt.errors import DataError
 from infopt.evaluate import evaluator
-from infopt.locate import data_folder
+from infopt.locate import preprocess_beside
 from infopt.manifest import sha256_files
 from infopt.metrics import load_metric
 from infopt.model import Model, input_specs, load
@@ -36,6 +38,7 @@ from infopt.report import (
     TargetFacts,
 )
 from infopt.target import Session, Unmeasured
+from infopt.targets.openvino import ir_interface
 from infopt.ui import Listener, Silent
 from infopt.verdict import judged
 
@@ -65,8 +68,8 @@ class _Pair:
 
     base: Subject
     candidate: Subject
-    model: Model | None
     inputs: tuple[InputSpec, ...]
+    names: tuple[str, ...]
     samples: Samples
 
 
@@ -88,35 +91,36 @@ def compare_files(comparison: Comparison, listener: Listener | None = None) -> R
     """
     listener = listener or Silent()
     pair = _opened(comparison)
-    with ExitStack() as stack:
-        base, candidate = (stack.enter_context(side.open()) for side in (pair.base, pair.candidate))
-        listener.stage("Measuring accuracy")
+    listener.stage("Measuring accuracy")
+    with pair.base.open() as base, pair.candidate.open() as candidate:
         accuracy, close = _accuracy(comparison, pair, (base, candidate), listener)
-        listener.stage("Measuring latency")
-        latency = _latency(comparison, pair, (base, candidate))
-    report = _report(pair, accuracy, close, latency)
-    score = accuracy.baseline
-    if latency.baseline_float:
-        report = replace(report, latency=replace(latency, baseline_float=replace(latency.baseline_float, accuracy=score)))
-    return judged(report, comparison.budget)
+    listener.stage("Measuring latency")
+    latency = _latency(comparison, pair, accuracy.baseline)
+    return judged(_report(pair, accuracy, close, latency), comparison.budget)
 
 
 def _opened(comparison: Comparison) -> _Pair:
     base, candidate = subject(comparison.base), subject(comparison.candidate)
-    graphs = [side.artifact.graph for side in (base, candidate) if side.artifact.graph.suffix == ".onnx"]
-    if not graphs:
-        raise InputError("neither side has an ONNX graph, so input shapes are unknown", "compare with the ONNX model")
-    model = load(graphs[0])
     axes = dict(parsed(parse_batch_axis, text, "--batch-axis") for text in comparison.inputs.batch_axis)
-    specs = infer_batch_axes(input_specs(model.graph), axes)
+    inputs, names = _interface(base, candidate)
+    specs = infer_batch_axes(inputs, axes)
     if comparison.evaluation.data is None:
         raise DataError("there are no samples to compare on", "give --eval PATH")
-    name = comparison.inputs.preprocess
-    found = None if name else data_folder(model.path)
-    if found and found.preprocess:
-        name = found.preprocess.as_posix()
+    name = comparison.inputs.preprocess or preprocess_beside(comparison.evaluation.data)
     samples = open_samples(comparison.evaluation.data, specs, load_preprocess(name) if name else None)
-    return _Pair(base, candidate, model if graphs[0] == base.artifact.graph else None, specs, samples)
+    return _Pair(base, candidate, specs, names, samples)
+
+
+def _interface(base: Subject, candidate: Subject) -> tuple[tuple[InputSpec, ...], tuple[str, ...]]:
+    """Inputs and output names; an ONNX graph knows more of them than an OpenVINO IR."""
+    graph = _graph(base) or _graph(candidate)
+    if graph is None:
+        return ir_interface(base.artifact.main)
+    return input_specs(graph.graph), graph.output_names
+
+
+def _graph(side: Subject) -> Model | None:
+    return load(side.artifact.graph) if side.artifact.graph.suffix == ".onnx" else None
 
 
 def _accuracy(
@@ -124,28 +128,27 @@ def _accuracy(
 ) -> tuple[Accuracy, tuple[Fidelity, ...]]:
     spec = comparison.evaluation.metric
     metric = load_metric(spec) if spec else None
-    names = pair.model.output_names if pair.model else ()
     with evaluator(
-        sessions[0], pair.samples, pair.inputs, metric, names=names, seed=0, progress=listener.progress
+        sessions[0], pair.samples, pair.inputs, metric, names=pair.names, seed=0, progress=listener.progress
     ) as judge:
         check_budget(comparison.budget, judge.fraction)
         outputs = judge.outputs(sessions[1], "candidate")
         return judge.accuracy(outputs, pair.candidate.where), judge.fidelity(outputs)
 
 
-def _latency(comparison: Comparison, pair: _Pair, sessions: tuple[Session, Session]) -> Latency:
+def _latency(comparison: Comparison, pair: _Pair, score: float) -> Latency:
     options = comparison.evaluation
     reason = "not asked for" if options.skip_bench else pair.base.emulated or pair.candidate.emulated
     if reason:
         return Latency(reason=reason)
     batch = next(pair.samples.batches(comparison.inputs.batch))
-    runs = {name: (lambda s=s: s.run(batch.feed)) for name, s in zip(("base", "candidate"), sessions, strict=True)}
-    seen = interleave(runs, seconds=options.seconds)
+    sides = {"base": pair.base, "candidate": pair.candidate}
+    seen = alternate({name: partial(_runner, side, batch.feed) for name, side in sides.items()}, seconds=options.seconds)
     ratio, interval = speedup(seen["base"], seen["candidate"])
     return Latency(
         batch=batch.count,
         threads=len(os.sched_getaffinity(0)),
-        baseline_float=FloatLatency(pair.base.path.name, None, times(seen["base"])),
+        baseline_float=FloatLatency(pair.base.path.name, score, times(seen["base"])),
         candidate=CandidateLatency(pair.candidate.path.name, times(seen["candidate"])),
         speedup=ratio,
         speedup_ci95=interval,
@@ -153,9 +156,16 @@ def _latency(comparison: Comparison, pair: _Pair, sessions: tuple[Session, Sessi
     )
 
 
+@contextmanager
+def _runner(side: Subject, feed: Feed) -> Iterator[Callable[[], object]]:
+    with side.open() as session:
+        yield lambda: session.run(feed)
+
+
 def _report(pair: _Pair, accuracy: Accuracy, close: tuple[Fidelity, ...], latency: Latency) -> Report:
     base, candidate, samples = pair.base, pair.candidate, pair.samples
-    counts = (pair.model.nodes, pair.model.parameters, pair.model.bytes) if pair.model else (0, 0, base.bytes)
+    model = _graph(base)
+    counts = (model.nodes, model.parameters, model.bytes) if model else (0, 0, base.bytes)
     target = candidate.target
     device = target.device() if not candidate.emulated else "none"
     return Report(

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from infopt.accuracy import Accuracy, Fidelity, fidelity, paired_accuracy
 from infopt.budget import fractional
-from infopt.compare import Accuracy, Fidelity, fidelity, paired_accuracy
 from infopt.data import InputSpec, Samples
 from infopt.errors import DataError
 from infopt.metrics import Metric, default_metric, load_metric, measure

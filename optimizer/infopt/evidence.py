@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import Latency
 from infopt.budget import check_budget
-from infopt.compare import Accuracy, Fidelity
 from infopt.evaluate import Evaluator, Where, evaluator
 from infopt.measure import Contest, Result, contest, float_artifacts
 from infopt.model import Model

@@ -12,8 +12,8 @@ from infopt.wording import UNKNOWN, digits, megabytes, metric, signed, span, tim
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from infopt.accuracy import Accuracy
     from infopt.bench import Latency
-    from infopt.compare import Accuracy
     from infopt.report import Report
 
 Interval = tuple[float, float]

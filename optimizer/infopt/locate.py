@@ -17,13 +17,11 @@ class DataFolder:
         path: The folder.
         calib: Calibration samples in it, if any.
         eval: Evaluation samples in it, if any.
-        preprocess: ``preprocess.toml`` in it, if any.
     """
 
     path: Path
     calib: Path | None
     eval: Path | None
-    preprocess: Path | None
 
 
 def data_folder(model: Path) -> DataFolder | None:
@@ -33,10 +31,16 @@ def data_folder(model: Path) -> DataFolder | None:
     the current directory.
     """
     for path in _candidates(model):
-        found = DataFolder(path, _samples(path, "calib"), _samples(path, "eval"), _file(path / "preprocess.toml"))
+        found = DataFolder(path, _samples(path, "calib"), _samples(path, "eval"))
         if found.calib or found.eval:
             return found
     return None
+
+
+def preprocess_beside(*data: Path | None) -> str | None:
+    """The ``preprocess.toml`` beside the first folder of pictures that has one; arrays are taken as they are."""
+    places = (path.resolve().parent / "preprocess.toml" for path in data if path is not None and path.is_dir())
+    return next((place.as_posix() for place in places if place.is_file()), None)
 
 
 def _candidates(model: Path) -> Iterator[Path]:
@@ -47,7 +51,3 @@ def _candidates(model: Path) -> Iterator[Path]:
 
 def _samples(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.npz") if path.exists()), None)
-
-
-def _file(path: Path) -> Path | None:
-    return path if path.is_file() else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from infopt.errors import InputError
 from infopt.evaluate import Where
 from infopt.manifest import NAME, read_manifest
 from infopt.model import load
+from infopt.output import recover
 from infopt.target import Artifact, Kernels, Session, Target, Unmeasured
 from infopt.targets.onnxruntime import EMULATE, open_onnx
 
@@ -81,14 +82,13 @@ def subject(path: Path) -> Subject:
     target = registry.target(BY_SUFFIX[path.suffix])
     registry.require(target)
     files = load(path).files if path.suffix == ".onnx" else (path, path.with_suffix(".bin"))
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        raise InputError(f"{missing[0]} is missing", f"it belongs to {path.name}")
+    _check_there(files, path)
     settings = next(iter(target.settings("float").values()))
     return Subject(path, target, Artifact(target.name, path, tuple(files), path, settings))
 
 
 def _from_directory(path: Path) -> Subject:
+    recover(path)
     if not (path / NAME).exists():
         raise InputError(f"{path} is not an output directory of infopt", f"there is no {NAME} in it")
     manifest = read_manifest(path)
@@ -96,10 +96,18 @@ def _from_directory(path: Path) -> Subject:
     graph = path / manifest.graph
     main = path / manifest.artifact if manifest.artifact else None
     reason = "the artifact was not built" if main is None else target.runnable()
-    files = (main, *_companions(main)) if main else (graph,)
+    written = {path / name for name in (*manifest.outputs, *manifest.record.files)}
+    files = (main or graph, *sorted(written.intersection(_companions(main or graph))))
+    _check_there((*files, graph), path)
     return Subject(path, target, Artifact(target.name, main or graph, files, graph, manifest.record.settings), reason)
 
 
 def _companions(main: Path) -> tuple[Path, ...]:
-    names = (main.with_suffix(".bin"), main.with_name(main.name + ".data"))
-    return tuple(name for name in names if name.is_file())
+    """Files that may lie beside a model's main file and belong to it."""
+    return main.with_suffix(".bin"), main.with_name(main.name + ".data")
+
+
+def _check_there(files: Iterable[Path], path: Path) -> None:
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise InputError(f"{missing[0]} is missing", f"it belongs to {path.name}")

@@ -44,7 +44,7 @@ class Inputs:
     preprocess: Annotated[
         str | None, Opt("How pictures become arrays: a TOML file or a built-in name.", metavar="NAME|FILE")
     ] = None
-    batch: Annotated[int, Opt("Batch size for evaluation and latency.", low=1)] = 1
+    batch: Annotated[int, Opt("Batch size of the latency measurement.", low=1)] = 1
     batch_axis: Annotated[
         tuple[str, ...], Opt("Batch axis of an input, where it cannot be inferred.", metavar="NAME=AXIS|none")
     ] = ()

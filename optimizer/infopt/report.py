@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import Latency
 from infopt.codec import decode, encode
-from infopt.compare import Accuracy, Fidelity
 from infopt.errors import InputError, OutputError
 from infopt.model import Step
 

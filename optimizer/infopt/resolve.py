@@ -11,7 +11,7 @@ from infopt.budget import check_budget
 from infopt.data import Batch, InputSpec, Samples, infer_batch_axes, open_samples, overlap, parse_batch_axis, subset
 from infopt.errors import DataError
 from infopt.evaluate import check_labels
-from infopt.locate import DataFolder, data_folder
+from infopt.locate import DataFolder, data_folder, preprocess_beside
 from infopt.metrics import Metric, load_metric
 from infopt.model import Model, input_specs, load
 from infopt.options import parsed
@@ -127,19 +127,18 @@ def _data(recipe: Recipe, calibrated: bool, log: _Log) -> tuple[Recipe, Preproce
             "there are no calibration samples: no calibration_data/ beside the model or here",
             "give --calib PATH (images or .npz), or --synthetic to calibrate on made-up inputs without accuracy",
         )
-    name = recipe.inputs.preprocess
+    name = recipe.inputs.preprocess or preprocess_beside(recipe.calibration.data, recipe.evaluation.data)
+    recipe = replace(recipe, inputs=replace(recipe.inputs, preprocess=name))
     return recipe, load_preprocess(name) if name else None
 
 
 def _filled(recipe: Recipe, found: DataFolder, calibrated: bool) -> Recipe:
-    calib, evaluation, inputs = recipe.calibration, recipe.evaluation, recipe.inputs
+    calib, evaluation = recipe.calibration, recipe.evaluation
     if calibrated and calib.data is None and not calib.synthetic:
         calib = replace(calib, data=found.calib)
     if evaluation.data is None and not evaluation.skip and not calib.synthetic:
         evaluation = replace(evaluation, data=found.eval)
-    if inputs.preprocess is None and found.preprocess:
-        inputs = replace(inputs, preprocess=found.preprocess.as_posix())
-    return replace(recipe, calibration=calib, evaluation=evaluation, inputs=inputs)
+    return replace(recipe, calibration=calib, evaluation=evaluation)
 
 
 def _calibration(

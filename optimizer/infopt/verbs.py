@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infopt import recipe as recipes
-from infopt.flags import recipe_flags, section_flags, to_recipe_table
+from infopt.flags import Flag, recipe_flags, section_flags, to_recipe_table
 from infopt.options import build
 from infopt.recipe import SECTIONS
 
@@ -25,6 +25,11 @@ PASSES = {"quantize": ("simplify", "quantize"), "compile": ("simplify",)}
 
 COMPARE_SECTIONS = ("evaluation", "inputs", "budget")
 """The sections of a recipe whose options ``compare`` takes."""
+
+
+def compare_flags() -> dict[str, Flag]:
+    """The flags of ``compare``: it has no ranges of shapes to compile for, and nothing left without an evaluation."""
+    return {name: flag for name, flag in section_flags(COMPARE_SECTIONS).items() if name not in ("no_eval", "shape")}
 
 
 def quantize(model: AnyPath, *, listener: Listener | None = None, **options: Any) -> Report:
@@ -115,7 +120,7 @@ def compare(base: AnyPath, candidate: AnyPath, *, listener: Listener | None = No
     """
     from infopt.comparing import Comparison, compare_files
 
-    sections = to_recipe_table(section_flags(COMPARE_SECTIONS), options)
+    sections = to_recipe_table(compare_flags(), options)
     built: dict[str, Any] = {name: build(SECTIONS[name], sections.get(name, {}), f"[{name}]") for name in COMPARE_SECTIONS}
     return compare_files(Comparison(Path(base), Path(candidate), **built), listener)
 

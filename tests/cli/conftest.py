@@ -55,12 +55,18 @@ class Cli:
 
     def refuses(self, *args: object, code: int = 2, says: tuple[str, ...] = ()) -> str:
         """See it refuse: one line on stderr that says certain words, and nothing left behind."""
-        before = listing(self.folder)
+        before = self.listing()
         result = self(*args)
         assert result.code == code, result
         check_line(result, says)
-        assert listing(self.folder) == before
+        assert self.listing() == before
         return result.err
+
+    def listing(self, below: str = ".") -> dict[str, tuple[int, int] | None]:
+        """Every path below a folder, with size and time of change of files."""
+        root = self.folder / below
+        found = {path.relative_to(root).as_posix(): path for path in root.rglob("*")}
+        return {name: None if path.is_dir() else _stamp(path) for name, path in sorted(found.items())}
 
     def start(self, *args: object) -> subprocess.Popen[str]:
         """Start it in a process of its own."""
@@ -82,12 +88,6 @@ def check_line(result: Result, says: tuple[str, ...] = ()) -> None:
     assert result.out == ""
     for words in says:
         assert words in result.err
-
-
-def listing(folder: Path) -> dict[str, tuple[int, int] | None]:
-    """Every path below a folder, with size and time of change of files."""
-    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
-    return {name: None if path.is_dir() else _stamp(path) for name, path in sorted(found.items())}
 
 
 def _stamp(path: Path) -> tuple[int, int]:

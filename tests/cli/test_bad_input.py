@@ -321,8 +321,8 @@ def test_too_many_unreadable_pictures(cli):
 
 
 def test_pictures_without_preprocessing(cli):
-    pictures("pictures", 2)
-    cli.refuses("quantize", "model.onnx", "--calib", "pictures", says=("preprocess.toml", "--preprocess"))
+    pictures("apart/pictures", 2)
+    cli.refuses("quantize", "model.onnx", "--calib", "apart/pictures", says=("preprocess.toml", "--preprocess"))
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,9 @@ def test_a_bias_becomes_int32_with_the_accumulators_scale(build: Any, quantized:
     data, weight, bias = (produced(value) for value in node(result, "y").inputs)
     stored, scales, zeros = (constant(value) for value in bias.inputs)
     assert stored.dtype == zeros.dtype == np.int32
-    np.testing.assert_array_equal(scales, constant(data.inputs[1]) * constant(weight.inputs[1]) * np.ones(4, np.float32))
+    np.testing.assert_array_equal(
+        scales, constant(data.inputs[1]) * constant(weight.inputs[1]) * np.ones(4, np.float32)
+    )
     assert not zeros.any()
 
 
@@ -217,7 +219,9 @@ def test_one_pair_serves_all_readers_of_a_tensor(build: Any, quantized: Quantize
 
 
 def test_a_node_that_reads_a_tensor_twice_reads_integers_twice(build: Any, quantized: Quantized) -> None:
-    result = quantized(build(f"{X} {{ a = {CONV}(x, w1, b1)  s = Add(a, a)  y = {CONV}(s, w2, b2) }}", **only("w1 b1 w2 b2")))
+    result = quantized(
+        build(f"{X} {{ a = {CONV}(x, w1, b1)  s = Add(a, a)  y = {CONV}(s, w2, b2) }}", **only("w1 b1 w2 b2"))
+    )
     assert reads_integers(node(result, "s"), 0)
     assert reads_integers(node(result, "s"), 1)
 
@@ -239,7 +243,9 @@ def test_readers_inside_a_branch_are_served(build: Any, quantized: Quantized, re
 
 
 def test_scales_in_the_graph_are_those_of_the_record(build: Any, quantized: Quantized) -> None:
-    result = quantized(build(f"{X} {{ a = {CONV}(x, w1, b1)  r = Relu(a)  y = {CONV}(r, w2, b2) }}", **only("w1 b1 w2 b2")))
+    result = quantized(
+        build(f"{X} {{ a = {CONV}(x, w1, b1)  r = Relu(a)  y = {CONV}(r, w2, b2) }}", **only("w1 b1 w2 b2"))
+    )
     assert [name for name, _ in result.ranges] == ["x", "r", "y"]
     for name, known in result.ranges:
         # The output's name belongs to what leaves the graph; the tensor in front of Q is another.
@@ -252,9 +258,7 @@ def test_scales_in_the_graph_are_those_of_the_record(build: Any, quantized: Quan
 
 
 def test_tensors_that_share_a_scale_span_the_widest(build: Any, quantized: Quantized) -> None:
-    text = (
-        f"{X} {{ a = {CONV}(x, w1, b1)  c = {CONV}(x, wide, b2)  j = Concat<axis=1>(a, c)  y = {CONV}(j, w, b3) }}"
-    )
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  c = {CONV}(x, wide, b2)  j = Concat<axis=1>(a, c)  y = {CONV}(j, w, b3) }}"
     wide = 5 * np.random.default_rng(0).standard_normal((4, 4, 3, 3)).astype(np.float32)
     result = quantized(build(text, wide=wide, w=(4, 8, 3, 3), **only("w1 b1 b2 b3")), OPENVINO)
     known = dict(result.ranges)
@@ -364,5 +368,3 @@ def test_a_deeper_net_stays_near_its_float_self_for_every_kind_of_table(
         g = GlobalAveragePool(j)  f = Flatten(g)  y = Gemm<transB=1>(f, w4, b4) }}"""
     result = quantized(build(text, w4=(5, 8), b4=(5,), **W), target)
     assert ops(result).count("DequantizeLinear") > ops(result).count("QuantizeLinear") >= 3
-
-

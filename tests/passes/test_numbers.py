@@ -141,7 +141,9 @@ def restored(weight: np.ndarray, scales: np.ndarray, axis: int, scheme: Scheme) 
     kinds = [TensorProto.INT8, TensorProto.FLOAT, TensorProto.INT8]
     infos = [helper.make_tensor_value_info(name, kind, None) for name, kind in zip(inputs, kinds, strict=True)]
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    model = helper.make_model(helper.make_graph([node], "g", infos, [output]), opset_imports=[helper.make_opsetid("", 21)])
+    model = helper.make_model(
+        helper.make_graph([node], "g", infos, [output]), opset_imports=[helper.make_opsetid("", 21)]
+    )
     feed = {"q": integers, "s": scales, "z": np.zeros(scales.shape, np.int8)}
     return ReferenceEvaluator(model).run(None, feed)[0]
 

@@ -15,7 +15,6 @@ from infopt_passes.quantize import Quantize
 from infopt_passes.quantize.plan import Plan, absorbed, compute_weights, make_plan
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
 
     from infopt.model import Model
 
@@ -83,7 +82,9 @@ def only(names: str) -> dict[str, Any]:
 # --- convolutions and what they absorb ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("table", "found"), [(ORT, {"x", "y"}), (OV, {"x"}), (RESIDUAL, {"x"})], ids=["ort", "ov", "r"])
+@pytest.mark.parametrize(
+    ("table", "found"), [(ORT, {"x", "y"}), (OV, {"x"}), (RESIDUAL, {"x"})], ids=["ort", "ov", "r"]
+)
 def test_a_convolutions_output_is_quantized_only_where_the_table_says_always(
     build: Any, table: Table, found: set[str]
 ) -> None:
@@ -104,7 +105,9 @@ def test_an_activation_is_absorbed_into_the_range_behind_it(build: Any, activati
 
 
 def test_a_chain_of_activations_is_absorbed(build: Any) -> None:
-    model = build(f"{X} {{ a = {CONV}(x, w1, b1)  r = Relu(a)  c = Clip(r, lo)  y = Relu(c) }}", lo=np.float32(0), **only("w1 b1"))
+    model = build(
+        f"{X} {{ a = {CONV}(x, w1, b1)  r = Relu(a)  c = Clip(r, lo)  y = Relu(c) }}", lo=np.float32(0), **only("w1 b1")
+    )
     conv = next(iter(model.graph.graph))
     assert absorbed(conv.outputs[0], ORT).name == "y"
     assert absorbed(conv.outputs[0], RESIDUAL).name == "a"
@@ -342,6 +345,26 @@ def test_a_mover_whose_output_nobody_wants_in_integers_is_left_alone(build: Any)
     text = f"{X} {{ a = {CONV}(x, w1, b1)  p = Reshape(a, k)  y = Exp(p) }}"
     plan = planned(build(text, k=np.int64([0, 4, 8, 8]), **only("w1 b1")), ORT)
     assert tensors(plan) == {"x", "a"}
+
+
+@pytest.mark.parametrize("table", [ORT, OV], ids=["ort", "ov"])
+def test_the_head_of_a_classifier_runs_in_integers(build: Any, table: Table) -> None:
+    text = f"""(float[N,4,8,8] x) => (float[N,5] y) {{
+        a = {CONV}(x, w1, b1)  r = Relu(a)  g = GlobalAveragePool(r)  f = Flatten(g)  y = Gemm(f, w, b) }}"""
+    plan = planned(build(text, w=(4, 5), b=(5,), **only("w1 b1")), table)
+    assert integers(plan) == ["a", "f", "g", "y"]
+    assert tensors(plan) == {"x", "r", "g", "f"}
+    assert scales(plan) == [{"g", "f"}]
+
+
+def test_what_a_compute_node_makes_is_moved_to_another_in_integers(build: Any) -> None:
+    text = (
+        "(float[N,8] x) => (float[N,4] y) { h = MatMul(x, w)  r = Reshape(h, k)  e = Reshape(r, i)  y = MatMul(e, v) }"
+    )
+    model = build(text, w=(8, 8), v=(8, 4), k=np.int64([0, 2, 4]), i=np.int64([0, 8]))
+    plan = planned(model, RESIDUAL)
+    assert integers(plan) == ["e", "h", "r", "y"]
+    assert scales(plan) == [{"h", "r", "e"}]
 
 
 JOIN = (

@@ -9,8 +9,7 @@ import typer
 
 from infopt.cli.common import OUTPUT, finish, show, terminal
 from infopt.cli.signature import command
-from infopt.flags import section_flags
-from infopt.verbs import COMPARE_SECTIONS
+from infopt.verbs import compare_flags
 
 PAIR = {
     "base": Annotated[
@@ -24,7 +23,7 @@ REPORT = {
 BUDGET = Annotated[Path, typer.Option("--budget", help="The limits.", metavar="BUDGET.toml")]
 
 
-@command(PAIR, section_flags(COMPARE_SECTIONS), OUTPUT)
+@command(PAIR, compare_flags(), OUTPUT)
 def compare(**values: Any) -> None:
     """Compare two models or artifacts on the same samples."""
     output = {name: values.pop(name) for name in OUTPUT}

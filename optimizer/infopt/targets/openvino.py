@@ -31,7 +31,7 @@ from infopt.targets.conditions import gemm_scaled, matrix_weight, runtime_weight
 if TYPE_CHECKING:
     import numpy as np
 
-    from infopt.data import Feed
+    from infopt.data import Feed, InputSpec
     from infopt.shapes import ShapeRange
 
 NAME = "openvino"
@@ -151,6 +151,27 @@ def open_ir(path: Path, settings: Settings) -> OpenVINOSession:
         RuntimeRefused: The runtime cannot read or compile it.
     """
     return OpenVINOSession(_compiled(Artifact(NAME, path, (path,), path, settings)).create_infer_request())
+
+
+def ir_interface(path: Path) -> tuple[tuple[InputSpec, ...], tuple[str, ...]]:
+    """Inputs and output names of an OpenVINO IR; dynamic dimensions have no names there.
+
+    Raises:
+        RuntimeRefused: The runtime cannot read it.
+    """
+    import numpy as np
+
+    from infopt.data import InputSpec
+
+    try:
+        model = _core().read_model(os.fspath(path))
+    except Exception as error:
+        raise refused(error) from error
+    specs = []
+    for port in model.inputs:
+        dims = tuple(dim.get_length() if dim.is_static else None for dim in port.partial_shape)
+        specs.append(InputSpec(port.any_name, np.dtype(port.element_type.to_dtype()), dims))
+    return tuple(specs), tuple(port.any_name for port in model.outputs)
 
 
 def refused(error: Exception) -> RuntimeRefused:

@@ -11,8 +11,8 @@ from infopt.wording import MISSING, UNKNOWN, digits, megabytes, metric, percent,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from infopt.accuracy import Accuracy
     from infopt.bench import Times
-    from infopt.compare import Accuracy
     from infopt.report import Criterion, Report
 
 MAX_ROWS = 15

@@ -155,24 +155,38 @@ def _can_follow(node: ir.Node, table: Table, plan: Plan) -> bool:
     inputs = [node.inputs[i] for i in activations(node)]
     output = absorbed(node.outputs[0], table)
     rule = table.rule(node.op_type)
-    useful = output in plan.edges or (rule is not None and rule.output is Output.ALWAYS)
+    useful = _wanted(output, table, plan) or (rule is not None and rule.output is Output.ALWAYS)
     return bool(inputs) and useful and not output.is_graph_output() and all(_on_offer(v, table, plan) for v in inputs)
 
 
 def _can_move(node: ir.Node, table: Table, plan: Plan) -> bool:
-    """The output is wanted in integers, and they can be had where the data, maybe moved before, comes from."""
-    return node.outputs[0] in plan.edges and _on_offer(_origin(node.inputs[0], table, plan), table, plan)
+    """The output is wanted in integers, and the data comes, maybe moved before, from where they are or are made."""
+    origin = _origin(node.inputs[0], table, plan)
+    known = origin is not None and (origin in plan.edges or _maker(origin, table, plan) is not None)
+    return node.outputs[0] in plan.edges and known
 
 
 def _origin(value: ir.Value | None, table: Table, plan: Plan) -> ir.Value | None:
     """The tensor that movers made a float tensor from."""
     while value is not None and value not in plan.edges:
         mover = value.producer()
-        rule = table.rule(mover.op_type) if mover is not None and mover.domain == "" else None
-        if mover is None or rule is None or rule.role is not Role.MOVE:
+        if mover is None or not _is_mover(mover, table):
             return value
         value = mover.inputs[0]
     return value
+
+
+def _is_mover(node: ir.Node, table: Table) -> bool:
+    rule = table.rule(node.op_type) if node.domain == "" else None
+    return rule is not None and rule.role is Role.MOVE
+
+
+def _wanted(value: ir.Value, table: Table, plan: Plan) -> bool:
+    """Whether a tensor is read in integers, maybe after it was moved."""
+    if value in plan.edges:
+        return True
+    movers = [use.node for use in value.uses() if use.idx == 0 and _is_mover(use.node, table)]
+    return any(_wanted(mover.outputs[0], table, plan) for mover in movers)
 
 
 def _can_join(node: ir.Node, table: Table, plan: Plan) -> bool:
@@ -186,14 +200,19 @@ def _on_offer(value: ir.Value | None, table: Table, plan: Plan) -> bool:
     """Whether a tensor is quantized already, or its producer can give integers at no cost."""
     if value is None or value in plan.edges:
         return value is not None
+    rule = _maker(value, table, plan)
+    return rule is not None and rule.output is Output.OFFERED
+
+
+def _maker(value: ir.Value, table: Table, plan: Plan) -> Rule | None:
+    """The rule of the integer node that makes a tensor, activations that vanish into its range passed over."""
     producer = value.producer()
     while producer is not None and producer.op_type in table.absorbs and clip_is_constant(producer):
         before = producer.inputs[0]
         if before is None or len(before.uses()) != 1:
-            return False
+            return None
         producer = before.producer()
-    rule = plan.integer.get(producer) if producer is not None else None
-    return rule is not None and rule.output is Output.OFFERED
+    return plan.integer.get(producer) if producer is not None else None
 
 
 def _can_skip(node: ir.Node, table: Table, plan: Plan) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.special import xlogy
 from scipy.stats import norm
 
-from infopt.compare import Accuracy, Flips, fidelity, paired_accuracy, tango_interval
+from infopt.accuracy import Accuracy, Flips, fidelity, paired_accuracy, tango_interval
 from infopt.errors import DataError
 from infopt.metrics import BUILT_IN, Metric
 from infopt.outputs import OutputStore
