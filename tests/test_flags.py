@@ -27,7 +27,7 @@ def test_no_two_options_of_a_verb_claim_the_same_flag(passes: tuple[str, ...]) -
     classes = [Job, *SECTIONS.values(), *map(pass_class, passes)]
     spelt = Counter(flag for cls in classes for field in fields(cls) if field.opt.cli for flag in field.flags)
     assert [flag for flag, count in spelt.items() if count > 1] == []
-    assert len(recipe_flags(passes)) == len({field for field in _offered(classes)})
+    assert len(recipe_flags(passes)) == len(set(_offered(classes)))
 
 
 def _offered(classes: list[type]) -> list[tuple[type, str]]:

@@ -239,7 +239,7 @@ def check_names(names: Iterable[str], inputs: Sequence[InputSpec], where: str) -
             raise DataError(f"{where} has no array for input {name!r}", remedy)
     if extra:
         raise DataError(
-            f"{where} has arrays that are no inputs: {', '.join(extra)}", f"inputs: {', '.join(wanted)}"
+            f"{where} has arrays that are no inputs: {', '.join(extra)}", f"inputs: {', '.join(wanted) or 'none'}"
         )
 
 

@@ -1,8 +1,8 @@
 """``manifest.json``: what an output directory was made from, what is in it, and how to open it.
 
 The file is one JSON object. ``record`` holds what two equal runs may differ in: reports, compiled engines,
-timings, the machine and what was fastest on it. All other keys together are the identity: two runs with the same identity did the same
-work and wrote the same reproducible files.
+timings, the machine and what was fastest on it. All other keys together are the identity: two runs with the
+same identity did the same work and wrote the same reproducible files.
 """
 
 from __future__ import annotations

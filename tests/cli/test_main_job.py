@@ -22,6 +22,8 @@ from infopt.verbs import recipe_of
 if TYPE_CHECKING:
     from typing import Any
 
+    from conftest import Cli
+
 COMMON = {"manifest.json", "model.onnx", "profile.json", "recipe.toml", "report.json", "report.md"}
 ARTIFACTS = {"onnxruntime": {"model.optimized.onnx"}, "openvino": {"model.xml", "model.bin"}}
 KEYS = {
@@ -44,7 +46,7 @@ def evidence(report: Any) -> dict[str, Any]:
 
 
 @both
-def test_everything_is_left_in_the_output_directory(cli, target):
+def test_everything_is_left_in_the_output_directory(cli: Cli, target: str) -> None:
     result = cli.quantize("--target", target, "--bench-seconds", "0.4", quick=False)
     folder = f"model.{target}.infopt"
     assert (result.code, result.err) == (0, f"\nwritten to {folder}\n")
@@ -66,7 +68,7 @@ def test_everything_is_left_in_the_output_directory(cli, target):
     onnx.checker.check_model(f"{folder}/model.onnx")
 
 
-def test_the_default_output_and_data_are_found_and_told(cli):
+def test_the_default_output_and_data_are_found_and_told(cli: Cli) -> None:
     Path("calibration_data").mkdir()
     for name in ("calib.npz", "eval.npz"):
         Path(name).rename(f"calibration_data/{name}")
@@ -78,7 +80,7 @@ def test_the_default_output_and_data_are_found_and_told(cli):
     assert report.data.eval.path == "calibration_data/eval.npz"
 
 
-def test_a_first_line_says_the_verdict_and_quiet_says_it_alone(cli):
+def test_a_first_line_says_the_verdict_and_quiet_says_it_alone(cli: Cli) -> None:
     loud, quiet = cli.quantize("-o", "out"), cli.quantize("-o", "out", "-q")
     assert loud.out.splitlines()[0] == quiet.out.rstrip("\n")
     assert quiet.out.count("\n") == 1
@@ -86,15 +88,22 @@ def test_a_first_line_says_the_verdict_and_quiet_says_it_alone(cli):
 
 
 @both
-def test_json_is_alone_on_stdout(cli, target):
+def test_json_is_alone_on_stdout(cli: Cli, target: str) -> None:
     args = ("quantize", "model.onnx", "--calib", "calib.npz", "--eval", "eval.npz", "--target", target)
     result = cli.process(*args, "--bench-seconds", "0.3", "--json", "-o", "out")
     assert (result.code, result.err) == (0, "")
     assert json.loads(result.out) == json.loads(Path("out/report.json").read_text())
 
 
+def test_a_metric_that_prints_does_not_get_into_the_json(cli: Cli) -> None:
+    Path("metric.py").write_text("def score(outputs, labels):\n    print('scoring')\n    return 1.0\n")
+    result = cli.quantize("--metric", "metric.py:score", "--json")
+    assert json.loads(result.out)["accuracy"]["metric"] == "score"
+    assert "scoring" in result.err
+
+
 @both
-def test_running_the_recipe_again_gives_the_same_identity(cli, target):
+def test_running_the_recipe_again_gives_the_same_identity(cli: Cli, target: str) -> None:
     assert cli.quantize("--target", target, "-o", "out").code == 0
     first, report = read_manifest(Path("out")), read_report(Path("out"))
     assert cli("run", "out/recipe.toml").code == 0  # in place
@@ -107,7 +116,7 @@ def test_running_the_recipe_again_gives_the_same_identity(cli, target):
     assert again == {**evidence(report), "command": "run", "model": again["model"], "data": again["data"]}
 
 
-def test_the_identity_does_not_depend_on_where_things_lie(cli, monkeypatch):
+def test_the_identity_does_not_depend_on_where_things_lie(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.quantize("-o", "out").code == 0
     Path("place").mkdir()
     shutil.copy("model.onnx", "place/model.onnx")
@@ -119,7 +128,7 @@ def test_the_identity_does_not_depend_on_where_things_lie(cli, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["model", "weights", "calib", "option", "metric"])
-def test_the_identity_depends_on_what_went_in(cli, change):
+def test_the_identity_depends_on_what_went_in(cli: Cli, change: str) -> None:
     proto = onnx.load("model.onnx")
     onnx.save(proto, "model.onnx", save_as_external_data=True, location="weights.data", size_threshold=0)
     Path("metric.py").write_text("def score(outputs, labels):\n    return 1.0\n")
@@ -142,7 +151,7 @@ def test_the_identity_depends_on_what_went_in(cli, change):
     assert identity(read_manifest(Path("other"))) != identity(read_manifest(Path("out")))
 
 
-def test_a_recipe_finds_its_files_from_its_own_folder(cli, monkeypatch):
+def test_a_recipe_finds_its_files_from_its_own_folder(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("metric.py").write_text("def score(outputs, labels):\n    return 1.0\n")
     text = "model = 'model.onnx'\n[evaluation]\ndata = 'eval.npz'\nmetric = 'metric.py'\nskip_bench = true\n"
     Path("recipe.toml").write_text(text)
@@ -153,14 +162,14 @@ def test_a_recipe_finds_its_files_from_its_own_folder(cli, monkeypatch):
     assert read_report(Path("out")).accuracy.metric == "score"
 
 
-def test_flags_win_over_a_recipe(cli):
+def test_flags_win_over_a_recipe(cli: Cli) -> None:
     assert cli.quantize("-o", "out").code == 0
     assert cli("run", "out/recipe.toml", "--target", "openvino", "--samples", "5", "-o", "other").code == 0
     report = read_report(Path("other"))
     assert (report.target.name, report.data.calib.samples) == ("openvino", 5)
 
 
-def test_python_does_what_the_command_line_does(cli):
+def test_python_does_what_the_command_line_does(cli: Cli) -> None:
     assert cli.quantize("--target", "openvino", "-o", "shell").code == 0
     report = infopt.quantize("model.onnx", target="openvino", output="python", **DATA)
     assert identity(read_manifest(Path("python"))) == identity(read_manifest(Path("shell")))
@@ -171,7 +180,7 @@ def test_python_does_what_the_command_line_does(cli):
 
 
 @both
-def test_compile_leaves_a_float_artifact(cli, target):
+def test_compile_leaves_a_float_artifact(cli: Cli, target: str) -> None:
     result = cli("compile", "model.onnx", "--eval", "eval.npz", "--target", target, "--no-bench", "-o", "out")
     assert result.code == 0
     assert names("out") == COMMON | ARTIFACTS[target]
@@ -181,7 +190,7 @@ def test_compile_leaves_a_float_artifact(cli, target):
     assert report.data.calib is None
 
 
-def test_compare_takes_files_directories_and_irs(cli):
+def test_compare_takes_files_directories_and_irs(cli: Cli) -> None:
     assert cli.quantize("--target", "openvino", "-o", "ov").code == 0
     assert cli.quantize("-o", "ort").code == 0
     measured = {}
@@ -209,20 +218,20 @@ def test_compare_takes_files_directories_and_irs(cli):
         (("model.onnx", "model.xml", "--eval", "eval.npz"), ("model.xml",)),
     ],
 )
-def test_compare_refuses(cli, args, says):
+def test_compare_refuses(cli: Cli, args: tuple[str, ...], says: tuple[str, ...]) -> None:
     cli.refuses("compare", *args, "--no-bench", says=says)
 
 
-def test_compare_refuses_an_ir_without_its_weights(cli):
+def test_compare_refuses_an_ir_without_its_weights(cli: Cli) -> None:
     assert cli.quantize("--target", "openvino", "-o", "ov").code == 0
     Path("ov/model.bin").unlink()
     cli.refuses("compare", "model.onnx", "ov/model.xml", "--eval", "eval.npz", says=("model.bin is missing",))
     cli.refuses("compare", "model.onnx", "ov", "--eval", "eval.npz", says=("model.bin",))
 
 
-def test_compare_with_a_budget_answers_with_its_exit_code(cli):
+def test_compare_with_a_budget_answers_with_its_exit_code(cli: Cli) -> None:
     proto = onnx.load("model.onnx")
-    next(node for node in proto.graph.node if node.op_type == "Gemm").attribute.append(onnx.helper.make_attribute("alpha", -1.0))
+    proto.graph.node[-1].attribute.append(onnx.helper.make_attribute("alpha", -1.0))
     Path("wrong.onnx").write_bytes(proto.SerializeToString())
     args = ("compare", "model.onnx", "wrong.onnx", "--eval", "eval.npz", "--no-bench")
     assert cli(*args, "--max-drop", "100%").code == 0
@@ -231,7 +240,7 @@ def test_compare_with_a_budget_answers_with_its_exit_code(cli):
     assert "max_drop" in missed.out
 
 
-def test_gate_answers_with_its_exit_code(cli):
+def test_gate_answers_with_its_exit_code(cli: Cli) -> None:
     assert cli.quantize("-o", "out").code == 0
     Path("kept.toml").write_text("max_bytes = 20_000_000\nmin_integer_share = 0.9\n")
     Path("missed.toml").write_text("max_bytes = 10\n")
@@ -254,13 +263,13 @@ def test_gate_answers_with_its_exit_code(cli):
         ("min_integer_share = 2", ("min_integer_share",)),
     ],
 )
-def test_gate_refuses_a_budget(cli, text, says):
+def test_gate_refuses_a_budget(cli: Cli, text: str, says: tuple[str, ...]) -> None:
     assert cli.quantize("-o", "out").code == 0
     Path("budget.toml").write_text(text)
     cli.refuses("gate", "out", "--budget", "budget.toml", says=says)
 
 
-def test_gate_refuses_what_is_no_report(cli):
+def test_gate_refuses_what_is_no_report(cli: Cli) -> None:
     Path("budget.toml").write_text("max_drop = 0.01")
     Path("cut.json").write_text('{"schema": "infopt.report/1", "verd')
     cli.refuses("gate", "nosuch", "--budget", "budget.toml", says=("no report at nosuch",))
@@ -269,7 +278,7 @@ def test_gate_refuses_what_is_no_report(cli):
     cli.refuses("gate", "model.onnx", "--budget", "budget.toml", says=("model.onnx",))
 
 
-def test_simplify_writes_the_file_with_its_proof(cli):
+def test_simplify_writes_the_file_with_its_proof(cli: Cli) -> None:
     result = cli("simplify", "model.onnx", "-o", "small.onnx")
     assert (result.code, result.err) == (0, "")
     assert "largest difference" in result.out
@@ -282,7 +291,7 @@ def test_simplify_writes_the_file_with_its_proof(cli):
     cli.refuses("simplify", "nosuch.onnx", "-o", "new.onnx", says=("nosuch.onnx is not a file",))
 
 
-def test_targets_and_passes_are_listed(cli):
+def test_targets_and_passes_are_listed(cli: Cli) -> None:
     targets, passes = cli("targets"), cli("passes")
     assert (targets.code, targets.err, passes.code, passes.err) == (0, "", 0, "")
     assert all(name in targets.out for name in registry.names("targets"))
@@ -290,13 +299,13 @@ def test_targets_and_passes_are_listed(cli):
 
 
 @pytest.mark.parametrize("command", ["quantize", "compile", "run", "compare", "gate", "simplify", "targets", "passes"])
-def test_every_command_has_help(cli, command):
+def test_every_command_has_help(cli: Cli, command: str) -> None:
     result = cli(command, "--help")
     assert (result.code, result.err) == (0, "")
     assert f"infopt {command}" in result.out
 
 
-def test_help_and_version(cli):
+def test_help_and_version(cli: Cli) -> None:
     assert "quantize" in cli("--help").out
     assert cli("--version").out == f"infopt {infopt.__version__}\n"
     bare = cli()
@@ -304,7 +313,7 @@ def test_help_and_version(cli):
     assert "quantize" in bare.err + bare.out
 
 
-def test_a_target_that_must_be_there_and_is_not_is_exit_code_4(cli):
+def test_a_target_that_must_be_there_and_is_not_is_exit_code_4(cli: Cli) -> None:
     absent = [name for name in registry.names("targets") if registry.target(name).available()]
     if not absent:
         pytest.skip("every target is available here")
@@ -317,11 +326,11 @@ def test_a_target_that_must_be_there_and_is_not_is_exit_code_4(cli):
         assert read_report(Path(name)).accuracy.where == "emulated"
 
 
-def test_no_module_takes_the_name_of_a_verb():
+def test_no_module_takes_the_name_of_a_verb() -> None:
     """Once it is imported, ``infopt.NAME`` would be the module."""
     assert [name for name in infopt.__all__ if importlib.util.find_spec(f"infopt.{name}")] == []
 
 
-def test_a_run_tells_nobody_about_the_model(cli):
+def test_a_run_tells_nobody_about_the_model(cli: Cli) -> None:
     script = "import infopt, os, sys\nimport onnxruntime\nsys.exit(os.path.exists(os.environ['TMPDIR'] + '/.ses'))"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

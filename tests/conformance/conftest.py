@@ -71,7 +71,8 @@ ROWS = [
     _layer("Conv", "", CHANNELS, f"{CONV}(x, w, b)", w=(16, 16, 3, 3), b=(16,)),
     _layer("Conv", "without bias", CHANNELS, f"{CONV}(x, w)", w=(16, 16, 3, 3)),
     _layer(
-        "Conv", "depthwise", CHANNELS, "Conv<kernel_shape=[3,3], pads=[1,1,1,1], group=16>(x, w, b)", w=(16, 1, 3, 3), b=(16,)
+        "Conv", "depthwise", CHANNELS, "Conv<kernel_shape=[3,3], pads=[1,1,1,1], group=16>(x, w, b)",
+        w=(16, 1, 3, 3), b=(16,),
     ),
     _layer("Conv", "pointwise", CHANNELS, "Conv<kernel_shape=[1,1]>(x, w, b)", w=(16, 16, 1, 1), b=(16,)),
     _layer(
@@ -102,8 +103,14 @@ ROWS = [
         "Flatten", "after MaxPool", "p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a)  s = Flatten(p)",
         {"we": (256, 4), "be": (4,)}, "4", last=GEMM,
     ),
-    Row("Squeeze", "", "p = GlobalAveragePool(a)  s = Squeeze(p, k)", {"k": _int(2, 3), "we": (16, 4), "be": (4,)}, "4", last=GEMM),
-    Row("Unsqueeze", "", "r = Reshape(a, i)  s = Unsqueeze(r, k)", {"i": _int(0, 16, 64), "k": _int(3), **END}, "16,64,1"),
+    Row(
+        "Squeeze", "", "p = GlobalAveragePool(a)  s = Squeeze(p, k)",
+        {"k": _int(2, 3), "we": (16, 4), "be": (4,)}, "4", last=GEMM,
+    ),
+    Row(
+        "Unsqueeze", "", "r = Reshape(a, i)  s = Unsqueeze(r, k)",
+        {"i": _int(0, 16, 64), "k": _int(3), **END}, "16,64,1",
+    ),
     Row("Slice", "", "s = Slice(a, p, q, k)", {"p": _int(2), "q": _int(6), "k": _int(3), **END}, "16,8,4"),
     Row("Concat", "", "s = Concat<axis=1>(a, c)", {**END, "we": (16, 32, 3, 3)}, first=2),
     Row("Concat", "then Relu", "p = Concat<axis=1>(a, c)  s = Relu(p)", {**END, "we": (16, 32, 3, 3)}, first=2),

@@ -83,11 +83,11 @@ CONV = "Conv<kernel_shape=[3,3], pads=[1,1,1,1]>"
         (-0.3, 0.5),
         pytest.param(
             -1.0, 1.0,
-            marks=pytest.mark.xfail(strict=True, reason="zero rounds so that the range reaches below -1: Clip stays, Conv is float"),
+            marks=pytest.mark.xfail(strict=True, reason="zero rounds, and the range passes -1: Clip and Conv stay"),
         ),
         pytest.param(
             0.2, 0.5,
-            marks=pytest.mark.xfail(strict=True, reason="the range includes 0, which Clip shuts out: Clip stays, Conv is float"),
+            marks=pytest.mark.xfail(strict=True, reason="the range includes 0, Clip does not: Clip and Conv stay"),
         ),
     ],
 )  # fmt: skip
@@ -101,7 +101,8 @@ def test_a_clip_vanishes_into_the_range_behind_it(build: Any, run_quantized: Any
 
 
 def test_a_constant_part_is_joined_in_integers(build: Any, run_quantized: Any) -> None:
-    text = f"(float[2,3,8,8] x) => (float[2,16,8,8] y) {{ a = {CONV}(x, w, b)  s = Concat<axis=1>(a, k)  y = {CONV}(s, v, c) }}"
+    text = f"""(float[2,3,8,8] x) => (float[2,16,8,8] y) {{
+        a = {CONV}(x, w, b)  s = Concat<axis=1>(a, k)  y = {CONV}(s, v, c) }}"""
     model = build(text, w=(16, 3, 3, 3), b=(16,), k=(2, 8, 8, 8), v=(16, 24, 3, 3), c=(16,))
     assert ran(run_quantized(model, TARGET).artifact) == [*FIRST, "QLinearConcat", *LAST]
 

@@ -75,7 +75,8 @@ CASES = {
         """(bool c, float[N,4] x) => (float[N,2] y) {
             h = MatMul(x, w)
             y = If (c) <
-                then_branch = t () => (float[N,2] u) <float[4,2] v = {1., 2., 3., 4., 5., 6., 7., 8.}> { u = MatMul(h, v) },
+                then_branch = t () => (float[N,2] u)
+                    <float[4,2] v = {1., 2., 3., 4., 5., 6., 7., 8.}> { u = MatMul(h, v) },
                 else_branch = e () => (float[N,2] z) { z = MatMul(x, k) }>
         }""",
         {"w": (4, 4), "k": (4, 2)},

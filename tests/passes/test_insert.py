@@ -325,7 +325,7 @@ def test_an_operator_set_that_cannot_be_raised_is_named(
 ) -> None:
     model = build(f"{X} {{ y = {CONV}(x, w1, b1) }}", opset=11, ir_version=6, **only("w1 b1"))
     monkeypatch.setattr(preparing, "convert_version", lambda *args, **options: None)
-    with pytest.raises(ModelError, match="operator set 11 is too old .* with opset 13 or later"):
+    with pytest.raises(ModelError, match=r"operator set 11 is too old .* with opset 13 or later"):
         Quantize()(model, make_context(model, "onnxruntime"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -72,10 +72,11 @@ class Terminal:
 
 @contextmanager
 def terminal(json: bool, quiet: bool, verbose: bool) -> Iterator[Terminal]:
-    """A listener for the length of a run; Ctrl-C and SIGTERM end the run cleanly, a runtime's refusal brings its log."""
+    """A listener for a run; Ctrl-C and SIGTERM end the run cleanly, a runtime's refusal brings its log."""
     from infopt.output import terminable
 
-    with terminable(), _with_log(verbose):
+    # With --json a metric of the user's that prints must not get in between.
+    with terminable(), _with_log(verbose), redirect_stdout(sys.stderr) if json else nullcontext():
         if quiet or json or not sys.stderr.isatty():
             yield Terminal(None, verbose)
             return

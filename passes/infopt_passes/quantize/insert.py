@@ -84,7 +84,8 @@ def insert(graph: ir.Graph, plan: Plan, ranges: dict[str, Range], table: Table) 
 
 
 def _activation(writer: Writer, value: ir.Value, uses: set[tuple[ir.Node, int]], whole: bool, known: Range) -> None:
-    readers = [(use.node, use.idx) for use in value.uses()] if whole else sorted(uses, key=lambda use: use[0].name or "")
+    all_uses = [(use.node, use.idx) for use in value.uses()]
+    readers = all_uses if whole else sorted(uses, key=lambda use: use[0].name or "")
     leaves = whole and value.is_graph_output()
     name = value.name
     if leaves:

@@ -48,7 +48,9 @@ OBSERVERS = {
 """Observers by the name that ``--ranges`` takes. ``mean-minmax`` damps single outliers; it is NNCF's default."""
 
 
-def calibrate(model: Model, names: Sequence[str], observer: Observer, context: Context) -> dict[str, tuple[float, float]]:
+def calibrate(
+    model: Model, names: Sequence[str], observer: Observer, context: Context
+) -> dict[str, tuple[float, float]]:
     """Run the calibration samples and fold the extremes of the named tensors.
 
     The reductions run inside the runtime, so activations are never copied out: peak memory is that of inference.
@@ -73,7 +75,8 @@ def calibrate(model: Model, names: Sequence[str], observer: Observer, context: C
         sound = np.isfinite(lows) & np.isfinite(highs) & ~np.isnan(sums)
         if not sound.all():
             bad = names[int(np.argmin(sound))]
-            raise DataError(f"tensor {bad!r} is NaN or infinite in float on calibration sample {runs}", "mend the model")
+            what = f"tensor {bad!r} is NaN or infinite in float on calibration sample {runs}"
+            raise DataError(what, "mend the model")
         state, runs = observer.update(state, lows, highs), runs + 1
         context.progress("calibrating", runs, len(samples))
     lows, highs = observer.finish(state, runs)

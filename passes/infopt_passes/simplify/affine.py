@@ -59,7 +59,8 @@ def _fold_next(graph: ir.Graph, conv: ir.Node) -> bool:
             _replace(graph, conv, 2, _array(bias) * factor, f"{bias.name}:{node.name}")
     else:
         before = np.zeros(channels, vector.dtype) if bias is None else _array(bias)
-        _replace(graph, conv, 2, before + (vector if node.op_type == "Add" else -vector), f"{conv.name}:bias:{node.name}")
+        after = before + (vector if node.op_type == "Add" else -vector)
+        _replace(graph, conv, 2, after, f"{conv.name}:bias:{node.name}")
     _take_over(graph, conv, node)
     return True
 
