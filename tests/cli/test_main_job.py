@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -333,4 +334,5 @@ def test_no_module_takes_the_name_of_a_verb() -> None:
 
 def test_a_run_tells_nobody_about_the_model(cli: Cli) -> None:
     script = "import infopt, os, sys\nimport onnxruntime\nsys.exit(os.path.exists(os.environ['TMPDIR'] + '/.ses'))"
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, env=environment)

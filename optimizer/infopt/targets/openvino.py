@@ -27,6 +27,7 @@ from infopt.target import (
     Table,
 )
 from infopt.targets.conditions import gemm_scaled, matrix_weight, runtime_weight
+from infopt.targets.sigstack import kept_signal_stack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +102,8 @@ class OpenVINOTarget:
         try:
             graph = _core().read_model(os.fspath(model))
             ov.save_model(graph, os.fspath(main), compress_to_fp16=False)
-            _core().compile_model(graph, "CPU", dict(options.settings))
+            with kept_signal_stack():
+                _core().compile_model(graph, "CPU", dict(options.settings))
         except Exception as error:  # the binding raises RuntimeError and its own classes alike
             raise refused(error) from error
         return Artifact(self.name, main, (main, main.with_suffix(".bin")), model, dict(options.settings))
@@ -185,7 +187,8 @@ def refused(error: Exception) -> RuntimeRefused:
 
 def _compiled(artifact: Artifact) -> Any:
     try:
-        return _core().compile_model(os.fspath(artifact.main), "CPU", dict(artifact.settings))
+        with kept_signal_stack():
+            return _core().compile_model(os.fspath(artifact.main), "CPU", dict(artifact.settings))
     except Exception as error:
         raise refused(error) from error
 
