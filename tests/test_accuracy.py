@@ -73,9 +73,7 @@ def test_tango_has_the_known_limits_at_the_edges() -> None:
 
 
 @given(counts(), st.floats(0.5, 0.999))
-def test_tango_contains_the_estimate_and_is_a_mirror_image_when_swapped(
-    case: Counts, confidence: float
-) -> None:
+def test_tango_contains_the_estimate_and_is_a_mirror_image_when_swapped(case: Counts, confidence: float) -> None:
     gained, lost, n = case
     low, high = tango_interval(gained, lost, n, confidence)
     assert -1 <= low <= (gained - lost) / n <= high <= 1
@@ -177,9 +175,7 @@ def test_for_lower_is_better_a_smaller_score_is_no_drop() -> None:
     assert (found.delta, found.drop) == (-0.1, -0.1)
     assert found.flips == Flips(gained=3, lost=2)
     assert found.ci95 == tango_interval(2, 3, 10)
-    worse = compared(
-        mean_of(values, higher_is_better=False), np.zeros((20, 1)), np.arange(20.0)[:, None], np.zeros(20)
-    )
+    worse = compared(mean_of(values, higher_is_better=False), np.zeros((20, 1)), np.arange(20.0)[:, None], np.zeros(20))
     assert worse.drop == worse.delta == 9.5
 
 
@@ -213,9 +209,7 @@ def test_the_bootstrap_of_the_score_agrees_with_that_of_the_means() -> None:
     before = rng.normal(size=(300, 4))
     after = before + rng.normal(0.1, 0.3, size=(300, 4))
     labels = rng.normal(size=300)
-    opaque, paired = (
-        compared(metric, before, after, labels) for metric in (score_only(values), mean_of(values))
-    )
+    opaque, paired = (compared(metric, before, after, labels) for metric in (score_only(values), mean_of(values)))
     assert opaque.ci95 is not None
     assert opaque.ci95 == pytest.approx(paired.ci95, abs=3e-3)
     assert opaque.ci95 == compared(score_only(values), before, after, labels).ci95
@@ -377,7 +371,5 @@ def test_fidelity_of_many_blocks_equals_that_of_the_whole() -> None:
     other = reference + rng.normal(0, 0.01, reference.shape).astype(np.float32)
     (row,) = fidelity(["out"], [reference], [other])
     error = other.astype(np.float64) - reference
-    assert row.sqnr_db == pytest.approx(
-        10 * math.log10((reference.astype(np.float64) ** 2).sum() / (error**2).sum())
-    )
+    assert row.sqnr_db == pytest.approx(10 * math.log10((reference.astype(np.float64) ** 2).sum() / (error**2).sum()))
     assert row.max_abs == np.abs(error).max()

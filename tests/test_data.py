@@ -246,9 +246,7 @@ def test_one_changed_byte_is_harmless_or_a_data_error(
 
 def test_a_header_that_lies_about_the_length_is_refused(tmp_path: Path) -> None:
     member = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        member, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 2)}
-    )
+    np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 2)})
     with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
         archive.writestr("x.npy", member.getvalue() + b"\0" * 16)
     with pytest.raises(DataError, match="another length than its header says"):
@@ -497,9 +495,7 @@ def test_a_truncated_picture_is_found_on_opening(tmp_path: Path, suffix: str) ->
 
 
 @pytest.mark.parametrize("limit", [20, 40])
-def test_decompression_bombs_count_as_unreadable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
-) -> None:
+def test_decompression_bombs_count_as_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     pictures(tmp_path, "a.png")  # 64 pixels: more than twice the limit, then more than the limit
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(DataError, match=r"unreadable: a\.png \(Image size"):
@@ -523,9 +519,7 @@ def test_pictures_need_a_preprocessing(tmp_path: Path) -> None:
     [X, (*PICTURE, spec("scale", "N", 2)), (spec("image", 1, 3, 8, 8, axis=None),)],
     ids=["rank", "second input", "no batch"],
 )
-def test_models_that_take_more_or_else_than_pictures_are_refused(
-    tmp_path: Path, inputs: tuple[InputSpec, ...]
-) -> None:
+def test_models_that_take_more_or_else_than_pictures_are_refused(tmp_path: Path, inputs: tuple[InputSpec, ...]) -> None:
     with pytest.raises(DataError, match="one input of rank 4"):
         opened(pictures(tmp_path, "a.png"), inputs)
 

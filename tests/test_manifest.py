@@ -77,9 +77,7 @@ def changed(manifest: Manifest, name: str) -> Manifest:
 
 @unhurried
 @given(manifest=manifests)
-def test_a_manifest_is_read_as_it_was_written(
-    manifest: Manifest, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_manifest_is_read_as_it_was_written(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("run")
     written = write_manifest(directory, manifest)
     assert written == manifest
@@ -202,9 +200,7 @@ def test_a_place_without_a_manifest_is_refused(tmp_path: Path, name: str) -> Non
         ("outputs", {"a/../../b": "0"}, "leads out"),
     ],
 )
-def test_a_damaged_manifest_is_refused_with_the_key(
-    tmp_path: Path, key: str, value: Any, message: str
-) -> None:
+def test_a_damaged_manifest_is_refused_with_the_key(tmp_path: Path, key: str, value: Any, message: str) -> None:
     write_manifest(tmp_path, PLAIN)
     data = json.loads((tmp_path / NAME).read_text())
     (tmp_path / NAME).write_text(json.dumps({**data, key: value}))

@@ -152,9 +152,7 @@ def test_cosine_with_itself_is_exactly_one(seed: int) -> None:
         (None, (), "cosine"),
     ],
 )
-def test_the_default_fits_labels_and_output(
-    labels: np.ndarray | None, shape: tuple[int, ...], name: str
-) -> None:
+def test_the_default_fits_labels_and_output(labels: np.ndarray | None, shape: tuple[int, ...], name: str) -> None:
     assert default_metric(labels, shape) == name
 
 
@@ -233,9 +231,7 @@ def test_a_file_may_define_dataclasses(tmp_path: Path) -> None:
         (SCORE + "NAME = 1\n", "score", "NAME"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused(
-    tmp_path: Path, source: str, function: str, message: str
-) -> None:
+def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, source: str, function: str, message: str) -> None:
     before = set(sys.modules)
     with pytest.raises(OptionError, match=message):
         load_metric(f"{written(tmp_path, source)}:{function}")

@@ -50,9 +50,7 @@ def test_grey_has_one_channel() -> None:
     np.testing.assert_array_equal(sample, np.asarray(image.convert("L"))[None])
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "size"), [(40, 60, (48, 32)), (60, 40, (32, 48)), (50, 50, (32, 32))]
-)
+@pytest.mark.parametrize(("height", "width", "size"), [(40, 60, (48, 32)), (60, 40, (32, 48)), (50, 50, (32, 32))])
 def test_an_integer_resizes_the_short_side(height: int, width: int, size: tuple[int, int]) -> None:
     image = picture(height, width)
     sample = apply(image, Preprocess(resize=32, layout="NHWC", dtype="uint8"))
@@ -62,9 +60,7 @@ def test_an_integer_resizes_the_short_side(height: int, width: int, size: tuple[
 def test_a_pair_resizes_to_height_and_width() -> None:
     image = picture(40, 60)
     p = Preprocess(resize=(10, 20), interpolation="bicubic", layout="NHWC", dtype="uint8")
-    np.testing.assert_array_equal(
-        apply(image, p), np.asarray(image.resize((20, 10), Image.Resampling.BICUBIC))
-    )
+    np.testing.assert_array_equal(apply(image, p), np.asarray(image.resize((20, 10), Image.Resampling.BICUBIC)))
 
 
 def test_the_crop_is_taken_from_the_centre() -> None:

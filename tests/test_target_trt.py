@@ -34,9 +34,7 @@ class Graph:
         self.constants.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 
-    def op(
-        self, op: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: object
-    ) -> str:
+    def op(self, op: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: object) -> str:
         output = f"v{len(self.nodes)}"
         name = name or f"{op.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [output], name=name, domain=domain, **attributes))
@@ -44,9 +42,7 @@ class Graph:
 
     def pair(self, value: str, zero: object = np.int8(0), **names: str) -> str:
         scale, point = self.const(np.float32(0.05)), self.const(zero)
-        return self.op(
-            "DequantizeLinear", self.op("QuantizeLinear", value, scale, point, **names), scale, point
-        )
+        return self.op("DequantizeLinear", self.op("QuantizeLinear", value, scale, point, **names), scale, point)
 
     def weight(self, shape: tuple[int, ...], axis: int) -> str:
         count = shape[axis]
@@ -86,9 +82,7 @@ def gemm(path: Path, trans: int, **attributes: float) -> Path:
 def moved(path: Path, op: str, **attributes: object) -> Path:
     """Two integer convolutions with a data mover between them, Q/DQ on both of its sides."""
     g = Graph()
-    extra = {"Reshape": [0, 16, 4, 64], "Slice": [[0], [8], [2]], "Squeeze": [2], "Unsqueeze": [2]}.get(
-        op, []
-    )
+    extra = {"Reshape": [0, 16, 4, 64], "Slice": [[0], [8], [2]], "Squeeze": [2], "Unsqueeze": [2]}.get(op, [])
     extra = extra if op == "Slice" else [extra] if extra else []
     y = g.pair(g.op("Conv", g.pair("x"), g.weight((16, 16, 1, 1), 0)))
     y = g.op("Unsqueeze", y, g.const(np.array([2]))) if op == "Squeeze" else y

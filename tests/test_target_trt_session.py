@@ -229,9 +229,7 @@ def test_a_gpu_is_there_when_the_driver_counts_one(
         pointer._obj.value = count  # type: ignore[attr-defined]
         return 0
 
-    monkeypatch.setattr(
-        cuda, "driver", lambda: SimpleNamespace(cuInit=lambda flags: code, cuDeviceGetCount=counted)
-    )
+    monkeypatch.setattr(cuda, "driver", lambda: SimpleNamespace(cuInit=lambda flags: code, cuDeviceGetCount=counted))
     assert (cuda.no_gpu() is None) is usable
     monkeypatch.setattr(cuda, "driver", lambda: None)
     assert cuda.no_gpu() == NO_GPU

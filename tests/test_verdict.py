@@ -43,9 +43,7 @@ def latency(speedup: float | None, interval: tuple[float, float] | None) -> Late
     base = FloatLatency("bf16", 0.9, Times(2.0, 2.2, 2.5))
     if speedup is None:
         return Latency(1, 1, None, None, None, None, None, "there is no GPU here")
-    return Latency(
-        1, 1, base, CandidateLatency("default", Times(2.0 / speedup, 3.0, 4.0)), speedup, interval, 50, None
-    )
+    return Latency(1, 1, base, CandidateLatency("default", Times(2.0 / speedup, 3.0, 4.0)), speedup, interval, 50, None)
 
 
 def report(**changes: Any) -> Report:
@@ -85,9 +83,7 @@ def test_interval_decides_the_drop(interval: tuple[float, float], status: str, h
     assert verdict.budgets[0].interval == pytest.approx((-interval[1], -interval[0]))
 
 
-@pytest.mark.parametrize(
-    ("drop", "status"), [(0.0, "pass"), (0.005, "pass"), (0.0051, "fail"), (-0.1, "pass")]
-)
+@pytest.mark.parametrize(("drop", "status"), [(0.0, "pass"), (0.005, "pass"), (0.0051, "fail"), (-0.1, "pass")])
 def test_measured_value_decides_without_an_interval_and_says_so(drop: float, status: str) -> None:
     verdict = judge(report(accuracy=accuracy(-drop, None)), Budget(max_drop=0.005))
     assert only(verdict) == status
@@ -182,21 +178,15 @@ def test_higher_confidence_widens_the_interval() -> None:
     assert judge(measured, Budget(min_speedup=1.2)).status == "pass"
     strict = judge(measured, Budget(min_speedup=1.2, confidence=0.99))
     assert strict.status == "undecided"
-    assert strict.budgets[0].interval == pytest.approx(
-        (1.5 * (1.25 / 1.5) ** 1.3142, 1.5 * 1.2**1.3142), rel=1e-4
-    )
+    assert strict.budgets[0].interval == pytest.approx((1.5 * (1.25 / 1.5) ** 1.3142, 1.5 * 1.2**1.3142), rel=1e-4)
 
 
 @given(st.floats(0.5, 0.9999), st.floats(-0.1, 0.1), st.floats(1e-6, 0.1), st.floats(0, 0.1))
-def test_stricter_limits_never_look_better(
-    confidence: float, delta: float, width: float, limit: float
-) -> None:
+def test_stricter_limits_never_look_better(confidence: float, delta: float, width: float, limit: float) -> None:
     order = ["pass", "undecided", "fail"]
     measured = report(accuracy=accuracy(delta, (delta - width, delta + width)))
     loose = judge(measured, Budget(max_drop=limit * 2, confidence=confidence)).status
-    assert order.index(loose) <= order.index(
-        judge(measured, Budget(max_drop=limit, confidence=confidence)).status
-    )
+    assert order.index(loose) <= order.index(judge(measured, Budget(max_drop=limit, confidence=confidence)).status)
 
 
 @pytest.mark.parametrize(
@@ -225,9 +215,7 @@ def test_stricter_limits_never_look_better(
         ({"data": Data(CalibData(None, 8, None, synthetic=True), None)}, "pass", "synthetic data"),
     ],
 )
-def test_without_a_budget_reasons_hide_nothing(
-    changes: dict[str, Any], status: str, reason: str | None
-) -> None:
+def test_without_a_budget_reasons_hide_nothing(changes: dict[str, Any], status: str, reason: str | None) -> None:
     verdict = judge(report(**changes))
     assert verdict.status == status
     assert exit_code(verdict, budget_given=False) == 0
@@ -245,9 +233,7 @@ def test_agreement_without_labels_is_not_accuracy() -> None:
 
 def test_bad_news_comes_first() -> None:
     data = Data(CalibData(None, 8, None, synthetic=True), None)
-    found = findings(
-        report(latency=latency(0.5, (0.4, 0.6)), accuracy=None, accuracy_reason="synthetic", data=data)
-    )
+    found = findings(report(latency=latency(0.5, (0.4, 0.6)), accuracy=None, accuracy_reason="synthetic", data=data))
     assert [finding.kind for finding in found] == ["slower", "no accuracy", "synthetic"]
 
 

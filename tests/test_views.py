@@ -14,10 +14,10 @@ from infopt.budget import Budget
 from infopt.model import Step
 from infopt.report import CalibData, Data, FloatLayer, KernelCount, Memory, Report, Size, read_report
 from infopt.verdict import headline, judged
-from infopt.wording import digits, megabytes, metric, signed, visible
 from infopt.views.console import render
 from infopt.views.markdown import MAX_CHARACTERS, code, markdown, text
 from infopt.views.tables import MAX_ROWS
+from infopt.wording import digits, megabytes, metric, signed, visible
 
 GOLDENS = Path(__file__).parent / "goldens"
 EXAMPLE = read_report(GOLDENS)
@@ -36,9 +36,7 @@ def float_nodes(*names: str) -> Report:
 
 
 def printed(report: Report, width: int = 80, terminal: bool = True) -> list[str]:
-    console = Console(
-        width=width, file=io.StringIO(), force_terminal=terminal, color_system=None, legacy_windows=False
-    )
+    console = Console(width=width, file=io.StringIO(), force_terminal=terminal, color_system=None, legacy_windows=False)
     render(report, console, details=True)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
@@ -79,9 +77,7 @@ def test_huge_reports_are_shortened_and_say_so() -> None:
 
 def shape(body: str) -> list[str]:
     """The structure of a Markdown text: block and inline elements in order, without texts."""
-    parser = (
-        pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table").enable("strikethrough")
-    )
+    parser = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table").enable("strikethrough")
     tokens = parser.parse(body)
     inline = [child for token in tokens for child in token.children or ()]
     kept = [token.type if token.type != "html_block" else token.content for token in tokens]
@@ -97,9 +93,7 @@ def test_names_cannot_change_the_structure_of_markdown(names: list[str]) -> None
     assert shape(markdown(with_names(*names))) == shape(markdown(with_names("a", "b", "c")))
 
 
-@pytest.mark.parametrize(
-    "warning", ["- x", "+ x", "1. x", "1) x", "# x", "> x", "= x", "---", "***", "```", "~~~"]
-)
+@pytest.mark.parametrize("warning", ["- x", "+ x", "1. x", "1) x", "# x", "> x", "= x", "---", "***", "```", "~~~"])
 def test_warnings_open_no_block(warning: str) -> None:
     shown = shape(markdown(replace(EXAMPLE, warnings=(warning,))))
     assert shown == shape(markdown(replace(EXAMPLE, warnings=("x",))))
@@ -116,9 +110,7 @@ def test_names_are_shown_as_they_are(name: str) -> None:
         assert plain in (visible(name) or "(unnamed)", visible(f"x{name}"))
 
 
-@pytest.mark.parametrize(
-    "raw", ["@everyone", "see #12", "http://evil", "www.evil.example", "GH-12", "org/repo#7"]
-)
+@pytest.mark.parametrize("raw", ["@everyone", "see #12", "http://evil", "www.evil.example", "GH-12", "org/repo#7"])
 def test_sentences_mention_and_link_nobody(raw: str) -> None:
     assert "&#8203;" in text(raw)
 

@@ -227,9 +227,7 @@ def fidelity(
     return tuple(_fidelity(name, left, right) for name, left, right in rows if left.size or right.size)
 
 
-def _paired(
-    metric: Metric, before: list[np.ndarray], after: list[np.ndarray], labels: np.ndarray | None
-) -> _Pair:
+def _paired(metric: Metric, before: list[np.ndarray], after: list[np.ndarray], labels: np.ndarray | None) -> _Pair:
     if labels is None and not metric.reference:
         raise DataError(f"metric {metric.name} needs labels, the data has none", "use agreement or cosine")
     count = len(before[0] if labels is None else labels)

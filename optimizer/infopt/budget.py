@@ -36,9 +36,7 @@ class Budget:
 
     max_drop: Annotated[
         float | None,
-        Opt(
-            "Largest loss of accuracy, absolute: 0.5% or 0.005.", metavar="DROP", low=0, parse=parse_fraction
-        ),
+        Opt("Largest loss of accuracy, absolute: 0.5% or 0.005.", metavar="DROP", low=0, parse=parse_fraction),
     ] = None
     min_speedup: Annotated[
         float | None, Opt("Smallest speedup over the runtime's best float setting, such as 1.2.", low=0)
@@ -104,7 +102,8 @@ def load_budget(path: Path) -> Budget:
         The budget, with at least one limit.
 
     Raises:
-        OptionError: The file cannot be read or is not TOML, an unknown key (the nearest is named), a value that does not fit, or no limit at all.
+        OptionError: The file cannot be read or is not TOML, an unknown key (the nearest is named), a value that does
+            not fit, or no limit at all.
     """
     budget = build(Budget, read_toml(path, "budget"), f"budget {path}")
     if not budget.given:

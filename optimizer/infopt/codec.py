@@ -96,17 +96,13 @@ def _decode_tuple(kinds: tuple[Any, ...], value: list[Any], where: str) -> tuple
         kinds = (kinds[0],) * len(value)
     if len(kinds) != len(value):
         raise InputError(f"{where!r} has {len(value)} entries, {len(kinds)} are wanted")
-    return tuple(
-        decode(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
-    )
+    return tuple(decode(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
 
 
 def _decode_scalar(hint: Any, value: Any, where: str) -> Any:
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
-            raise InputError(
-                f"{where!r} is {_short(value)}, one of {', '.join(map(str, get_args(hint)))} is wanted"
-            )
+            raise InputError(f"{where!r} is {_short(value)}, one of {', '.join(map(str, get_args(hint)))} is wanted")
         return value
     if hint is float and value is None:
         return math.nan

@@ -143,7 +143,9 @@ def _latency(comparison: Comparison, pair: _Pair, score: float) -> Latency:
         return Latency(reason=reason)
     batch = next(pair.samples.batches(comparison.inputs.batch))
     sides = {"base": pair.base, "candidate": pair.candidate}
-    seen = alternate({name: partial(_runner, side, batch.feed) for name, side in sides.items()}, seconds=options.seconds)
+    seen = alternate(
+        {name: partial(_runner, side, batch.feed) for name, side in sides.items()}, seconds=options.seconds
+    )
     ratio, interval = speedup(seen["base"], seen["candidate"])
     return Latency(
         batch=batch.count,
@@ -196,4 +198,6 @@ def _kernels(candidate: Subject) -> KernelCount:
         found = candidate.kernels()
     except Unmeasured as error:
         return KernelCount(None, None, (), str(error))
-    return KernelCount(found.integer, found.total, tuple(FloatLayer(n.name, n.op, None, None) for n in found.float_nodes))
+    return KernelCount(
+        found.integer, found.total, tuple(FloatLayer(n.name, n.op, None, None) for n in found.float_nodes)
+    )

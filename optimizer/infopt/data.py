@@ -134,9 +134,7 @@ def parse_batch_axis(text: str) -> tuple[str, int | None]:
     return name, int(axis)
 
 
-def infer_batch_axes(
-    inputs: Sequence[InputSpec], overrides: Mapping[str, int | None]
-) -> tuple[InputSpec, ...]:
+def infer_batch_axes(inputs: Sequence[InputSpec], overrides: Mapping[str, int | None]) -> tuple[InputSpec, ...]:
     """Find the axis of every input that counts samples.
 
     The main input is the first one whose axis 0 is not a fixed number, else the first that is not a scalar;
@@ -243,9 +241,7 @@ def check_names(names: Iterable[str], inputs: Sequence[InputSpec], where: str) -
         )
 
 
-def check_array(
-    spec: InputSpec, dtype: np.dtype[Any], shape: tuple[int, ...], where: str, remedy: str = ""
-) -> None:
+def check_array(spec: InputSpec, dtype: np.dtype[Any], shape: tuple[int, ...], where: str, remedy: str = "") -> None:
     """Check rank, fixed dimensions other than the batch, and kind of dtype.
 
     Raises:
@@ -340,7 +336,5 @@ def _kind(dtype: np.dtype[Any]) -> str:
 def _first(spec: InputSpec, wrong: np.ndarray, samples: np.ndarray | None) -> str:
     if spec.batch_axis is None:
         return ""
-    bad = int(
-        np.moveaxis(wrong, spec.batch_axis, 0).reshape(wrong.shape[spec.batch_axis], -1).any(axis=1).argmax()
-    )
+    bad = int(np.moveaxis(wrong, spec.batch_axis, 0).reshape(wrong.shape[spec.batch_axis], -1).any(axis=1).argmax())
     return f", first in sample {bad if samples is None else samples[bad]}"

@@ -94,7 +94,13 @@ def _race(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -
     batch = resolved.one_batch(resolved.recipe.inputs.batch)
     return contest(
         Contest(
-            resolved.target, floats, build.candidates, batch.feed, batch.count, options.seconds, resolved.recipe.job.seed
+            resolved.target,
+            floats,
+            build.candidates,
+            batch.feed,
+            batch.count,
+            options.seconds,
+            resolved.recipe.job.seed,
         )
     )
 

@@ -178,9 +178,7 @@ def _accuracy_words(report: Report) -> str:
     if accuracy is None:
         return f"accuracy was NOT measured ({visible(_no_accuracy(report))})"
     labels = "NO labels, so only " if unlabelled(report) else ""
-    return (
-        labels + _change(accuracy) + (" emulated, not on the target" if accuracy.where == "emulated" else "")
-    )
+    return labels + _change(accuracy) + (" emulated, not on the target" if accuracy.where == "emulated" else "")
 
 
 def _speed_words(report: Report) -> str:
@@ -194,11 +192,7 @@ def _speed_words(report: Report) -> str:
     if how == "faster":
         return f"{times(latency.speedup)} faster than {best}"
     if how == "slower":
-        return (
-            f"{times(1 / latency.speedup)} SLOWER than {best}"
-            if latency.speedup > 0
-            else f"SLOWER than {best}"
-        )
+        return f"{times(1 / latency.speedup)} SLOWER than {best}" if latency.speedup > 0 else f"SLOWER than {best}"
     return f"no faster than {best}{_speed_interval(latency)}"
 
 
@@ -234,6 +228,4 @@ def _speed_interval(latency: Latency) -> str:
 
 
 def _no_accuracy(report: Report) -> str:
-    return report.accuracy_reason or (
-        "the metric is not a number" if report.accuracy else "no evaluation data"
-    )
+    return report.accuracy_reason or ("the metric is not a number" if report.accuracy else "no evaluation data")

@@ -72,7 +72,10 @@ def contest(plan: Contest) -> Result:
         floats = _opened(plan.floats, plan, stack)
         candidates = _opened(plan.candidates, plan, stack)
         keys = [("float", name) for name in floats] + [("candidate", name) for name in candidates]
-        sessions = {**{("float", n): s for n, s in floats.items()}, **{("candidate", n): s for n, s in candidates.items()}}
+        sessions = {
+            **{("float", n): s for n, s in floats.items()},
+            **{("candidate", n): s for n, s in candidates.items()},
+        }
         race = len(keys) > 2
         seen = _timed(keys, sessions, plan, plan.seconds * RACE_SHARE) if race else {}
         best = [_fastest([key for key in keys if key[0] == side], seen) for side in ("float", "candidate")]

@@ -223,9 +223,7 @@ def _accepted(logits: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
         raise DataError(f"label {strange[0]} is not a class of the model, which has 0 to {size - 1}", remedy)
     empty = (classes < 0).all(axis=1)
     if empty.any():
-        raise DataError(
-            f"sample {empty.argmax()} has no label", f"leave it out, or use another metric than {name}"
-        )
+        raise DataError(f"sample {empty.argmax()} has no label", f"leave it out, or use another metric than {name}")
     return classes
 
 
@@ -267,9 +265,7 @@ def _cosines(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.clip(np.where(both_zero, 1.0, dot / np.where(norm == 0, 1.0, norm)), -1.0, 1.0)
 
 
-def _built_in(
-    name: str, per_sample: PerSample, *, right_wrong: bool | None = None, reference: bool = False
-) -> Metric:
+def _built_in(name: str, per_sample: PerSample, *, right_wrong: bool | None = None, reference: bool = False) -> Metric:
     return Metric(
         name,
         score=lambda outputs, labels: float(per_sample(outputs, labels).mean()),
@@ -283,9 +279,7 @@ def _built_in(
 BUILT_IN: dict[str, Metric] = {
     "top1": _built_in("top1", lambda outputs, labels: top_k_right(outputs[0], labels, 1), right_wrong=True),
     "top5": _built_in("top5", lambda outputs, labels: top_k_right(outputs[0], labels, 5), right_wrong=True),
-    "agreement": _built_in(
-        "agreement", lambda outputs, labels: agreement(labels, outputs[0]), reference=True
-    ),
+    "agreement": _built_in("agreement", lambda outputs, labels: agreement(labels, outputs[0]), reference=True),
     "cosine": _built_in(
         "cosine", lambda outputs, labels: cosine(labels, outputs[0]), right_wrong=False, reference=True
     ),

@@ -134,9 +134,7 @@ class Model:
 
     def quantized_nodes(self) -> list[str]:
         """Names of nodes that show that the model is quantized already."""
-        return [
-            node.name or node.op_type for node in self.graph.graph.all_nodes() if node.op_type in QUANTIZED_OPS
-        ]
+        return [node.name or node.op_type for node in self.graph.graph.all_nodes() if node.op_type in QUANTIZED_OPS]
 
 
 def weights(graph: ir.Model) -> Iterator[ir.TensorProtocol]:

@@ -78,7 +78,9 @@ def subject(path: Path) -> Subject:
         raise InputError(f"{path} does not exist", "give an ONNX file, an OpenVINO .xml or an infopt output directory")
     if path.suffix not in BY_SUFFIX:
         known = ", ".join(BY_SUFFIX)
-        raise InputError(f"{path} is not {known} or an infopt output directory", "an engine is compared by its directory")
+        raise InputError(
+            f"{path} is not {known} or an infopt output directory", "an engine is compared by its directory"
+        )
     target = registry.target(BY_SUFFIX[path.suffix])
     registry.require(target)
     files = load(path).files if path.suffix == ".onnx" else (path, path.with_suffix(".bin"))

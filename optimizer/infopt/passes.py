@@ -142,7 +142,9 @@ def run(model: Model, passes: Sequence[Pass], context: Context) -> Model:
         start = time.perf_counter()
         result = step(model, context)
         if step.interface == "same" and interface(result) != interface(model):
-            raise InfoptError(f"pass {step.name!r} changed inputs or outputs: {interface(model)} -> {interface(result)}")
+            raise InfoptError(
+                f"pass {step.name!r} changed inputs or outputs: {interface(model)} -> {interface(result)}"
+            )
         seconds = time.perf_counter() - start
         model = replace(result, steps=(*model.steps, _step(step, result, seconds)))
     return model

@@ -80,21 +80,15 @@ class Preprocess:
     resize: Annotated[
         Size | None, Opt("Length of the short side, or [height, width].", metavar="SIZE", parse=_size)
     ] = None
-    crop: Annotated[
-        Size | None, Opt("Side or [height, width] of the centre to keep.", metavar="SIZE", parse=_size)
-    ] = None
+    crop: Annotated[Size | None, Opt("Side or [height, width] of the centre to keep.", metavar="SIZE", parse=_size)] = (
+        None
+    )
     scale: Annotated[float, Opt("What a pixel (0 to 255) is multiplied by.")] = 1.0
-    mean: Annotated[
-        tuple[float, ...] | None, Opt("Subtracted after scaling, for each channel.", parse=_numbers)
-    ] = None
-    std: Annotated[
-        tuple[float, ...] | None, Opt("Divided by at the end, for each channel.", parse=_numbers)
-    ] = None
+    mean: Annotated[tuple[float, ...] | None, Opt("Subtracted after scaling, for each channel.", parse=_numbers)] = None
+    std: Annotated[tuple[float, ...] | None, Opt("Divided by at the end, for each channel.", parse=_numbers)] = None
     layout: Annotated[Literal["NCHW", "NHWC"], Opt("Order of the axes that the model wants.")] = "NCHW"
     dtype: Annotated[Literal["float32", "float16", "uint8"], Opt("Type of the result.")] = "float32"
-    interpolation: Annotated[Literal["bilinear", "bicubic", "nearest"], Opt("How resizing samples.")] = (
-        "bilinear"
-    )
+    interpolation: Annotated[Literal["bilinear", "bicubic", "nearest"], Opt("How resizing samples.")] = "bilinear"
 
     def __post_init__(self) -> None:
         problem = _contradiction(self)
@@ -108,9 +102,7 @@ class Preprocess:
 
 
 BUILT_IN: dict[str, Preprocess] = {
-    "imagenet": Preprocess(
-        resize=256, crop=224, scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-    ),
+    "imagenet": Preprocess(resize=256, crop=224, scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
     "clip": Preprocess(
         resize=224,
         crop=224,
@@ -136,9 +128,7 @@ def load_preprocess(name_or_path: str) -> Preprocess:
     path = Path(name_or_path)
     if not path.is_file():
         if path.suffix == ".toml":
-            raise OptionError(
-                f"{path} does not exist", f"pass a file or one of {', '.join(sorted(BUILT_IN))}"
-            )
+            raise OptionError(f"{path} does not exist", f"pass a file or one of {', '.join(sorted(BUILT_IN))}")
         raise unknown("preprocessing", name_or_path, BUILT_IN)
     return build(Preprocess, read_toml(path, "preprocessing"), str(path))
 
@@ -185,9 +175,7 @@ def result_size(sides: tuple[int, int], p: Preprocess, name: str) -> tuple[int, 
     if rows > height or columns > width:
         before = f"{sides[1]}x{sides[0]}"
         after = before if (height, width) == sides else f"{before}, resized {width}x{height}"
-        raise DataError(
-            f"{name} ({after}) is smaller than the crop {columns}x{rows}", "set or enlarge resize"
-        )
+        raise DataError(f"{name} ({after}) is smaller than the crop {columns}x{rows}", "set or enlarge resize")
     return rows, columns
 
 

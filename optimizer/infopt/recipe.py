@@ -32,7 +32,9 @@ class Job:
         Path | None,
         Opt("Output directory; default: <model stem>.<target>.infopt.", ("--output", "-o"), metavar="PATH"),
     ] = None
-    force: Annotated[bool, Opt("Quantize a model that is quantized already; replace an output of infopt that holds files of yours.")] = False
+    force: Annotated[
+        bool, Opt("Quantize a model that is quantized already; replace an output of infopt that holds files of yours.")
+    ] = False
     require_engine: Annotated[bool, Opt("Exit with code 4 when the artifact cannot be built here.")] = False
     seed: Annotated[int, Opt("Seed of everything random.", low=0)] = 0
 
@@ -124,7 +126,9 @@ def parse(table: Mapping[str, Any], where: str, passes: tuple[Pass, ...] = ()) -
     for key, kind in {**dict.fromkeys(SECTIONS, dict), "pass": list}.items():
         if key in table and not isinstance(table[key], kind):
             raise OptionError(f"{where}: {key!r} is not a section", f"write [{key}] or [[pass]]")
-    sections: dict[str, Any] = {key: build(cls, table.get(key, {}), f"{where} [{key}]") for key, cls in SECTIONS.items()}
+    sections: dict[str, Any] = {
+        key: build(cls, table.get(key, {}), f"{where} [{key}]") for key, cls in SECTIONS.items()
+    }
     listed = tuple(_pass(entry, where) for entry in table.get("pass", ()))
     return Recipe(build(Job, top, where), passes=listed or passes, **sections)
 

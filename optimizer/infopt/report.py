@@ -292,22 +292,16 @@ def read_report(path: Path) -> Report:
     try:
         content = json.loads(file.read_text(encoding="utf-8"), parse_constant=lambda _: None)
     except FileNotFoundError as error:
-        raise InputError(
-            f"there is no report at {file}", "give a report.json or an infopt output directory"
-        ) from error
+        raise InputError(f"there is no report at {file}", "give a report.json or an infopt output directory") from error
     except OSError as error:
         raise InputError(f"cannot read report {file}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{file} is truncated or not JSON ({error})", "run the command that wrote it again"
-        ) from error
+        raise InputError(f"{file} is truncated or not JSON ({error})", "run the command that wrote it again") from error
     _check_schema(content, file)
     try:
         report: Report = decode(Report, content, "")
     except InputError as error:
-        raise InputError(
-            f"{file} is not a whole report: {error}", "run the command that wrote it again"
-        ) from error
+        raise InputError(f"{file} is not a whole report: {error}", "run the command that wrote it again") from error
     return report
 
 

@@ -163,9 +163,7 @@ def _evaluation(
     return _opened(recipe.evaluation.data, inputs, preprocess, "evaluation", log)
 
 
-def _opened(
-    path: Path, inputs: tuple[InputSpec, ...], preprocess: Preprocess | None, role: str, log: _Log
-) -> Samples:
+def _opened(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preprocess | None, role: str, log: _Log) -> Samples:
     samples = open_samples(path, inputs, preprocess)
     if not len(samples):
         raise DataError(f"{path} holds no samples", f"give {role} data with at least one sample")

@@ -121,7 +121,9 @@ def compare(base: AnyPath, candidate: AnyPath, *, listener: Listener | None = No
     from infopt.comparing import Comparison, compare_files
 
     sections = to_recipe_table(compare_flags(), options)
-    built: dict[str, Any] = {name: build(SECTIONS[name], sections.get(name, {}), f"[{name}]") for name in COMPARE_SECTIONS}
+    built: dict[str, Any] = {
+        name: build(SECTIONS[name], sections.get(name, {}), f"[{name}]") for name in COMPARE_SECTIONS
+    }
     return compare_files(Comparison(Path(base), Path(candidate), **built), listener)
 
 

@@ -95,9 +95,7 @@ def _max_drop(report: Report, limit: float, confidence: float) -> tuple[Criterio
     low, high = interval or (value, value)
     status = _status(high <= limit + slack, low > limit + slack)
     criterion = Criterion("max_drop", limit, value, interval, status)
-    return criterion, _reason(
-        criterion, f"the drop of {accuracy.metric} is {metric(value)}", accuracy.ci95_reason
-    )
+    return criterion, _reason(criterion, f"the drop of {accuracy.metric} is {metric(value)}", accuracy.ci95_reason)
 
 
 def _min_speedup(latency: Latency, limit: float, confidence: float) -> tuple[Criterion, str | None]:
@@ -105,9 +103,7 @@ def _min_speedup(latency: Latency, limit: float, confidence: float) -> tuple[Cri
     if value is None or not math.isfinite(value):
         return _unmeasured("min_speedup", limit, latency.reason)
     interval = latency.speedup_ci95
-    if (
-        interval is not None and value > 0 and min(interval) > 0
-    ):  # a ratio's errors are symmetric in its logarithm
+    if interval is not None and value > 0 and min(interval) > 0:  # a ratio's errors are symmetric in its logarithm
         logs = at_confidence((math.log(interval[0]), math.log(interval[1])), math.log(value), confidence)
         interval = interval if confidence == 0.95 else (math.exp(logs[0]), math.exp(logs[1]))
     low, high = interval or (value, value)
@@ -147,9 +143,7 @@ def _reason(criterion: Criterion, what: str, no_interval: str | None) -> str | N
     if criterion.interval is None:
         verb = "keeps" if criterion.status == "pass" else "does not keep"
         why = no_interval or UNKNOWN
-        return (
-            f"{name}: {what} and {verb} the limit {limit}, by the measured value alone (no interval: {why})"
-        )
+        return f"{name}: {what} and {verb} the limit {limit}, by the measured value alone (no interval: {why})"
     if criterion.status == "fail":
         return f"{name}: {what} ({within}), the limit is {limit}"
     if criterion.status == "undecided":

@@ -20,7 +20,15 @@ def _seconds(command: list[str], **environment: str) -> float:
 
 def test_resnet20_takes_no_longer_than_nncf(zoo: Path, peers: Path, peer_python: str, tmp_path: Path) -> None:
     folder = zoo / "resnet20_fashion"
-    ours = [*INFOPT, "quantize", str(folder / "model.onnx"), "--calib", str(folder / "calib.npz"), "--target", "openvino"]
+    ours = [
+        *INFOPT,
+        "quantize",
+        str(folder / "model.onnx"),
+        "--calib",
+        str(folder / "calib.npz"),
+        "--target",
+        "openvino",
+    ]
     ours += ["--no-eval", "--samples", "100", "-o", str(tmp_path / "out")]
     theirs = [peer_python, str(peers / "make.py"), "nncf-ov", str(folder), str(tmp_path / "nncf.xml")]
     pairs = [(_seconds(ours), _seconds(theirs, CALIB="100")) for _ in range(ROUNDS)]

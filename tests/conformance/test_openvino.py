@@ -20,9 +20,7 @@ pytest.importorskip("openvino")
 
 TARGET = "openvino"
 
-UNPROVEN = {
-    "Add constant: any batch, signed": "both operands are converted to f32 for an Eltwise in f32"
-}
+UNPROVEN = {"Add constant: any batch, signed": "both operands are converted to f32 for an Eltwise in f32"}
 """Rows that do not run in integers, with what was seen."""
 
 

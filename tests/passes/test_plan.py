@@ -15,7 +15,6 @@ from infopt_passes.quantize import Quantize
 from infopt_passes.quantize.plan import Plan, absorbed, compute_weights, make_plan
 
 if TYPE_CHECKING:
-
     from infopt.model import Model
 
 CONV = "Conv<kernel_shape=[3,3], pads=[1,1,1,1]>"

@@ -61,7 +61,9 @@ def simplify(
     with terminable():
         done = infopt.simplify(model, output, verify=verify, force=force, fold_limit=fold_limit, seed=seed)
     proof = f"not proven equal: {done.unproven}" if done.unproven else f"largest difference {done.difference:.1e}"
-    typer.echo(f"{done.path}: {done.nodes[0]} -> {done.nodes[1]} nodes, {done.bytes[0]:,} -> {done.bytes[1]:,} bytes; {proof}")
+    typer.echo(
+        f"{done.path}: {done.nodes[0]} -> {done.nodes[1]} nodes, {done.bytes[0]:,} -> {done.bytes[1]:,} bytes; {proof}"
+    )
 
 
 COMMANDS = (simplify, compare, gate)

@@ -22,7 +22,5 @@ Each value names a function ``(path, inputs, preprocess) -> Samples`` as ``modul
 
 def data_files(folder: Path) -> list[Path]:
     """Files of a folder and its subfolders by name, without hidden ones and ``labels.csv``."""
-    visible = (
-        f for f in folder.rglob("*") if not any(part.startswith(".") for part in f.relative_to(folder).parts)
-    )
+    visible = (f for f in folder.rglob("*") if not any(part.startswith(".") for part in f.relative_to(folder).parts))
     return sorted(file for file in visible if file.is_file() and file != folder / "labels.csv")

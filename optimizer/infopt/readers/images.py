@@ -104,9 +104,7 @@ def open_images(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preproces
             more than 1 % of unreadable pictures; a picture that has not the size that the model wants.
     """
     if preprocess is None:
-        raise DataError(
-            f"{path}: pictures need a preprocess.toml or --preprocess", "--preprocess imagenet is built in"
-        )
+        raise DataError(f"{path}: pictures need a preprocess.toml or --preprocess", "--preprocess imagenet is built in")
     spec = _picture_input(path, inputs, preprocess)
     found = data_files(path)
     listed = [file for file in found if file.suffix.lower() in PICTURES]
@@ -143,9 +141,7 @@ def _sides(spec: InputSpec, preprocess: Preprocess) -> tuple[int | str | None, .
     return spec.shape[2:] if preprocess.layout == "NCHW" else spec.shape[1:3]
 
 
-def _readable(
-    path: Path, listed: list[Path], preprocess: Preprocess, spec: InputSpec
-) -> tuple[list[int], list[str]]:
+def _readable(path: Path, listed: list[Path], preprocess: Preprocess, spec: InputSpec) -> tuple[list[int], list[str]]:
     """Positions of the pictures that can be decoded, and a note on the others."""
     probed = {row: _probe(file, preprocess, spec) for row, file in enumerate(listed)}
     faults = {row: fault for row, fault in probed.items() if fault is not None}

@@ -62,9 +62,7 @@ def _from_csv(folder: Path, files: list[Path]) -> np.ndarray:
     if missing:
         raise DataError(f"{path} lists pictures that are not there: {some(sorted(missing))}")
     if extra:
-        raise DataError(
-            f"{path} does not list all pictures of the folder: {some(extra)}", "label or remove them"
-        )
+        raise DataError(f"{path} does not list all pictures of the folder: {some(extra)}", "label or remove them")
     width = max(len(accepted) for accepted in rows.values())
     table = np.full((len(names), width), -1, np.int64)
     for row, name in enumerate(names):
@@ -93,7 +91,5 @@ def _rows(path: Path) -> dict[str, list[int]]:
 def _accepted(text: str, where: str) -> list[int]:
     classes = text.split()
     if not classes or not all(item.isascii() and item.isdigit() and len(item) < 19 for item in classes):
-        raise DataError(
-            f"{where}: label {text!r} is no class number", "count from 0; separate several by spaces"
-        )
+        raise DataError(f"{where}: label {text!r} is no class number", "count from 0; separate several by spaces")
     return [int(item) for item in classes]

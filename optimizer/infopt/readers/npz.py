@@ -127,9 +127,7 @@ def open_npz(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preprocess |
     return NpzSamples(path, inputs, members, total, labels, groups, (note,) if preprocess else ())
 
 
-def _count(
-    path: Path, inputs: Sequence[InputSpec], members: dict[str, Member], side: dict[str, Member]
-) -> int:
+def _count(path: Path, inputs: Sequence[InputSpec], members: dict[str, Member], side: dict[str, Member]) -> int:
     counts = {s.name: members[s.name].shape[s.batch_axis] for s in inputs if s.batch_axis is not None}
     listed = ", ".join(f"{name} {count}" for name, count in counts.items())
     if len(set(counts.values())) > 1:
@@ -161,10 +159,7 @@ def _member(archive: zipfile.ZipFile, file: str) -> Member:
             f"{archive.filename}: {file} holds Python objects or records, which are never loaded",
             "save a plain array of numbers or fixed-length strings",
         )
-    if (
-        min(shape, default=0) < 0
-        or start + math.prod(shape) * dtype.itemsize != archive.getinfo(file).file_size
-    ):
+    if min(shape, default=0) < 0 or start + math.prod(shape) * dtype.itemsize != archive.getinfo(file).file_size:
         raise ValueError(f"{file} has another length than its header says")
     return Member(file, start, dtype, shape, fortran)
 
@@ -217,6 +212,4 @@ def _damage(path: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise DataError(
-            f"{path} is damaged or no .npz file: {error}", "write it again with numpy.savez"
-        ) from error
+        raise DataError(f"{path} is damaged or no .npz file: {error}", "write it again with numpy.savez") from error

@@ -48,7 +48,10 @@ class SyntheticSamples:
 
     def digests(self) -> list[str]:
         """A hash of each sample's number: no two are the same, and none is a real sample."""
-        return [hashlib.blake2b(f"synthetic {self.seed} {i}".encode(), digest_size=16).hexdigest() for i in range(self.total)]
+        return [
+            hashlib.blake2b(f"synthetic {self.seed} {i}".encode(), digest_size=16).hexdigest()
+            for i in range(self.total)
+        ]
 
     def sha256(self) -> str:
         """A hash of how the samples are made."""

@@ -30,6 +30,7 @@ from infopt.target import (
     Table,
 )
 from infopt.targets.conditions import gemm_scaled, matrix_weight, runtime_bias, runtime_weight
+from infopt.targets.refusal import refusal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,7 +149,7 @@ def open_onnx(model: Path | bytes, settings: Settings) -> OnnxSession:
     try:
         return OnnxSession(ort.InferenceSession(source, session_options(settings), ["CPUExecutionProvider"]))
     except Exception as error:
-        raise refused(error) from error
+        raise refused(error, model if isinstance(model, Path) else None) from error
 
 
 def session_options(settings: Settings) -> Any:
@@ -182,26 +183,27 @@ def write_optimized(model: Path, out: Path, settings: Settings) -> None:
     try:
         ort.InferenceSession(os.fspath(model), options, ["CPUExecutionProvider"])
     except Exception as error:
-        raise refused(error) from error
+        raise refused(error, model) from error
 
 
 def count_kernels(optimized: Path) -> Kernels:
     """Integer and float compute nodes of an optimized graph, subgraphs included."""
     import onnx_ir as ir
 
-    nodes = [node for node in ir.load(optimized).graph.all_nodes()]
+    nodes = list(ir.load(optimized).graph.all_nodes())
     integer = sum(node.op_type in INTEGER_KERNELS for node in nodes)
     left = tuple(FloatNode(node.name or "", node.op_type) for node in nodes if node.op_type in FLOAT_KERNELS)
     return Kernels(integer, integer + len(left), left)
 
 
-def refused(error: Exception) -> RuntimeRefused:
-    """The error of the runtime as infopt's, with the node where the message names one."""
-    text = str(error).strip()
-    node = re.search(r"[Nn]ode:? ?\(?'?\"?([^\s'\"()]+)|Name:'([^']+)'", text)
-    name = next((group for group in node.groups() if group), None) if node else None
-    line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", text.splitlines()[0] if text else type(error).__name__)
-    return RuntimeRefused(NAME, line[:300], name, text)
+def refused(error: Exception, model: Path | None = None) -> RuntimeRefused:
+    """The error of the runtime as infopt's, with the node that it objects to, where that can be told."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # The path of the file and the place in the runtime's own source come before the reason.
+    line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:)?", "", lines[0])
+    line = re.sub(r"^/\S+\.(?:h|cc):\d+ .*?[&t]\) (?=\w)", "", line)
+    named = (r'In Node, \("([^"]+)"', r"Node \(([^)]+)\) Op", r"Name:'([^']+)'", r"[Nn]ode:? '([^']+)'")
+    return refusal(NAME, error, line, (named, r"([\w.]+:\w+)\(-?\d+\) is not a registered"), model)
 
 
 def cpu_name() -> str:

@@ -27,6 +27,7 @@ from infopt.target import (
     Table,
 )
 from infopt.targets.conditions import gemm_scaled, matrix_weight, runtime_weight
+from infopt.targets.refusal import refusal
 from infopt.targets.sigstack import kept_signal_stack
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class OpenVINOTarget:
             with kept_signal_stack():
                 _core().compile_model(graph, "CPU", dict(options.settings))
         except Exception as error:  # the binding raises RuntimeError and its own classes alike
-            raise refused(error) from error
+            raise refused(error, model) from error
         return Artifact(self.name, main, (main, main.with_suffix(".bin")), model, dict(options.settings))
 
     @contextmanager
@@ -176,13 +177,21 @@ def ir_interface(path: Path) -> tuple[tuple[InputSpec, ...], tuple[str, ...]]:
     return tuple(specs), tuple(port.any_name for port in model.outputs)
 
 
-def refused(error: Exception) -> RuntimeRefused:
-    """The error of the runtime as infopt's, with the node where the message names one."""
-    text = str(error).strip()
-    node = re.search(r"friendly_name[^']*'([^']+)'|[Nn]ode (?:with name )?'([^']+)'|operation '?([\w./:]+)'? of type", text)
-    name = next((group for group in node.groups() if group), None) if node else None
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Exception from")]
-    return RuntimeRefused(NAME, (lines or [type(error).__name__])[-1][:300], name, text)
+def refused(error: Exception, model: Path | None = None) -> RuntimeRefused:
+    """The error of the runtime as infopt's, with the node that it objects to, where that can be told."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # The last line before the summary says why; where there is none, the summary does.
+    told = [
+        line for line in lines if not line.startswith(("Exception from", "Check '", "Conversion is failed", "Summary"))
+    ]
+    named = (
+        r"Operation name: (\S+)",
+        r"<Node\([\w.]*\): ([^>]+)>",
+        r"friendly_name '([^']+)'",
+        r"[Nn]ode (?:with name )?'([^'<]+)'",
+    )
+    unknown_op = r"No conversion rule found for operations: ([\w.]+)"
+    return refusal(NAME, error, (told or lines)[-1], (named, unknown_op), model)
 
 
 def _compiled(artifact: Artifact) -> Any:
@@ -190,7 +199,7 @@ def _compiled(artifact: Artifact) -> Any:
         with kept_signal_stack():
             return _core().compile_model(os.fspath(artifact.main), "CPU", dict(artifact.settings))
     except Exception as error:
-        raise refused(error) from error
+        raise refused(error, artifact.graph) from error
 
 
 def _layer(op: Any) -> tuple[FloatNode, str]:

@@ -156,9 +156,7 @@ def _configure(trt: Any, config: Any, settings: Mapping[str, str]) -> None:
     if wanted == PORTABLE:
         return
     if not hasattr(config, "num_compute_capabilities"):
-        raise OptionError(
-            f"{CAPABILITY} = {wanted!r}: TensorRT builds for the GPU that it finds, for no other"
-        )
+        raise OptionError(f"{CAPABILITY} = {wanted!r}: TensorRT builds for the GPU that it finds, for no other")
     names = wanted.split(",")
     known = ["CURRENT", *(name for name in dir(trt.ComputeCapability) if name.startswith("SM"))]
     for name in names:
@@ -190,9 +188,7 @@ def _values(name: str, count: int, given: Sequence[ShapeRange]) -> tuple[tuple[i
     if one is None:
         return tuple((value,) * count for value in SEQUENCE)
     if len(one.low) != count:
-        raise OptionError(
-            f"shape {show_shape(one)} does not fit", f"{name!r} holds {count} values: give these"
-        )
+        raise OptionError(f"shape {show_shape(one)} does not fit", f"{name!r} holds {count} values: give these")
     return one.low, one.opt, one.high
 
 
@@ -205,9 +201,7 @@ def _spec(tensor: Any) -> InputSpec:
 def _parser_refusal(target: str, errors: Sequence[Any], log: str) -> RuntimeRefused:
     """What a parser objects to; the message tells several nodes, the error's node is the first."""
     if not errors or errors[0].node() < 0:
-        return RuntimeRefused(
-            target, _reason(errors[0].desc()) if errors else "it cannot be parsed", None, log
-        )
+        return RuntimeRefused(target, _reason(errors[0].desc()) if errors else "it cannot be parsed", None, log)
     first, *others = errors
     told = [f"{first.node_operator()}: {first.code().name}: {_reason(first.desc())}"]
     told += [f"{other.node_operator()} {_node(other)!r}: {_reason(other.desc())}" for other in others[:4]]

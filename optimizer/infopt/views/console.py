@@ -63,9 +63,7 @@ def _print(table: Table, console: Console) -> None:
     )
     for column in table.columns:
         number = column.kind == "number"
-        grid.add_column(
-            Text(column.title), justify="right" if number else "left", overflow="fold", no_wrap=number
-        )
+        grid.add_column(Text(column.title), justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in table.rows:
         grid.add_row(*(_cell(*pair) for pair in zip(table.columns, row, strict=True)))
     console.print(grid)

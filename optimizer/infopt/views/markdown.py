@@ -57,9 +57,7 @@ def markdown(report: Report) -> str:
 
 def text(raw: str, limit: int = _SENTENCE) -> str:
     """A sentence as inline Markdown that shows its characters and does nothing else."""
-    return _ACTIVE.sub(
-        lambda hit: hit[0] + _BREAK if hit["link"] else f"&#{ord(hit[0])};", visible(raw, limit)
-    )
+    return _ACTIVE.sub(lambda hit: hit[0] + _BREAK if hit["link"] else f"&#{ord(hit[0])};", visible(raw, limit))
 
 
 def code(raw: str, limit: int = _CELL) -> str:

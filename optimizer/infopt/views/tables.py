@@ -80,9 +80,7 @@ def _budget(report: Report) -> Table:
 
 
 def _criterion(item: Criterion) -> tuple[str, ...]:
-    interval = (
-        MISSING if item.interval is None else "..".join(_limit(item.name, end) for end in item.interval)
-    )
+    interval = MISSING if item.interval is None else "..".join(_limit(item.name, end) for end in item.interval)
     return item.name, _limit(item.name, item.limit), _limit(item.name, item.value), interval, item.status
 
 
@@ -105,9 +103,7 @@ def _accuracy(report: Report) -> Table:
     )
     found = report.accuracy
     if found is None:
-        return Table(
-            "Accuracy", columns, (), (f"Accuracy was NOT measured: {report.accuracy_reason or UNKNOWN}.",)
-        )
+        return Table("Accuracy", columns, (), (f"Accuracy was NOT measured: {report.accuracy_reason or UNKNOWN}.",))
     rows = tuple(_score(item) for item in (found, *found.others))
     return Table("Accuracy", columns, rows, tuple(_accuracy_notes(report)))
 
@@ -147,11 +143,7 @@ def _latency(report: Report) -> Table:
         rows.append(("artifact", found.candidate.setting, *_times(found.candidate.ms), metric(accuracy)))
     notes = []
     if found.speedup is not None:
-        within = (
-            f" (95 % {times(found.speedup_ci95[0])}..{times(found.speedup_ci95[1])})"
-            if found.speedup_ci95
-            else ""
-        )
+        within = f" (95 % {times(found.speedup_ci95[0])}..{times(found.speedup_ci95[1])})" if found.speedup_ci95 else ""
         notes.append(f"Speedup at the median {times(found.speedup)}{within}.")
     if found.reason:
         notes.append(f"Not measured: {found.reason}.")
@@ -203,9 +195,7 @@ def _data(report: Report) -> Table:
     rows, calib, evaluation = [], report.data.calib, report.data.eval
     if calib:
         remark = "SYNTHETIC" if calib.synthetic else ""
-        rows.append(
-            ("calibration", calib.path or MISSING, str(calib.samples), (calib.sha256 or MISSING)[:12], remark)
-        )
+        rows.append(("calibration", calib.path or MISSING, str(calib.samples), (calib.sha256 or MISSING)[:12], remark))
     if evaluation:
         remark = "labelled" if evaluation.labelled else "no labels"
         if evaluation.search:
