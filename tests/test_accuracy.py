@@ -159,7 +159,7 @@ def test_top1_counts_flips_and_uses_tango() -> None:
 
 
 def test_the_keys_are_those_of_the_report() -> None:
-    keys = "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others"
+    keys = "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others reference"
     assert [field.name for field in dataclasses.fields(Accuracy)] == keys.split()
 
 

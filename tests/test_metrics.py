@@ -143,13 +143,14 @@ def test_cosine_with_itself_is_exactly_one(seed: int) -> None:
     [
         (np.zeros(4, np.int64), (4, 10), "top1"),
         (np.zeros((4, 3), np.uint8), (None, 10), "top1"),
-        (np.zeros(4, np.int64), (4, 1), "cosine"),
+        (np.zeros(4, np.int64), (4, 1), "r2"),
         (np.zeros(4, np.float32), (4, 10), "agreement"),
         (np.zeros((4, 2, 2), np.int64), (4, 10), "agreement"),
         (None, (4, 10), "agreement"),
-        (None, (4, 1), "cosine"),
+        (None, (4, 1), "r2"),
         (np.zeros(4, np.int64), (4, 10, 3), "cosine"),
-        (None, (), "cosine"),
+        (None, (4,), "r2"),
+        (None, (4, 3, 8, 8), "cosine"),
     ],
 )
 def test_the_default_fits_labels_and_output(labels: np.ndarray | None, shape: tuple[int, ...], name: str) -> None:

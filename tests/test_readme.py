@@ -112,7 +112,11 @@ def test_ci_works_in_a_copy_and_leaves_nothing(project: Path, git: bool) -> None
         subprocess.run(["git", "init", "-q", project], check=True)
     code, (place, *calls) = run_ci(project)
     assert code == 0
-    assert [call.strip() for call in calls] == ["ruff check --extend-exclude .venv* .", "mypy"]
+    assert [call.strip() for call in calls] == [
+        "ruff format --check --exclude .venv* .",
+        "ruff check --extend-exclude .venv* .",
+        "mypy",
+    ]
     assert Path(place).parent == project.parent
     assert not Path(place).exists()
     assert [path.name for path in (project / ".venv-dev").iterdir()] == ["developers-own"]

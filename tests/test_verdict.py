@@ -284,7 +284,7 @@ def test_exit_code(status: Any, given_budget: bool, code: int) -> None:
          "speed was not measured (there is no GPU here), no artifact was built (TensorRT is not installed)"),
         ({"latency": latency(1.0, (0.9, 1.1)), "size": Size(100, 150), "kernels": KernelCount(0, 5)},
          Budget(),
-         "PASS  INT8 for openvino: top1 0.9000 -> 0.9000 (+0.0000, 95 % -0.0010..0.0010), no faster than the "
+         "NOT QUANTIZED  INT8 for openvino: top1 0.9000 -> 0.9000 (+0.0000, 95 % -0.0010..0.0010), no faster than the "
          "best float (bf16) (1.00x, 95 % 0.90x..1.10x), 1.5x larger, NOTHING runs in integers"),
         ({"target": None, "command": "compare", "steps": (), "accuracy": accuracy(0.5, (0.4, 0.6), False)},
          Budget(max_drop=0.1),

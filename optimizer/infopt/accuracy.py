@@ -66,6 +66,7 @@ class Accuracy:
         flips: Samples that changed sides; ``None`` for metrics that are not right or wrong.
         where: Measured on the artifact that ships (``deployed``) or on an emulation of it.
         others: The same for further metrics.
+        reference: The metric compares with the original model's outputs and uses no labels.
     """
 
     metric: str
@@ -80,6 +81,7 @@ class Accuracy:
     flips: Flips | None
     where: Literal["deployed", "emulated"]
     others: tuple[Accuracy, ...] = ()
+    reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
         n=pair.count,
         flips=None if changes is None else Flips(*(changes if metric.higher_is_better else changes[::-1])),
         where=where,
+        reference=metric.reference,
     )
 
 

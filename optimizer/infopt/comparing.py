@@ -15,7 +15,7 @@ from infopt.bench import CandidateLatency, FloatLatency, Latency, alternate, spe
 from infopt.budget import Budget, check_budget
 from infopt.data import Feed, InputSpec, Samples, infer_batch_axes, open_samples, parse_batch_axis
 from infopt.deliver import environment
-from infopt.errors import DataError
+from infopt.errors import DataError, InputError
 from infopt.evaluate import evaluator
 from infopt.locate import preprocess_beside
 from infopt.manifest import sha256_files
@@ -112,11 +112,25 @@ def _opened(comparison: Comparison) -> _Pair:
 
 
 def _interface(base: Subject, candidate: Subject) -> tuple[tuple[InputSpec, ...], tuple[str, ...]]:
-    """Inputs and output names; an ONNX graph knows more of them than an OpenVINO IR."""
-    graph = _graph(base) or _graph(candidate)
-    if graph is None:
-        return ir_interface(base.artifact.main)
-    return input_specs(graph.graph), graph.output_names
+    """Inputs and output names; an ONNX graph knows more of them than an OpenVINO IR.
+
+    Raises:
+        InputError: The two take different inputs.
+    """
+    sides = [_interface_of(side) for side in (base, candidate)]
+    wants = [{spec.name: (spec.dtype, len(spec.shape)) for spec in specs} for specs, _ in sides]
+    if wants[0] != wants[1]:
+        shown = [", ".join(f"{spec.name} {spec}" for spec in specs) for specs, _ in sides]
+        raise InputError(
+            f"{base.path} and {candidate.path} take different inputs: {shown[0]} against {shown[1]}",
+            "compare models with the same inputs",
+        )
+    return sides[0] if _graph(base) or not _graph(candidate) else sides[1]
+
+
+def _interface_of(side: Subject) -> tuple[tuple[InputSpec, ...], tuple[str, ...]]:
+    graph = _graph(side)
+    return (input_specs(graph.graph), graph.output_names) if graph else ir_interface(side.artifact.main)
 
 
 def _graph(side: Subject) -> Model | None:

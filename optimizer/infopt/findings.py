@@ -82,7 +82,15 @@ def measured(report: Report) -> Accuracy | None:
 
 def unlabelled(report: Report) -> bool:
     """Whether what stands for accuracy only compares the artifact with the original model."""
-    return report.accuracy is not None and report.data.eval is not None and not report.data.eval.labelled
+    if report.accuracy is None:
+        return False
+    return report.accuracy.reference or (report.data.eval is not None and not report.data.eval.labelled)
+
+
+def why_unlabelled(report: Report) -> str:
+    """Why no label went into what stands for accuracy."""
+    labelled = report.data.eval is not None and report.data.eval.labelled
+    return "the metric does not use the labels" if labelled else "there are no labels"
 
 
 def drop_interval(accuracy: Accuracy, confidence: float = 0.95) -> Interval | None:
@@ -131,7 +139,11 @@ def _label(report: Report, kinds: set[Kind]) -> str:
         return "FAIL"
     bad = [
         word
-        for kind, word, limit in (("slower", "SLOWER", "min_speedup"), ("loss", "LESS ACCURATE", "max_drop"))
+        for kind, word, limit in (
+            ("no integers", "NOT QUANTIZED", "min_integer_share"),
+            ("slower", "SLOWER", "min_speedup"),
+            ("loss", "LESS ACCURATE", "max_drop"),
+        )
         if kind in kinds and limit not in met
     ]
     return " AND ".join(bad) or verdict.status.upper()
@@ -154,7 +166,7 @@ def _accuracy_findings(report: Report) -> Iterator[Finding]:
         return
     how = loss(accuracy)
     if unlabelled(report):
-        yield Finding("no labels", f"accuracy was NOT measured, there are no labels: {_change(accuracy)}")
+        yield Finding("no labels", f"accuracy was NOT measured, {why_unlabelled(report)}: {_change(accuracy)}")
     elif how == "loss":
         proof = "" if accuracy.ci95 else f"; no interval: {accuracy.ci95_reason or UNKNOWN}"
         yield Finding("loss", f"loses accuracy: {_change(accuracy)}{proof}")
@@ -177,7 +189,8 @@ def _accuracy_words(report: Report) -> str:
     accuracy = measured(report)
     if accuracy is None:
         return f"accuracy was NOT measured ({visible(_no_accuracy(report))})"
-    labels = "NO labels, so only " if unlabelled(report) else ""
+    used = "labels NOT used" if why_unlabelled(report) != "there are no labels" else "NO labels"
+    labels = f"{used}, so only " if unlabelled(report) else ""
     return labels + _change(accuracy) + (" emulated, not on the target" if accuracy.where == "emulated" else "")
 
 

@@ -122,9 +122,12 @@ def default_metric(labels: np.ndarray | None, output_shape: Sequence[int | None]
 
     Returns:
         ``"top1"`` for integer labels [N] or [N, K] and class scores [N, C]; ``"agreement"`` for class scores
-        without such labels; else ``"cosine"``.
+        without such labels; ``"r2"`` for one number per sample, of which a cosine would only tell the sign; else
+        ``"cosine"``.
     """
-    if len(output_shape) != 2 or output_shape[1] == 1:
+    if all(size == 1 for size in output_shape[1:]):
+        return "r2"
+    if len(output_shape) != 2:
         return "cosine"
     integers = labels is not None and labels.dtype.kind in "iu" and labels.ndim in (1, 2)
     return "top1" if integers else "agreement"
@@ -276,7 +279,20 @@ def _built_in(name: str, per_sample: PerSample, *, right_wrong: bool | None = No
     )
 
 
+def r2(reference: np.ndarray, other: np.ndarray) -> float:
+    """Coefficient of determination of one array by another: 1 when equal, 0 when no better than the mean.
+
+    Args:
+        reference: The values to meet.
+        other: What stands for them, of the same shape.
+    """
+    wanted, found = finite(reference).astype(np.float64), finite(other).astype(np.float64)
+    error, spread = float(((wanted - found) ** 2).sum()), float(((wanted - wanted.mean()) ** 2).sum())
+    return 1.0 if error == 0 else 1 - error / max(spread, np.finfo(np.float64).tiny)
+
+
 BUILT_IN: dict[str, Metric] = {
+    "r2": Metric("r2", score=lambda outputs, labels: r2(labels, outputs[0]), reference=True),
     "top1": _built_in("top1", lambda outputs, labels: top_k_right(outputs[0], labels, 1), right_wrong=True),
     "top5": _built_in("top5", lambda outputs, labels: top_k_right(outputs[0], labels, 5), right_wrong=True),
     "agreement": _built_in("agreement", lambda outputs, labels: agreement(labels, outputs[0]), reference=True),

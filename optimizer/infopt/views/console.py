@@ -11,7 +11,7 @@ from rich.text import Text
 
 from infopt.verdict import headline
 from infopt.views.tables import Column, Table, tables, warnings
-from infopt.wording import visible
+from infopt.wording import MISSING, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,14 +61,20 @@ def _print(table: Table, console: Console) -> None:
         show_header=any(column.title for column in table.columns),
         pad_edge=False,
     )
-    for column in table.columns:
+    told = [index for index, column in enumerate(table.columns) if not _empty(table, index)]
+    for column in (table.columns[index] for index in told):
         number = column.kind == "number"
         grid.add_column(Text(column.title), justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in table.rows:
-        grid.add_row(*(_cell(*pair) for pair in zip(table.columns, row, strict=True)))
+        grid.add_row(*(_cell(table.columns[index], row[index]) for index in told))
     console.print(grid)
     if table.more:
         console.print(Text(f"  and {table.more} more"))
+
+
+def _empty(table: Table, index: int) -> bool:
+    """Whether a column of numbers holds none, so that its width is better left to the others."""
+    return table.columns[index].kind == "number" and all(row[index] == MISSING for row in table.rows)
 
 
 def _cell(column: Column, raw: str) -> Text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from infopt.findings import unlabelled
+from infopt.findings import unlabelled, why_unlabelled
 from infopt.wording import MISSING, UNKNOWN, digits, megabytes, metric, percent, signed, span, times
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _accuracy_notes(report: Report) -> Iterator[str]:
     if found is None:
         return
     if unlabelled(report):
-        yield "Accuracy was NOT measured: there are no labels, so this only compares with the original model."
+        yield f"Accuracy was NOT measured: {why_unlabelled(report)}, so this only compares with the original model."
     if not found.higher_is_better:
         yield "Lower is better."
     if found.where == "emulated":
