@@ -76,7 +76,10 @@ class Evaluation:
     ] = None
     metric: Annotated[
         str | None,
-        Opt("top1, top5, agreement, cosine or FILE.py:function; default: what fits.", metavar="NAME|FILE.py:function"),
+        Opt(
+            "top1, top5, agreement, cosine, r2 or FILE.py:function; default: what fits.",
+            metavar="NAME|FILE.py:function",
+        ),
     ] = None
     skip: Annotated[bool, Opt("Measure neither accuracy nor latency.", ("--no-eval",))] = False
     skip_bench: Annotated[bool, Opt("Do not measure latency.", ("--no-bench",))] = False
