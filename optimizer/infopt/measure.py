@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from infopt.bench import CandidateLatency, FloatLatency, Latency, Seconds, interleave, speedup, times
+from infopt.bench import CandidateLatency, FloatLatency, Latency, Seconds, alternate, interleave, speedup, times
 from infopt.data import Feed
 from infopt.errors import RuntimeRefused
 from infopt.target import Artifact, CompileOptions, Session, Target
@@ -79,8 +81,10 @@ def contest(plan: Contest) -> Result:
         race = len(keys) > 2
         seen = _timed(keys, sessions, plan, plan.seconds * RACE_SHARE) if race else {}
         best = [_fastest([key for key in keys if key[0] == side], seen) for side in ("float", "candidate")]
-        final = _timed(best, sessions, plan, plan.seconds * (1 - RACE_SHARE if race else 1))
-    base, cand = (final[str(key)] for key in best)
+    winners = {"float": plan.floats[best[0][1]], "candidate": plan.candidates[best[1][1]]}
+    openers = {side: partial(_runner, plan, artifact) for side, artifact in winners.items()}
+    final = alternate(openers, seconds=plan.seconds * (1 - RACE_SHARE if race else 1), seed=plan.seed)
+    base, cand = final["float"], final["candidate"]
     ratio, interval = speedup(base, cand, plan.seed)
     latency = Latency(
         batch=plan.batch,
@@ -92,6 +96,12 @@ def contest(plan: Contest) -> Result:
         runs=len(base),
     )
     return Result(latency, plan.floats[best[0][1]], plan.candidates[best[1][1]])
+
+
+@contextmanager
+def _runner(plan: Contest, artifact: Artifact) -> Iterator[Callable[[], object]]:
+    with plan.target.open(artifact) as session:
+        yield lambda: session.run(plan.feed)
 
 
 def float_artifacts(target: Target, model: Path, folder: Path, options: CompileOptions) -> dict[str, Artifact]:
