@@ -101,7 +101,7 @@ def test_a_runtimes_refusal_names_the_node(cli: Cli) -> None:
     proto.opset_import.append(helper.make_opsetid("com.acme", 1))
     Path("custom.onnx").write_bytes(proto.SerializeToString())
     for command in (("quantize", "custom.onnx", *DATA), ("compile", "custom.onnx", "--no-eval")):
-        cli.refuses(*command, code=5, says=("onnxruntime refused the model", "com.acme:Foo"))
+        cli.refuses(*command, code=5, says=("onnxruntime refused the model at node 'acme_node'", "com.acme:Foo"))
         cli.refuses(*command, "--target", "openvino", code=5, says=("refused the model",))
 
 

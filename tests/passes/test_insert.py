@@ -307,7 +307,12 @@ def test_names_that_are_taken_are_not_taken_again(build: Any, quantized: Quantiz
     node(model, "a").outputs[0].name = "x:quantized"
     node(model, "u").outputs[0].name = "x:dequantized"
     node(model, "u").name = "x:Q"
-    quantized(model)
+    graph = quantized(model).graph.graph
+    made = [value.name for found in graph for value in found.outputs]
+    names = [*made, *graph.initializers]
+    assert len(set(names)) == len(names)
+    assert len({found.name for found in graph}) == len(list(graph))
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {found.op_type for found in graph}
 
 
 @pytest.mark.parametrize(("opset", "ir_version"), [(9, 4), (11, 6), (12, 7)])

@@ -147,15 +147,6 @@ class OpenVINOSession:
         return [np.array(tensor.data) for tensor in self.request.output_tensors]
 
 
-def open_ir(path: Path, settings: Settings) -> OpenVINOSession:
-    """A CPU session of an OpenVINO IR or ONNX file.
-
-    Raises:
-        RuntimeRefused: The runtime cannot read or compile it.
-    """
-    return OpenVINOSession(_compiled(Artifact(NAME, path, (path,), path, settings)).create_infer_request())
-
-
 def ir_interface(path: Path) -> tuple[tuple[InputSpec, ...], tuple[str, ...]]:
     """Inputs and output names of an OpenVINO IR; dynamic dimensions have no names there.
 

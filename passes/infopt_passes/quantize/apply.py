@@ -11,7 +11,7 @@ from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 from infopt.errors import InputError, unknown
 from infopt.model import Model, Note, Range
 from infopt.passes import Context
-from infopt.target import Role, Table
+from infopt.target import Table
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range
 from infopt_passes.quantize.observe import OBSERVERS, calibrate
@@ -63,9 +63,3 @@ def _ranges(plan: Plan, seen: dict[str, tuple[float, float]], table: Table) -> t
             notes.append(Note("warning", group[0].name or "", "always zero on the calibration samples"))
         ranges.update({value.name or "": known for value in group})
     return ranges, notes
-
-
-def integer_share(plan: Plan) -> tuple[int, int]:
-    """Compute nodes that the plan runs as integers, and all compute nodes that the table names."""
-    integer = sum(rule.role is Role.COMPUTE for rule in plan.integer.values())
-    return integer, integer + len(plan.kept)
