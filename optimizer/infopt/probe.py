@@ -1,7 +1,7 @@
 """Instruments: outputs that are appended to a graph to learn about the tensors inside it, reduced in the runtime.
 
-What a probe appends gives few numbers per tensor, so that activations are not copied out: extremes for calibration, shares
-of clipped values for the check of an artifact against other data.
+What a probe appends gives few numbers per tensor, so that activations are not copied out: extremes for calibration,
+shares of clipped values for the check of a model against other data.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def with_sizes(graph: ir.Model, names: Iterable[str]) -> ir.Model:
 
 
 def with_faults(graph: ir.Model, names: Sequence[str]) -> ir.Model:
-    """A copy of a model whose outputs tell, for each tensor in turn, whether it holds NaN, then whether it is not finite.
+    """A copy of a model whose outputs tell of each tensor whether it holds NaN, then of each whether it is not finite.
 
     Args:
         graph: The model; it is left as it was.
@@ -92,7 +92,7 @@ def with_faults(graph: ir.Model, names: Sequence[str]) -> ir.Model:
 
 
 def with_clipping(graph: ir.Model, ranges: Mapping[str, Range]) -> ir.Model:
-    """A copy of a model whose outputs are, tensor by tensor, the share of values outside its range, minimum and maximum.
+    """A copy of a model with three outputs a tensor: share of the values outside its range, minimum, maximum.
 
     A value is outside when rounding takes it past the last integer: more than half a step beyond the range.
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -27,6 +27,8 @@ from infopt_passes.calibrate.sweep import Streams, streams, sweep
 
 if TYPE_CHECKING:
     from infopt.data import Feed
+    from infopt_passes.calibrate.histogram import Histogram
+    from infopt_passes.calibrate.observers import Extremes
 
 WEIGHTS_SHARE = 4
 """Weights may take this part of the memory budget: the runtime packs a copy, and activations need room too."""
@@ -105,7 +107,9 @@ class Sweeper:
         spools: dict[str, Spool] = {}
         for i, segment in enumerate(segments):
             last = i + 1 == len(segments)
-            part = Part(graph if last and not i else extracted(graph, segment), segment, self.samples, self.runs, spools)
+            part = Part(
+                graph if last and not i else extracted(graph, segment), segment, self.samples, self.runs, spools
+            )
             spool = None if last or not segment.gives else Spool(self._folder() / "activations.bin", segment.gives)
             self._segment(part, spool)
             spools |= dict.fromkeys(segment.gives, spool) if spool else {}
@@ -171,14 +175,16 @@ class Sweeper:
         unsound = []
         if isinstance(self.observer, HistogramObserver):
             for name, array in zip(group, outputs, strict=True):
-                after = self.observer.update(states.get(name) or self.observer.init(), array)
+                before = cast("Histogram | None", states.get(name)) or self.observer.init()
+                after = self.observer.update(before, array)
                 result[name] = after
                 unsound += [] if after.sound else [name]
             return result, unsound
         parts = [outputs[i : i + len(group)] for i in range(0, len(outputs), len(group))]
         for name, low, high, total in zip(group, *parts, strict=True):
             lows, highs = (np.atleast_1d(np.asarray(each, np.float64)) for each in (low, high))
-            result[name] = self.observer.update(states.get(name) or self.observer.init(lows.size), lows, highs)
+            state = cast("Extremes | None", states.get(name)) or self.observer.init(lows.size)
+            result[name] = self.observer.update(state, lows, highs)
             sound = np.isfinite(lows).all() and np.isfinite(highs).all() and not math.isnan(total)
             unsound += [] if sound else [name]
         return result, unsound
@@ -196,8 +202,9 @@ def calibrate(
 ) -> dict[str, Spans]:
     """Run the calibration samples and fold what the named tensors hold.
 
-    Extremes are reduced inside the runtime; other observers fetch tensors in groups that fit into the context's memory.
-    Where the weights alone do not fit, the model runs in consecutive parts. Statistics of an equal calibration are reused.
+    Extremes are reduced inside the runtime; other observers fetch tensors in groups that fit into the context's
+    memory. Where the weights alone do not fit, the model runs in consecutive parts. Statistics of an equal
+    calibration are reused.
 
     Args:
         model: The float model; its graph is in topological order.

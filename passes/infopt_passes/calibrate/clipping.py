@@ -48,8 +48,8 @@ def percentile(histogram: Histogram, share: float) -> tuple[float, float]:
 def entropy(histogram: Histogram, grid: Grid) -> tuple[float, float]:
     """The range whose rounding loses the least information about the values inside it and the ones clipped to it.
 
-    The relative entropy of the values, clipped, to what ``grid.levels`` levels keep of them. S. Migacz, "8-bit inference with
-    TensorRT", GTC 2017. The bin around zero is taken to be as full as its neighbour: zeros are exact in any range.
+    The relative entropy of the values, clipped, to what ``grid.levels`` levels keep of them. S. Migacz, "8-bit
+    inference with TensorRT", GTC 2017. The bin around zero is taken to be as full as its neighbour: zeros are exact in any range.
 
     Args:
         histogram: Of all values.
@@ -84,13 +84,12 @@ def square_error(histogram: Histogram, grid: Grid) -> tuple[float, float]:
     """
     bins = histogram.used()
     middles, counts = histogram.edges(bins)[:-1] + histogram.width / 2, histogram.counts[bins]
-    full = counts > 0
-    middles, counts = middles[full], counts[full].astype(np.float64)
+    middles, weights = middles[counts > 0], counts[counts > 0].astype(np.float64)
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     shares = np.arange(1, SHARES + 1) / SHARES
 
     def error(bottom: float, top: float) -> float:
-        return _rounding_error(middles, counts, bottom, top, grid)
+        return _rounding_error(middles, weights, bottom, top, grid)
 
     if grid.symmetric:
         peak = max(-low, high)

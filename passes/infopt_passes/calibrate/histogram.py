@@ -26,8 +26,8 @@ Counts = npt.NDArray[np.int64]
 class Histogram:
     """Counts of values in bins of one width, which is a power of two, with an edge at zero.
 
-    Bins of twice the width are pairs of these, and scaling by a power of two is exact; so the counts depend neither on the
-    order of the values nor on where they were split into parts.
+    Bins of twice the width are pairs of these, and scaling by a power of two is exact; so the counts depend neither on
+    the order of the values nor on where they were split into parts.
 
     Attributes:
         exponent: A bin is ``2 ** exponent`` wide.

@@ -50,8 +50,7 @@ def _graph(graph: ir.Model) -> str:
     for tensor in weights(clone):
         digest.update(_content(tensor))
     for holder in (clone.graph, *clone.graph.subgraphs()):
-        for value in holder.initializers.values():
-            value.const_value = None
+        holder.initializers.clear()
     digest.update(ir.to_proto(clone).SerializeToString(deterministic=True))
     return digest.hexdigest()
 

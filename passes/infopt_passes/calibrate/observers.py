@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -152,10 +152,3 @@ def observer(name: str, share: float = 99.99, grid: Grid = INT8) -> Observer:
         grid: What tensors will be rounded to, for those that weigh clipping against rounding.
     """
     return MAKERS[name](share, grid)
-
-
-def joined(parts: list[Extremes]) -> Extremes:
-    """The states of different tensors, seen on the same samples, as one."""
-    fields = ("lows", "highs", "low_sums", "high_sums")
-    arrays = {field: np.concatenate([getattr(part, field) for part in parts]) for field in fields}
-    return replace(parts[0], **arrays)

@@ -1,7 +1,7 @@
 """Statistics on disk: reused when the same model has seen the same data, and picked up again after a run was killed.
 
-The folder is ``$INFOPT_CACHE``, else ``infopt`` below ``$XDG_CACHE_HOME`` or ``~/.cache``; ``INFOPT_CACHE=off`` keeps nothing.
-A file that is damaged or cannot be written is as good as none: nothing here ever fails a run.
+The folder is ``$INFOPT_CACHE``, else ``infopt`` below ``$XDG_CACHE_HOME`` or ``~/.cache``; ``INFOPT_CACHE=off`` keeps
+nothing. A file that is damaged or cannot be written is as good as none: nothing here ever fails a run.
 """
 
 from __future__ import annotations

@@ -23,14 +23,11 @@ from infopt_passes.quantize.prepare import prepared
 if TYPE_CHECKING:
     from infopt_passes.quantize import Quantize
 
-FEW_SAMPLES = 10
-"""Fewer samples than this are doubted aloud."""
-
 
 def quantized(model: Model, options: Quantize, context: Context) -> Model:
     """Quantize a model for the context's target; see :class:`infopt_passes.quantize.Quantize`."""
     target = context.need_target("quantize")
-    samples = context.need_calibration("quantize")
+    context.need_calibration("quantize")
     done = model.quantized_nodes()
     if done and not context.force:
         raise InputError(
@@ -46,7 +43,7 @@ def quantized(model: Model, options: Quantize, context: Context) -> Model:
     chosen = observer(options.ranges, options.percentile, grid)
     seen = calibrate(model.edited(graph), names, chosen, context) if names else {}
     ranges = _ranges(plan, seen, target.table)
-    notes = _doubts(seen, len(samples))
+    notes = _doubts(seen)
     notes += [Note("float", node.name or node.op_type, why) for node, why in plan.kept.items()]
     insert(graph.graph, plan, ranges, target.table)
     NameFixPass()(graph)
@@ -72,12 +69,9 @@ def _ranges(plan: Plan, seen: dict[str, Spans], table: Table) -> dict[str, Range
     return ranges
 
 
-def _doubts(seen: dict[str, Spans], samples: int) -> list[Note]:
-    """What is to be said about the samples that ranges come from."""
+def _doubts(seen: dict[str, Spans]) -> list[Note]:
+    """The tensors that the samples do not tell enough about."""
     notes = []
-    if samples < FEW_SAMPLES:
-        few = "a single sample" if samples == 1 else f"only {samples} samples"
-        notes.append(Note("warning", "calibration", f"{few} to take ranges from; 100 or more are usual"))
     for name, span in seen.items():
         low, high = span.smallest.min(), span.largest.max()
         if low == high == 0:

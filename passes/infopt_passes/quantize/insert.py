@@ -13,7 +13,8 @@ import onnx_ir as ir
 from infopt.model import Range
 from infopt.target import Role, Table
 from infopt_passes.quantize.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
-from infopt_passes.quantize.numbers import quantize_bias, quantize_weight, weight_scales
+from infopt_passes.quantize.lazy import lent, quantized_tensor
+from infopt_passes.quantize.numbers import quantize_bias, weight_scales
 from infopt_passes.quantize.plan import Plan
 
 
@@ -24,12 +25,19 @@ class Writer:
     graph: ir.Graph
     constants: dict[str, ir.Value] = field(default_factory=dict)
 
-    def constant(self, key: str, array: Any) -> ir.Value:
-        """The initializer of a key, made on the first call; the key is its name, unless the model has that already."""
+    def constant(self, key: str, content: Any) -> ir.Value:
+        """The initializer of a key, made on the first call; the key is its name, unless the model has that already.
+
+        Args:
+            key: What the constant is.
+            content: An array, or a tensor that makes its own when it is written.
+        """
         if key not in self.constants:
             name = next(n for n in _numbered(key) if n not in self.graph.initializers)
-            value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-            value.type, value.shape = ir.TensorType(value.const_value.dtype), ir.Shape(array.shape)  # type: ignore[union-attr]
+            tensor = content if isinstance(content, ir.LazyTensor) else ir.tensor(content, name=name)
+            tensor.name = name
+            value = ir.Value(name=name, const_value=tensor)
+            value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(content.shape)
             self.graph.register_initializer(value)
             self.constants[key] = value
         return self.constants[key]
@@ -48,7 +56,7 @@ class Writer:
         """An integer constant behind a DQ that gives the float value back."""
         stored = self.constant(f"{key}:quantized", integers)
         scale = self.constant(f"{key}:scale", scales)
-        zero = self.constant(f"{key}:zero_point", np.zeros(scales.shape, integers.dtype))
+        zero = self.constant(f"{key}:zero_point", np.zeros(scales.shape, stored.dtype.numpy()))  # type: ignore[union-attr]
         attributes = {"axis": axis} if scales.ndim else {}
         node = ir.node("DequantizeLinear", [stored, scale, zero], attributes=attributes, name=f"{key}:DQ")
         node.outputs[0].name = f"{key}:dequantized"
@@ -103,13 +111,15 @@ def _weights(writer: Writer, node: ir.Node, table: Table, ranges: dict[str, Rang
     bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT and table.bias == "int32" else None
     assert data is not None
     assert weight is not None
-    array, axis = _array(weight), channel_axis(node) % len(_array(weight).shape)
+    tensor = weight.const_value
+    assert tensor is not None
+    axis = channel_axis(node) % len(tensor.shape)
     step = ranges[data.name or ""].scale
-    addend = None if bias is None else np.broadcast_to(_array(bias).reshape(-1), (array.shape[axis],))
-    scales = weight_scales(array, axis, table.weight, addend, step)
+    addend = None if bias is None else np.broadcast_to(_array(bias).reshape(-1), (tensor.shape.numpy()[axis],))
+    scales = lent(tensor, lambda array: weight_scales(array, axis, table.weight, addend, step))
     # A weight that several nodes share is quantized for each: scales may depend on the node's bias and axis.
     key = weight.name if len(weight.uses()) == 1 else f"{weight.name}:{node.name}"
-    integers = quantize_weight(array, scales, axis, table.weight)
+    integers = quantized_tensor(tensor, scales, axis, table.weight)
     node.replace_input_with(WEIGHT_INPUT, writer.weight(weight, integers, scales, axis, str(key)))
     if bias is not None and addend is not None:
         accumulated = np.broadcast_to(scales * np.float32(step), addend.shape)

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from infopt_passes.quantize.observe import OBSERVERS, calibrate
 
 from infopt.data import Batch
 from infopt.errors import DataError
 from infopt.passes import CalibrationSet
 from infopt_passes.quantize import observe
-from infopt_passes.quantize.observe import OBSERVERS, calibrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
