@@ -152,6 +152,8 @@ class Sweeper:
             own = len(outputs) - len(kept)
             if spool:
                 spool.add(outputs[own:])
+                # Infinities may be on their way to be masked; NaN stays, and its origin is known in this part only.
+                self._blame(part, [n for n, array in zip(kept, outputs[own:], strict=True) if _has_nan(array)], i)
             if i >= resumed and group:
                 states, unsound = self._updated(states, group, outputs[:own])
                 self._blame(part, unsound, i)
@@ -195,6 +197,10 @@ class Sweeper:
             error = fault(part.graph, unsound, next(part.feeds(run)), run, self._folder())
             if error is not None:
                 raise error
+
+
+def _has_nan(array: Any) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def calibrate(
