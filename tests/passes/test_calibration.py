@@ -11,7 +11,7 @@ import pytest
 from infopt.data import Batch
 from infopt.errors import DataError
 from infopt.passes import CalibrationSet
-from infopt_passes.calibrate import calibration, sweep
+from infopt_passes.calibrate import calibration, gathering, sweep
 from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.observers import MAKERS, HistogramObserver, observer
 from infopt_passes.quantize import Quantize
@@ -186,10 +186,8 @@ def test_several_samples_at_once_change_nothing(
 
 def test_tensors_are_fetched_in_groups_that_fit(build: Any, make_context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, fetched = build(NET, **WEIGHTS), []
-    outputs = calibration.with_outputs
-    monkeypatch.setattr(
-        calibration, "with_outputs", lambda graph, names: fetched.append(names) or outputs(graph, names)
-    )
+    outputs = gathering.with_outputs
+    monkeypatch.setattr(gathering, "with_outputs", lambda graph, names: fetched.append(names) or outputs(graph, names))
     context, steps = make_context(model, count=3), []
     context = replace(context, memory=15_000, progress=lambda what, done, total: steps.append((done, total)))
     ranges("percentile", model, NAMES, context)
