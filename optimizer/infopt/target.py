@@ -34,12 +34,17 @@ class Scheme:
         symmetric: Zero point in the middle of the range (0 for signed types).
         per_channel: One scale per output channel instead of one per tensor.
         narrow: Leave out the lowest integer, so that the range is symmetric.
+        unsigned: Data that is never negative is uint8 with zero point 0: the same step for twice the range.
+        reduced: Use one bit less, -64 to 63, so that two products fit into the 16 bits that processors without
+            VNNI add them up in.
     """
 
     dtype: Literal["int8", "uint8"]
     symmetric: bool
     per_channel: bool = False
     narrow: bool = False
+    unsigned: bool = False
+    reduced: bool = False
 
 
 class Role(Enum):
@@ -48,9 +53,10 @@ class Role(Enum):
     Attributes:
         COMPUTE: Worth an integer kernel by itself; its inputs are quantized for it.
         FOLLOW: Runs in integers when its inputs are integers already.
-        MOVE: Only moves data: input and output share scale and zero point.
+        MOVE: Only moves data: input and outputs share scale and zero point.
         JOIN: Joins tensors (Concat).
         RESIDUAL: An Add of which only the skip input is quantized, so that the other side fuses into its Conv.
+        FLOAT: Stays in float, because the runtime has no integer kernel or because it does not pay.
     """
 
     COMPUTE = "compute"
@@ -58,6 +64,7 @@ class Role(Enum):
     MOVE = "move"
     JOIN = "join"
     RESIDUAL = "residual"
+    FLOAT = "float"
 
 
 class Output(Enum):
@@ -113,7 +120,14 @@ class Rule:
         output: Whether their output is quantized.
         unless: Conditions under which a node stays in float.
         shared: Inputs and output carry one scale and zero point (always so for ``MOVE``).
+        carries: The runtime carries the scale of the data through the operator: a pair in front of it is enough,
+            and one behind it would be computed.
+        activation: Scheme of the data that these operators read, where it is not the table's.
+        weight: Scheme of their constant weights, where it is not the table's.
         since: First opset in which the row holds.
+        computed: The row is about products of two tensors that are both computed at run time, as in attention; an
+            operator's other row is about those with a constant weight.
+        why: For ``FLOAT``: why they stay in float.
     """
 
     ops: tuple[str, ...]
@@ -121,7 +135,12 @@ class Rule:
     output: Output = Output.WANTED
     unless: tuple[Condition, ...] = ()
     shared: bool = False
+    carries: bool = False
+    activation: Scheme | None = None
+    weight: Scheme | None = None
     since: int = 1
+    computed: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +163,15 @@ class Table:
     absorbs: frozenset[str] = frozenset({"Relu", "Clip"})
     opset: int = 13
 
-    def rule(self, op: str) -> Rule | None:
-        """The row about an operator, if there is one."""
-        return next((rule for rule in self.rules if op in rule.ops), None)
+    def rule(self, op: str, computed: bool = False) -> Rule | None:
+        """The row about an operator, if there is one.
+
+        Args:
+            op: The operator.
+            computed: Whether all its operands are computed at run time; falls back to the other row.
+        """
+        rows = [rule for rule in self.rules if op in rule.ops]
+        return next((rule for rule in rows if rule.computed == computed), rows[0] if rows else None)
 
     @property
     def compute_ops(self) -> frozenset[str]:

@@ -77,20 +77,8 @@ CONV = "Conv<kernel_shape=[3,3], pads=[1,1,1,1]>"
 
 @pytest.mark.parametrize(
     ("low", "high"),
-    [
-        (0.0, 6.0),
-        (0.0, 0.1),
-        (-0.3, 0.5),
-        pytest.param(
-            -1.0, 1.0,
-            marks=pytest.mark.xfail(strict=True, reason="zero rounds, and the range passes -1: Clip and Conv stay"),
-        ),
-        pytest.param(
-            0.2, 0.5,
-            marks=pytest.mark.xfail(strict=True, reason="the range includes 0, Clip does not: Clip and Conv stay"),
-        ),
-    ],
-)  # fmt: skip
+    [(0.0, 6.0), (0.0, 0.1), (-0.3, 0.5), (-1.0, 1.0), (-0.1, 0.7), (-np.inf, 0.2)],
+)
 def test_a_clip_vanishes_into_the_range_behind_it(build: Any, run_quantized: Any, low: float, high: float) -> None:
     text = (
         f"(float[N,3,8,8] x) => (float[N,16,8,8] y) {{ a = {CONV}(x, w, b)  r = Clip(a, lo, hi)  y = {CONV}(r, v, c) }}"
@@ -98,6 +86,16 @@ def test_a_clip_vanishes_into_the_range_behind_it(build: Any, run_quantized: Any
     bounds = {"lo": np.float32(low), "hi": np.float32(high)}
     model = build(text, w=(16, 3, 3, 3), b=(16,), v=(16, 16, 3, 3), c=(16,), **bounds)
     assert ran(run_quantized(model, TARGET).artifact) == [*FIRST, *LAST]
+
+
+def test_a_clip_that_never_gives_zero_runs_in_float_between_integer_layers(build: Any, run_quantized: Any) -> None:
+    text = (
+        f"(float[N,3,8,8] x) => (float[N,16,8,8] y) {{ a = {CONV}(x, w, b)  r = Clip(a, lo, hi)  y = {CONV}(r, v, c) }}"
+    )
+    bounds = {"lo": np.float32(0.2), "hi": np.float32(0.5)}
+    model = build(text, w=(16, 3, 3, 3), b=(16,), v=(16, 16, 3, 3), c=(16,), **bounds)
+    between = ["DequantizeLinear", "Clip", "QuantizeLinear"]
+    assert ran(run_quantized(model, TARGET).artifact) == [*FIRST, *between, *LAST]
 
 
 def test_a_constant_part_is_joined_in_integers(build: Any, run_quantized: Any) -> None:

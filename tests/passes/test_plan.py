@@ -12,7 +12,7 @@ from infopt.targets.conditions import runtime_weight
 from infopt.targets.onnxruntime import TABLE as ORT
 from infopt.targets.openvino import TABLE as OV
 from infopt_passes.quantize import Quantize
-from infopt_passes.quantize.plan import Plan, absorbed, compute_weights, make_plan
+from infopt_passes.quantize.plan import Plan, absorbed, make_plan
 
 if TYPE_CHECKING:
     from infopt.model import Model
@@ -424,11 +424,6 @@ def test_two_convolutions_of_one_tensor_share_its_quantization(build: Any) -> No
     assert reads(plan, "x") == {("y", 0), ("z", 0)}
     assert len(plan.groups()) == len(plan.edges) == 3
 
-
-def test_a_shared_weight_is_listed_for_each_node(build: Any) -> None:
-    text = f"{X} {{ a = {CONV}(x, w1, b1)  r = Relu(a)  y = {CONV}(r, w1, b1) }}"
-    plan = planned(build(text, **only("w1 b1")), ORT)
-    assert [(node.name, weight.name) for node, weight in compute_weights(plan)] == [("a", "w1"), ("y", "w1")]
 
 
 def test_an_empty_plan_for_a_graph_without_compute_nodes(build: Any) -> None:

@@ -15,7 +15,7 @@ from infopt.target import Table
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range
 from infopt_passes.quantize.observe import OBSERVERS, calibrate
-from infopt_passes.quantize.plan import Plan, make_plan
+from infopt_passes.quantize.plan import Plan, clipped, make_plan
 from infopt_passes.quantize.prepare import prepared
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ def _ranges(plan: Plan, seen: dict[str, tuple[float, float]], table: Table) -> t
     notes: list[Note] = []
     for group in plan.groups():
         spans = [seen[value.name or ""] for value in group]
-        known = activation_range(min(low for low, _ in spans), max(high for _, high in spans), table.activation)
+        scheme = next((plan.schemes[value] for value in group if value in plan.schemes), table.activation)
+        bounds = [clipped(value, table) for value in group]
+        within = max(low for low, _ in bounds), min(high for _, high in bounds)
+        known = activation_range(min(low for low, _ in spans), max(high for _, high in spans), scheme, within)
         if known.low == known.high == 0:
             notes.append(Note("warning", group[0].name or "", "always zero on the calibration samples"))
         ranges.update({value.name or "": known for value in group})

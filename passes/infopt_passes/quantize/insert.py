@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.model import Range
-from infopt.target import Role, Table
+from infopt.target import Role, Scheme, Table
 from infopt_passes.quantize.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
 from infopt_passes.quantize.numbers import quantize_bias, quantize_weight, weight_scales
 from infopt_passes.quantize.plan import Plan
@@ -74,10 +74,10 @@ def insert(graph: ir.Graph, plan: Plan, ranges: dict[str, Range], table: Table) 
     """
     writer = Writer(graph)
     for node, rule in plan.integer.items():
-        if rule.role is Role.COMPUTE:
-            _weights(writer, node, table, ranges)
+        if rule.role is Role.COMPUTE and is_constant(node.inputs[WEIGHT_INPUT]):
+            _weights(writer, node, rule.weight or table.weight, table.bias, ranges)
         elif rule.role in (Role.FOLLOW, Role.JOIN):
-            _constant_operands(writer, node, table)
+            _constant_operands(writer, node, rule.activation or table.activation)
     for value, uses in plan.edges.items():
         _activation(writer, value, uses, value in plan.whole, ranges[value.name or ""])
     graph.sort()
@@ -98,18 +98,18 @@ def _activation(writer: Writer, value: ir.Value, uses: set[tuple[ir.Node, int]],
         writer.graph.outputs[position] = dequantized
 
 
-def _weights(writer: Writer, node: ir.Node, table: Table, ranges: dict[str, Range]) -> None:
+def _weights(writer: Writer, node: ir.Node, scheme: Scheme, biases: str, ranges: dict[str, Range]) -> None:
     data, weight = node.inputs[0], node.inputs[WEIGHT_INPUT]
-    bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT and table.bias == "int32" else None
+    bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT and biases == "int32" else None
     assert data is not None
     assert weight is not None
     array, axis = _array(weight), channel_axis(node) % len(_array(weight).shape)
-    step = ranges[data.name or ""].scale
+    step = 1.0 if bias is None else ranges[data.name or ""].scale
     addend = None if bias is None else np.broadcast_to(_array(bias).reshape(-1), (array.shape[axis],))
-    scales = weight_scales(array, axis, table.weight, addend, step)
+    scales = weight_scales(array, axis, scheme, addend, step)
     # A weight that several nodes share is quantized for each: scales may depend on the node's bias and axis.
     key = weight.name if len(weight.uses()) == 1 else f"{weight.name}:{node.name}"
-    integers = quantize_weight(array, scales, axis, table.weight)
+    integers = quantize_weight(array, scales, axis, scheme)
     node.replace_input_with(WEIGHT_INPUT, writer.weight(weight, integers, scales, axis, str(key)))
     if bias is not None and addend is not None:
         accumulated = np.broadcast_to(scales * np.float32(step), addend.shape)
@@ -119,16 +119,16 @@ def _weights(writer: Writer, node: ir.Node, table: Table, ranges: dict[str, Rang
         node.replace_input_with(BIAS_INPUT, dequantized)
 
 
-def _constant_operands(writer: Writer, node: ir.Node, table: Table) -> None:
+def _constant_operands(writer: Writer, node: ir.Node, scheme: Scheme) -> None:
     """Quantize the constant operands of a follower per tensor, with the activations' scheme."""
-    from infopt_passes.quantize.numbers import activation_range, limits
+    from infopt_passes.quantize.numbers import activation_range
 
     for index, value in enumerate(node.inputs):
         if not is_constant(value) or value is None or value.dtype != ir.DataType.FLOAT:
             continue
         array = _array(value)
-        known = activation_range(float(array.min()), float(array.max()), table.activation)
-        bottom, top = limits(table.activation)
+        known = activation_range(float(array.min()), float(array.max()), scheme)
+        bottom, top = np.iinfo(known.dtype).min, np.iinfo(known.dtype).max
         integers = np.clip(np.rint(array / known.scale) + known.zero_point, bottom, top).astype(known.dtype)
         scale = writer.constant(f"{value.name}:{node.name}:scale", np.array(known.scale, np.float32))
         zero = writer.constant(f"{value.name}:{node.name}:zero_point", np.array(known.zero_point, known.dtype))
