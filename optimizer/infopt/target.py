@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from infopt.errors import InfoptError
 
@@ -92,7 +92,7 @@ class Facts:
         groups: Groups of a convolution; 1 otherwise.
         inputs: Known shapes of the inputs; unknown sizes are ``None``.
         output: Known shape of the first output, or ``None``.
-        attributes: Integer and float attributes of the node.
+        attributes: Integer, float and string attributes of the node.
         constants: Whether each input is a constant; absent optional inputs count as constant.
     """
 
@@ -102,7 +102,7 @@ class Facts:
     groups: int
     inputs: tuple[tuple[int | None, ...] | None, ...]
     output: tuple[int | None, ...] | None
-    attributes: Mapping[str, float]
+    attributes: Mapping[str, Any]
     constants: tuple[bool, ...] = ()
 
 

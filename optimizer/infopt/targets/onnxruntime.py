@@ -29,7 +29,7 @@ from infopt.target import (
     Settings,
     Table,
 )
-from infopt.targets.conditions import gemm_scaled, matrix_weight, runtime_bias, runtime_weight
+from infopt.targets.conditions import gemm_scaled, matrix_weight, not_nearest, runtime_bias, runtime_weight
 from infopt.targets.refusal import refusal
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ NAME = "onnxruntime"
 EMULATE = {"session.disable_quant_qdq": "1"}
 """Runs Q and DQ as written: no x86 kernel stands in, so that another runtime's arithmetic can be emulated."""
 
+NO_KERNEL = "ONNX Runtime has no integer kernel for it"
+COMPUTED = "both operands are computed at run time: quantizing them costs what the integer product gains"
+
 TABLE = Table(
     activation=Scheme("uint8", symmetric=False),
     weight=Scheme("int8", symmetric=True, per_channel=True),
@@ -50,11 +53,20 @@ TABLE = Table(
         Rule(("Conv",), Role.COMPUTE, Output.ALWAYS, (runtime_weight, runtime_bias)),
         Rule(("Gemm",), Role.COMPUTE, Output.OFFERED, (runtime_weight, runtime_bias, gemm_scaled)),
         Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight)),
+        Rule(("MatMul",), Role.FLOAT, computed=True, why=COMPUTED),
         Rule(("Add", "Mul"), Role.FOLLOW, Output.ALWAYS),
         Rule(("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"), Role.FOLLOW, Output.ALWAYS),
         Rule(("MaxPool",), Role.MOVE, since=12),
         Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE),
+        Rule(("Gather", "Split", "Expand", "Tile", "DepthToSpace", "ReduceMax"), Role.MOVE),
+        Rule(("Resize",), Role.MOVE, unless=(not_nearest,)),
         Rule(("Concat",), Role.JOIN, Output.ALWAYS),
+        Rule(("LSTM", "GRU"), Role.FLOAT, why="its integer kernels quantize at run time and take no Q/DQ"),
+        Rule(("ConvTranspose", "Einsum", "Sub", "Div", "Max", "PRelu"), Role.FLOAT, why=NO_KERNEL),
+        Rule(("HardSigmoid", "HardSwish", "Elu", "Tanh", "Erf", "Gelu", "Mish"), Role.FLOAT, why=NO_KERNEL),
+        Rule(("LayerNormalization", "InstanceNormalization", "ReduceMean"), Role.FLOAT, why=NO_KERNEL),
+        Rule(("GlobalMaxPool", "SpaceToDepth", "Pad"), Role.FLOAT, why=NO_KERNEL),
+        Rule(("Softmax",), Role.FLOAT, why="its inputs and outputs need more than 8 bits, and it gains nothing"),
     ),
 )
 

@@ -51,7 +51,7 @@ def facts(node: ir.Node) -> Facts:
         attributes={
             name: attr.value
             for name, attr in node.attributes.items()
-            if attr.type in (ir.AttributeType.INT, ir.AttributeType.FLOAT)
+            if attr.type in (ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING)
         },
         constants=tuple(value is None or is_constant(value) for value in node.inputs),
     )

@@ -105,14 +105,17 @@ def _weights(writer: Writer, node: ir.Node, scheme: Scheme, biases: str, ranges:
     assert weight is not None
     array, axis = _array(weight), channel_axis(node) % len(_array(weight).shape)
     step = 1.0 if bias is None else ranges[data.name or ""].scale
-    addend = None if bias is None else np.broadcast_to(_array(bias).reshape(-1), (array.shape[axis],))
-    scales = weight_scales(array, axis, scheme, addend, step)
+    # A ConvTranspose has the channels of one group in its weight; the groups share their scales.
+    groups = int(node.attributes.get_int("group", 1)) if node.op_type == "ConvTranspose" else 1
+    addend = None if bias is None else np.broadcast_to(_array(bias).reshape(-1), (array.shape[axis] * groups,))
+    largest = None if addend is None else np.abs(addend.reshape(groups, -1)).max(axis=0)
+    scales = weight_scales(array, axis, scheme, largest, step)
     # A weight that several nodes share is quantized for each: scales may depend on the node's bias and axis.
     key = weight.name if len(weight.uses()) == 1 else f"{weight.name}:{node.name}"
     integers = quantize_weight(array, scales, axis, scheme)
     node.replace_input_with(WEIGHT_INPUT, writer.weight(weight, integers, scales, axis, str(key)))
     if bias is not None and addend is not None:
-        accumulated = np.broadcast_to(scales * np.float32(step), addend.shape)
+        accumulated = np.broadcast_to(np.tile(scales, groups if scales.ndim else 1) * np.float32(step), addend.shape)
         stored = quantize_bias(addend, accumulated)
         dequantized = writer.weight(bias, stored, np.ascontiguousarray(accumulated), 0, f"{node.name}:bias")
         dequantized.shape = ir.Shape(stored.shape)

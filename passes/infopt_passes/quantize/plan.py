@@ -238,9 +238,10 @@ def _can_join(node: ir.Node, table: Table, plan: Plan) -> bool:
 
 def _on_offer(value: ir.Value | None, table: Table, plan: Plan) -> bool:
     """Whether a tensor is quantized already, or its producer can give integers at no cost."""
-    if value is None or value in plan.edges:
-        return value is not None
-    rule = _maker(value, table, plan)
+    origin = _origin(value, table, plan)
+    if origin is None or origin in plan.edges:
+        return origin is not None
+    rule = _maker(origin, table, plan)
     return rule is not None and rule.output is Output.OFFERED
 
 
