@@ -37,6 +37,9 @@ class Scheme:
         unsigned: Data that is never negative is uint8 with zero point 0: the same step for twice the range.
         reduced: Use one bit less, -64 to 63, so that two products fit into the 16 bits that processors without
             VNNI add them up in.
+        uniform: For weights per channel: use one scale for all channels where the rounding noise grows at most by
+            this factor in power; 1 is never, 4 is one bit.
+        implicit: Leave the zero point out where it is 0; it is then not a number per channel to be computed with.
     """
 
     dtype: Literal["int8", "uint8"]
@@ -45,6 +48,8 @@ class Scheme:
     narrow: bool = False
     unsigned: bool = False
     reduced: bool = False
+    uniform: float = 1.0
+    implicit: bool = False
 
 
 class Role(Enum):

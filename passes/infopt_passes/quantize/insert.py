@@ -44,13 +44,15 @@ class Writer:
         quantize.outputs[0].type, quantize.outputs[0].shape = ir.TensorType(zero.dtype), value.shape  # type: ignore[arg-type]
         return self._dequantize(quantize, [quantize.outputs[0], scale, zero], value, output or f"{name}:dequantized")
 
-    def weight(self, weight: ir.Value, integers: Any, scales: Any, axis: int, key: str) -> ir.Value:
+    def weight(
+        self, weight: ir.Value, integers: Any, scales: Any, axis: int, key: str, implicit: bool = False
+    ) -> ir.Value:
         """An integer constant behind a DQ that gives the float value back."""
-        stored = self.constant(f"{key}:quantized", integers)
-        scale = self.constant(f"{key}:scale", scales)
-        zero = self.constant(f"{key}:zero_point", np.zeros(scales.shape, integers.dtype))
+        inputs = [self.constant(f"{key}:quantized", integers), self.constant(f"{key}:scale", scales)]
+        if not implicit:
+            inputs.append(self.constant(f"{key}:zero_point", np.zeros(scales.shape, integers.dtype)))
         attributes = {"axis": axis} if scales.ndim else {}
-        node = ir.node("DequantizeLinear", [stored, scale, zero], attributes=attributes, name=f"{key}:DQ")
+        node = ir.node("DequantizeLinear", inputs, attributes=attributes, name=f"{key}:DQ")
         node.outputs[0].name = f"{key}:dequantized"
         node.outputs[0].type, node.outputs[0].shape = weight.type, weight.shape
         self.graph.append(node)
@@ -113,7 +115,7 @@ def _weights(writer: Writer, node: ir.Node, scheme: Scheme, biases: str, ranges:
     # A weight that several nodes share is quantized for each: scales may depend on the node's bias and axis.
     key = weight.name if len(weight.uses()) == 1 else f"{weight.name}:{node.name}"
     integers = quantize_weight(array, scales, axis, scheme)
-    node.replace_input_with(WEIGHT_INPUT, writer.weight(weight, integers, scales, axis, str(key)))
+    node.replace_input_with(WEIGHT_INPUT, writer.weight(weight, integers, scales, axis, str(key), scheme.implicit))
     if bias is not None and addend is not None:
         accumulated = np.broadcast_to(np.tile(scales, groups if scales.ndim else 1) * np.float32(step), addend.shape)
         stored = quantize_bias(addend, accumulated)

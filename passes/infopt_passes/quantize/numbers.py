@@ -80,14 +80,16 @@ def weight_scales(weight: Array, axis: int, scheme: Scheme, bias: Array | None, 
         input_scale: Scale of the input.
 
     Returns:
-        float32 of shape (channels,), or () for a scheme per tensor.
+        float32 of shape (channels,), or () for a scheme per tensor, and where one scale is as good.
     """
     others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
     peak = np.abs(weight).max(axis=others if scheme.per_channel else None).astype(np.float64)
+    if scheme.uniform > 1 and peak.ndim and np.square(peak).max() <= scheme.uniform * np.square(peak).mean():
+        peak = peak.max()  # rounding noise is proportional to the square of the step
     scales = peak / limits(scheme)[1]
     if bias is not None:
         fits = np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
-        scales = np.maximum(scales, fits if scheme.per_channel else fits.max(initial=0.0))
+        scales = np.maximum(scales, fits if np.ndim(scales) else fits.max(initial=0.0))
     return np.where(scales < SMALLEST_SCALE, 1.0, scales).astype(np.float32)
 
 
