@@ -11,13 +11,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from infopt.errors import InfoptError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from infopt.cpu import Isa
     from infopt.data import Feed
     from infopt.shapes import ShapeRange
 
@@ -324,6 +325,25 @@ class Target(Protocol):
 
         Raises:
             Unmeasured: The runtime cannot tell here.
+        """
+        ...
+
+
+@runtime_checkable
+class ByIsa(Protocol):
+    """What a target has besides, if its table depends on the processor's instruction set.
+
+    Attributes:
+        isa: The instruction set that it is for; ``None`` before one was chosen.
+    """
+
+    isa: Isa | None
+
+    def for_isa(self, isa: Isa | Literal["auto"]) -> Target:
+        """The target with the table for an instruction set; ``"auto"`` is that of this machine.
+
+        Raises:
+            OptionError: There is no such table.
         """
         ...
 

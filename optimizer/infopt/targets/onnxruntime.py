@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from infopt.cpu import Isa, cpu_name, machine_isa
 from infopt.errors import RuntimeRefused
 from infopt.target import (
     Artifact,
@@ -30,6 +31,7 @@ from infopt.target import (
     Table,
 )
 from infopt.targets.conditions import gemm_scaled, matrix_weight, not_nearest, runtime_bias, runtime_weight
+from infopt.targets.isa import adapted, foreign
 from infopt.targets.refusal import refusal
 
 if TYPE_CHECKING:
@@ -91,14 +93,20 @@ class OnnxRuntimeTarget:
     runtime: str = "ONNX Runtime"
     extra: str | None = None
     table: Table = field(default=TABLE, repr=False)
+    isa: Isa | None = None
+
+    def for_isa(self, isa: Isa | Literal["auto"]) -> OnnxRuntimeTarget:
+        """The target as processors with an instruction set want it; see :class:`infopt.target.ByIsa`."""
+        wanted = machine_isa() if isa == "auto" else isa
+        return replace(self, isa=wanted, table=adapted(self.table, wanted))
 
     def available(self) -> str | None:
         """Always available: the core install brings it."""
         return None
 
     def runnable(self) -> str | None:
-        """Artifacts run on every CPU that the runtime supports."""
-        return None
+        """Artifacts run on every CPU that the runtime supports, but are measured on the one that they are made for."""
+        return foreign(self.isa) if self.isa else None
 
     def version(self) -> str:
         """Version of ONNX Runtime."""
@@ -115,7 +123,9 @@ class OnnxRuntimeTarget:
     def compile(self, model: Path, out: Path, options: CompileOptions) -> Artifact:
         """Optimize a graph offline into ``model.optimized.onnx``; layout changes for the CPU happen at load."""
         main = out / "model.optimized.onnx"
-        write_optimized(model, main, options.settings)
+        # Elsewhere than on ARM the optimizer would turn signed activations into unsigned ones.
+        signed = {"session.qdqisint8allowed": "1"} if self.isa == "arm" else {}
+        write_optimized(model, main, {**options.settings, **signed})
         data = main.with_name(main.name + ".data")
         files = (main, data) if data.exists() else (main,)
         return Artifact(self.name, main, files, model, dict(options.settings))
@@ -222,17 +232,3 @@ def refused(error: Exception, model: Path | None = None) -> RuntimeRefused:
     line = re.sub(r"^/\S+\.(?:h|cc):\d+ .*?[&t]\) (?=\w)", "", line)
     named = (r'In Node, \("([^"]+)"', r"Node \(([^)]+)\) Op", r"Name:'([^']+)'", r"[Nn]ode:? '([^']+)'")
     return refusal(NAME, error, line, (named, r"([\w.]+:\w+)\(-?\d+\) is not a registered"), model)
-
-
-def cpu_name() -> str:
-    """The processor's model name, and the instruction sets that matter to INT8."""
-    try:
-        info = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        import platform
-
-        return platform.processor() or platform.machine()
-    model = re.search(r"model name\s*:\s*(.+)", info)
-    flags = set((re.search(r"flags\s*:\s*(.+)", info) or [""])[0].split())
-    sets = [flag for flag in ("amx_int8", "amx_bf16", "avx512_vnni", "avx_vnni", "avx512_bf16") if flag in flags]
-    return " ".join([model[1] if model else "CPU", *([f"({', '.join(sets)})"] if sets else [])])

@@ -23,6 +23,9 @@ class Quantize:
     tolerance: ClassVar[Tolerance] = "measured"
     calibrated: ClassVar[bool] = True
 
+    method: Annotated[
+        Literal["fast"], Opt("How to choose: fast puts into integers all that the target runs, with ranges as observed.")
+    ] = "fast"
     ranges: Annotated[
         Literal["minmax", "mean-minmax"],
         Opt("Range of an activation: extremes over all samples, or the mean of each sample's extremes."),
