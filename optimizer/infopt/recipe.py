@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from infopt.budget import Budget
 from infopt.errors import OptionError, unknown
-from infopt.options import Opt, build, plain, read_toml, split_function
+from infopt.options import Opt, build, parse_size, plain, read_toml, show_size, split_function
 
 if TYPE_CHECKING:
     from infopt.passes import Pass
@@ -68,6 +68,16 @@ class Calibration:
         Path | None, Opt("Calibration samples; default: calibration_data/.", ("--calib",), metavar="PATH")
     ] = None
     samples: Annotated[int, Opt("Calibration samples to use.", low=1)] = 300
+    memory: Annotated[
+        int,
+        Opt(
+            "Memory for weights and activations during calibration, such as 512MB or 2GB.",
+            metavar="SIZE",
+            low=1_000_000,
+            parse=parse_size,
+            show=show_size,
+        ),
+    ] = 1_000_000_000
     synthetic: Annotated[bool, Opt("Allow made-up calibration inputs; accuracy is then not measured.")] = False
 
 

@@ -24,6 +24,9 @@ from infopt.target import ByIsa, Target
 if TYPE_CHECKING:
     from infopt.passes import Pass
 
+FEW_SAMPLES = 10
+"""Ranges from fewer calibration samples than this are doubted aloud."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
@@ -154,6 +157,9 @@ def _calibration(
         return CalibrationSet(made_up, tuple(range(len(made_up))), inputs)
     samples = _opened(options.data, inputs, preprocess, "calibration", log)
     chosen = subset(samples, options.samples, recipe.job.seed)
+    if len(chosen) < FEW_SAMPLES:
+        few = "a single sample" if len(chosen) == 1 else f"{len(chosen)} samples"
+        log.warnings.append(f"ranges come from {few} only, which is too few to trust them: 100 or more are usual")
     return CalibrationSet(samples, tuple(int(i) for i in chosen), inputs)
 
 
