@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from infopt.target import Output, Role, Rule, Table
-from infopt_passes.quantize.facts import (
+from infopt.facts import (
     BIAS_INPUT,
     WEIGHT_INPUT,
     activations,
@@ -16,6 +15,7 @@ from infopt_passes.quantize.facts import (
     facts,
     is_constant,
 )
+from infopt.target import Output, Role, Rule, Table
 
 Use = tuple[ir.Node, int]
 
