@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 # measurements. It looks at this once, when it is loaded; whoever wants the reports sets it to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["compare", "compile", "gate", "quantize", "run", "simplify"]
+__all__ = ["check", "compare", "compile", "gate", "quantize", "run", "simplify"]
 
 if TYPE_CHECKING:
     __version__: str
-    from infopt.verbs import compare, compile, gate, quantize, run, simplify
+    from infopt.verbs import check, compare, compile, gate, quantize, run, simplify
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,149 @@
+"""A check on a terminal: a headline, a line per target, and one row per rule with its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from infopt.checks.report import SEVERITIES
+from infopt.wording import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from infopt.checks.report import CheckReport, Finding, Fixed, TargetState
+    from infopt.checks.rule import LintRule
+
+STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+NODES = 4
+"""Nodes that a row names unless every one is wanted."""
+
+MARK = "fix"
+"""Stands with findings that ``--fix`` mends."""
+
+
+def headline(report: CheckReport) -> str:
+    """The first line: ``FAIL  model.onnx: 3 errors, 1 warning, 2 notes``."""
+    counts = [_counted(report.count(each), each) for each in SEVERITIES if report.count(each)]
+    path = report.fixed.path if report.fixed and report.fixed.path else report.model.path
+    told = ", ".join(counts) or "nothing found"
+    mended = f"; {_counted(len(report.fixed.repairs), 'place')} repaired" if report.fixed else ""
+    return f"{'FAIL' if report.errors else 'PASS'}  {visible(path)}: {told}{mended}"
+
+
+def render(report: CheckReport, console: Console, details: bool = False) -> None:
+    """Print a report.
+
+    Args:
+        report: The report.
+        console: Where to print.
+        details: Name every node, and show notes in full.
+    """
+    label, _, rest = headline(report).partition("  ")
+    style = "bold red" if report.errors else "bold green"
+    console.print(Text.assemble((label, style), "  ", rest), soft_wrap=not console.is_terminal)
+    for state in report.targets:
+        console.print(Padding(_state(state, report), (0, 0, 0, 2)))
+    if report.fixed:
+        _print_fixed(report.fixed, console, details)
+    if report.findings:
+        console.print()
+        console.print(_grid(report.findings, len(report.targets) > 1, details))
+    fixable = sum(each.fixable for each in report.findings)
+    if fixable and not report.fixed:
+        line = f"{_counted(fixable, 'finding')} marked {MARK}: --fix -o OUT.onnx mends without changing a result"
+        console.print(Padding(Text(line), (1, 0, 0, 0)))
+
+
+def render_rules(rules: Iterable[LintRule], console: Console) -> None:
+    """Print the registry: id, severity, targets, what and remedy."""
+    grid = _table()
+    for title in ("rule", "targets", "what, and the remedy"):
+        grid.add_column(title, overflow="fold")
+    for rule in rules:
+        first = Text.assemble(rule.id, "\n", (rule.severity, STYLES[rule.severity]), f" {MARK}" if rule.repair else "")
+        targets = "all" if rule.targets is None else "\n".join(sorted(rule.targets))
+        grid.add_row(first, targets, Text.assemble(rule.what, ("\n-> " + rule.remedy, "dim")))
+    console.print(grid)
+
+
+def _state(state: TargetState, report: CheckReport) -> Text:
+    found = ", ".join(_counted(count, each) for each in SEVERITIES if (count := report.count(each, state.name)))
+    version = f" {state.version}" if state.version else ""
+    told = {
+        "built": f"parsed and built by {state.runtime}{version}",
+        "refused": f"refused by {state.runtime}{version}",
+        "crashed": f"{state.runtime}{version} crashed on it",
+        "not asked": f"rules only, the runtime was not asked: {visible(state.reason or '')}",
+    }[state.state]
+    if state.integer is not None and state.total:
+        told += f"; {state.integer} of {state.total} compute layers run in integers"
+    if state.compute:
+        told += f"; its table quantizes {state.rows} of {state.compute} compute nodes"
+    return Text(f"{state.name}: {found or 'nothing found'}; {told}")
+
+
+def _print_fixed(fixed: Fixed, console: Console, details: bool) -> None:
+    if not fixed.repairs:
+        console.print(Padding(Text("nothing could be repaired; the file is a copy"), (0, 0, 0, 2)))
+        return
+    proof = f"not compared: {fixed.unproven}" if fixed.unproven else f"largest difference {fixed.difference:.1e}"
+    console.print(Padding(Text(f"repaired, written to {visible(fixed.path or '')}; outputs: {visible(proof, 300)}"),
+                          (0, 0, 0, 2)))  # fmt: skip
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for each in fixed.repairs:
+        grouped.setdefault((each.rule, each.what), []).append(each.node or "")
+    for (rule, what), nodes in grouped.items():
+        console.print(Padding(Text(f"{rule}: {visible(what)} ({_names(nodes, details)})", style="green"), (0, 0, 0, 4)))
+
+
+def _grid(findings: Iterable[Finding], several: bool, details: bool) -> Table:
+    grid = _table()
+    grid.add_column("finding", overflow="fold")
+    grid.add_column("where", overflow="fold", ratio=2)
+    grid.add_column("why, and what to do", overflow="fold", ratio=4)
+    grid.expand = False
+    for group in _groups(findings):
+        first = group[0]
+        head = Text.assemble((first.severity, STYLES[first.severity]), f" {MARK}" if first.fixable else "", "\n",
+                             first.rule)  # fmt: skip
+        if several:
+            head.append("\n" + "\n".join(first.targets), style="dim")
+        nodes = [each.node for each in group if each.node is not None]
+        reason = Text(visible(first.reason, 400))
+        if len({each.reason for each in group}) > 1:
+            reason.append(" (and alike)")
+        asked = ", ".join(first.confirmed)
+        reason.append(f" [{asked} says so]" if asked and several else " [the runtime says so]" if asked else "")
+        reason.append(f"\n-> {visible(first.remedy, 400)}", style="dim")
+        grid.add_row(head, Text(_names(nodes, details) if nodes else "the model"), reason)
+    return grid
+
+
+def _groups(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """Findings of one rule for the same targets; reasons with the same words but other numbers go together."""
+    grouped: dict[tuple[object, ...], list[Finding]] = {}
+    for each in findings:
+        key = (each.rule, each.targets, each.remedy, each.fixable, bool(each.confirmed))
+        grouped.setdefault(key, []).append(each)
+    return list(grouped.values())
+
+
+def _names(nodes: list[str], details: bool) -> str:
+    shown = nodes if details or len(nodes) <= NODES + 1 else nodes[:NODES]
+    told = ", ".join(visible(name, 60) for name in shown)
+    more = len(nodes) - len(shown)
+    return f"{told} and {more} more" if more else told
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_lines=False)
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
