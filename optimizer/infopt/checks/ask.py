@@ -26,7 +26,7 @@ class Refusal:
     """What a runtime objected to.
 
     Attributes:
-        stage: ``opset``, ``parse``, ``build`` or ``crash``.
+        stage: ``opset``, ``parse``, ``build``, ``guess`` (the build, for shapes that were guessed) or ``crash``.
         node: Name of the node, if it told.
         reason: Its message.
     """

@@ -22,6 +22,9 @@ from infopt.target import Artifact, CompileOptions, Target, Unmeasured
 FLOAT = 1
 """TensorProto.FLOAT."""
 
+PROFILE = "profile"
+"""What a builder calls the ranges of dynamic shapes when it objects to them."""
+
 
 def main() -> None:
     """Answer one request."""
@@ -86,7 +89,8 @@ def _build(target: Target, model: Path, work: Path, shapes: list[str]) -> tuple[
     try:
         return [], target.compile(model, work, options)
     except RuntimeRefused as error:
-        return [_refusal("build", error)], None
+        guessed = not shapes and PROFILE in error.reason.lower()
+        return [_refusal("guess" if guessed else "build", error)], None
     except InfoptError as error:
         return [Refusal("build", None, str(error))], None
 

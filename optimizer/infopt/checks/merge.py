@@ -11,7 +11,14 @@ from infopt.checks.rules import RULES
 from infopt.checks.subject import Subject, label
 
 BY_ID = {rule.id: rule for rule in RULES}
-STAGES = {"opset": "opset-refused", "parse": "parser-refused", "build": "build-refused", "crash": "runtime-crashed"}
+STAGES = {
+    "opset": "opset-refused",
+    "parse": "parser-refused",
+    "build": "build-refused",
+    "guess": "guessed-shape",
+    "crash": "runtime-crashed",
+}
+BUILT = "it built on this machine, which need not hold for another processor or version"
 
 
 def merged(found: Iterable[Finding], target: str, answer: Answer, subject: Subject) -> tuple[Finding, ...]:
@@ -29,9 +36,18 @@ def merged(found: Iterable[Finding], target: str, answer: Answer, subject: Subje
     result = list(found)
     for refusal in answer.refusals:
         result = _with_refusal(result, target, refusal, subject)
+    if answer.version is not None and not answer.refusals:
+        result = [_contradicted(each, target) for each in result]
     if answer.integer is not None:
         result = _with_kernels(result, target, answer.floats, subject)
     return tuple(result)
+
+
+def _contradicted(finding: Finding, target: str) -> Finding:
+    """A finding that the runtime refuses the model, where it did not."""
+    if not BY_ID[finding.rule].refused or target not in finding.targets:
+        return finding
+    return replace(finding, reason=f"{finding.reason}; {target}: {BUILT}")
 
 
 def _with_refusal(found: list[Finding], target: str, refusal: Refusal, subject: Subject) -> list[Finding]:

@@ -53,6 +53,7 @@ class LintRule:
         targets: The targets that it is about; ``None`` for all.
         repair: Mends one place of a graph without changing a single result, and says what it did.
         fusion: The finding says that a node will not run in integers; a runtime that was asked has the last word.
+        refused: The finding says that the runtime will not take the model, so a build that succeeds is told with it.
     """
 
     id: str
@@ -63,3 +64,4 @@ class LintRule:
     targets: frozenset[str] | None = None
     repair: Callable[[Subject, Spot], str] | None = None
     fusion: bool = False
+    refused: bool = False

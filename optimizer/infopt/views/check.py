@@ -53,7 +53,7 @@ def render(report: CheckReport, console: Console, details: bool = False) -> None
         _print_fixed(report.fixed, console, details)
     if report.findings:
         console.print()
-        console.print(_grid(report.findings, len(report.targets) > 1, details))
+        console.print(_grid(report.findings, len(report.targets), details))
     fixable = sum(each.fixable for each in report.findings)
     if fixable and not report.fixed:
         line = f"{_counted(fixable, 'finding')} marked {MARK}: --fix -o OUT.onnx mends without changing a result"
@@ -102,35 +102,46 @@ def _print_fixed(fixed: Fixed, console: Console, details: bool) -> None:
         console.print(Padding(Text(f"{rule}: {visible(what)} ({_names(nodes, details)})", style="green"), (0, 0, 0, 4)))
 
 
-def _grid(findings: Iterable[Finding], several: bool, details: bool) -> Table:
+def _grid(findings: Iterable[Finding], several: int, details: bool) -> Table:
     grid = _table()
     grid.add_column("finding", overflow="fold")
     grid.add_column("where", overflow="fold", ratio=2)
     grid.add_column("why, and what to do", overflow="fold", ratio=4)
-    grid.expand = False
     for group in _groups(findings):
-        first = group[0]
-        head = Text.assemble((first.severity, STYLES[first.severity]), f" {MARK}" if first.fixable else "", "\n",
-                             first.rule)  # fmt: skip
-        if several:
-            head.append("\n" + "\n".join(first.targets), style="dim")
         nodes = [each.node for each in group if each.node is not None]
-        reason = Text(visible(first.reason, 400))
-        if len({each.reason for each in group}) > 1:
-            reason.append(" (and alike)")
-        asked = ", ".join(first.confirmed)
-        reason.append(f" [{asked} says so]" if asked and several else " [the runtime says so]" if asked else "")
-        reason.append(f"\n-> {visible(first.remedy, 400)}", style="dim")
-        grid.add_row(head, Text(_names(nodes, details) if nodes else "the model"), reason)
+        grid.add_row(
+            _head(group, several), Text(_names(nodes, details) if nodes else "the model"), _why(group, several)
+        )
     return grid
 
 
+def _head(group: list[Finding], several: int) -> Text:
+    first, fixable = group[0], sum(each.fixable for each in group)
+    mark = f" {MARK}" if fixable == len(group) else f" {MARK} {fixable}/{len(group)}" if fixable else ""
+    head = Text.assemble((first.severity, STYLES[first.severity]), mark, "\n", first.rule)
+    if several > 1:
+        told = "all targets" if len(first.targets) == several else "\n".join(first.targets)
+        head.append(f"\n{told}", style="dim")
+    return head
+
+
+def _why(group: list[Finding], several: int) -> Text:
+    reasons = list(dict.fromkeys(each.reason for each in group))
+    text = Text(visible(reasons[0], 400))
+    text.append(f" (and {len(reasons) - 1} alike)" if len(reasons) > 1 else "")
+    asked = sorted({name for each in group for name in each.confirmed})
+    if asked:
+        text.append(f" [{', '.join(asked)} says so]" if several > 1 else " [the runtime says so]")
+    for remedy in list(dict.fromkeys(each.remedy for each in group))[:NODES]:
+        text.append(f"\n-> {visible(remedy, 400)}", style="dim")
+    return text
+
+
 def _groups(findings: Iterable[Finding]) -> list[list[Finding]]:
-    """Findings of one rule for the same targets; reasons with the same words but other numbers go together."""
-    grouped: dict[tuple[object, ...], list[Finding]] = {}
+    """The findings of each rule for the same targets."""
+    grouped: dict[tuple[str, tuple[str, ...]], list[Finding]] = {}
     for each in findings:
-        key = (each.rule, each.targets, each.remedy, each.fixable, bool(each.confirmed))
-        grouped.setdefault(key, []).append(each)
+        grouped.setdefault((each.rule, each.targets), []).append(each)
     return list(grouped.values())
 
 

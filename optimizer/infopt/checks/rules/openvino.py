@@ -48,11 +48,11 @@ ROWS = (
     LintRule(
         "s8-asymmetric", "error", "Asymmetric int8 activations do not compile on processors with AMX at the default "
         "precision.", "use uint8: the same integers and zero point, shifted by 128", asymmetric, OPENVINO,
-        repair.to_uint8,
+        repair.to_uint8, refused=True,
     ),
     LintRule(
         "weight-zero-point", "warning", "OpenVINO runs layers whose weights have a zero point in float.",
-        "quantize weights symmetrically to int8", weight_zeros, OPENVINO, repair.to_int8, fusion=False,
+        "quantize weights symmetrically to int8", weight_zeros, OPENVINO, repair.to_int8,
     ),
     LintRule(
         "dynamic-quantized", "warning", "OpenVINO runs dynamically quantized layers in float: smaller, not faster.",

@@ -27,6 +27,13 @@ ROWS = (
         None,
     ),
     LintRule(
+        "guessed-shape",
+        "warning",
+        "The model parses, but does not build for the shapes that were guessed for its dynamic inputs.",
+        "give the shapes that you will use, --shape NAME=MIN..OPT..MAX",
+        None,
+    ),
+    LintRule(
         "runtime-crashed",
         "error",
         "The runtime's process died while it was given the model.",

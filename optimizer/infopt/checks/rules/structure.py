@@ -73,8 +73,7 @@ def dynamic(subject: Subject) -> Iterator[Spot]:
             yield Spot(
                 f"axes {', '.join(axes)} of input {spec.name!r} are dynamic, and no range is given",
                 place=spec.name,
-                remedy=f"give the range that you will use, such as --shape {show_shape(ranges[spec.name])} "
-                "(what infopt takes when none is given); other builders need an optimization profile",
+                remedy=f"--shape {show_shape(ranges[spec.name])} (infopt's own guess), or the range that you will use",
             )
 
 
@@ -142,10 +141,12 @@ ROWS = (
     LintRule(
         "duplicate-name", "error", "Two nodes have one name; ONNX Runtime refuses such a model.",
         "give every node a name of its own", twice, ONNXRUNTIME, repair.rename_twins,
+        refused=True,
     ),
     LintRule(
         "non-tensor-input", "error", "An input is no numeric tensor; OpenVINO's and TensorRT's importers take none.",
         "keep tokenizing and list handling outside of the model", odd_inputs, TENSORRT | OPENVINO,
+        refused=True,
     ),
     LintRule(
         "sequence-operator", "warning", "Sequence and optional operators exist in few runtimes.",

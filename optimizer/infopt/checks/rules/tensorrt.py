@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.checks import repair
-from infopt.checks.rule import TENSORRT, LintRule, Spot
+from infopt.checks.rule import OPENVINO, TENSORRT, LintRule, Spot
 from infopt.checks.subject import DOMAINS, Quant, Subject, attribute, constant, is_op
 
 ADD = frozenset({"Add"})
@@ -27,15 +27,26 @@ INTEGER_OPS = frozenset(
 """Operators on integers, of ONNX and of ONNX Runtime; TensorRT knows Q/DQ around float operators only."""
 
 
+def biases(subject: Subject) -> Iterator[Spot]:
+    """DQ nodes on int32."""
+    return _wide(subject, bias=True)
+
+
 def wide_integers(subject: Subject) -> Iterator[Spot]:
-    """DQ nodes on int32 or 16 bits; a constant one can be computed ahead."""
+    """DQ nodes on 16 bits and other types that the importer does not read."""
+    return _wide(subject, bias=False)
+
+
+def _wide(subject: Subject, bias: bool) -> Iterator[Spot]:
+    """DQ nodes of types that the importer refuses; a constant can be computed ahead."""
     for quant in subject.all_quants(quantizes=False):
-        if quant.integer is None or quant.integer.name in TAKEN:
+        integer = quant.integer
+        if integer is None or integer.name in TAKEN or (integer is ir.DataType.INT32) is not bias:
             continue
         stored = subject.real_weight(quant)
         what = "a bias" if stored is not None and stored.ndim <= 1 else "a tensor"
         yield Spot(
-            f"{what} of {quant.integer.name.lower()} is dequantized",
+            f"{what} of {integer.name.lower()} is dequantized",
             quant.node,
             fixable=stored is not None and quant.scale is not None and not quant.block,
         )
@@ -84,7 +95,7 @@ def residuals(subject: Subject) -> Iterator[Spot]:
                 yield Spot("both inputs are quantized, also the one that comes straight from a convolution", node)
 
 
-def matrix_zero(subject: Subject) -> Iterator[Spot]:
+def long_integers(subject: Subject) -> Iterator[Spot]:
     """Initializers of 64-bit integers beyond the range of 32 bits; the ends of slices may be."""
     limits = np.iinfo(np.int32)
     for node in subject.nodes:
@@ -131,13 +142,18 @@ def _conv_behind(subject: Subject, side: Quant | None) -> Quant | None:
 ROWS = (
     LintRule(
         "int32-bias", "error", "TensorRT dequantizes 8 bits and less; an int32 bias behind a DequantizeLinear does "
-        "not parse.", "keep biases in float (infopt quantize --target tensorrt does)", wide_integers, TENSORRT,
-        repair.fold,
+        "not parse.", "keep biases in float (infopt quantize --target tensorrt does)", biases, TENSORRT,
+        repair.fold, refused=True,
+    ),
+    LintRule(
+        "wide-integer", "error", "TensorRT dequantizes 8 bits and less; 16-bit tensors do not parse.",
+        "quantize to int8 (infopt quantize --target tensorrt does)", wide_integers, TENSORRT, repair.fold,
+        refused=True,
     ),
     LintRule(
         "nonzero-zero-point", "error", "TensorRT takes symmetric quantization only: every zero point has to be 0.",
         "quantize symmetrically to int8 (infopt quantize --target tensorrt does)", zero_points, TENSORRT,
-        repair.to_int8,
+        repair.to_int8, refused=True,
     ),
     LintRule(
         "uint8-clipped", "error", "TensorRT takes uint8 for int8 with only a warning, so that the upper half of the "
@@ -146,7 +162,7 @@ ROWS = (
     ),
     LintRule(
         "integer-operator", "error", "Operators of the QOperator and dynamic formats do not parse in TensorRT.",
-        "quantize again into the QDQ format, statically and symmetrically", integer_operators, TENSORRT,
+        "quantize again into the QDQ format, statically and symmetrically", integer_operators, TENSORRT, refused=True,
     ),
     LintRule(
         "residual-main-quantized", "warning", "Q/DQ between a convolution and a residual Add keep TensorRT from "
@@ -154,6 +170,6 @@ ROWS = (
     ),
     LintRule(
         "int64-range", "warning", "A 64-bit integer beyond 32 bits: OpenVINO's CPU plugin and older TensorRT compute "
-        "indices in 32 bits and clamp it.", "use a smaller constant", matrix_zero, TENSORRT | {"openvino"},
+        "indices in 32 bits and clamp it.", "use a smaller constant", long_integers, TENSORRT | OPENVINO,
     ),
 )  # fmt: skip
