@@ -139,6 +139,10 @@ class OnnxRuntimeTarget:
         """Infopt itself, where the runtime is installed."""
         return f"infopt compile {graph.name} --target {NAME}"
 
+    def refusals(self, model: Path) -> list[RuntimeRefused]:
+        """The nodes whose operators the runtime does not know in the model's operator sets."""
+        return unknown_operators(model)
+
     def kernels(self, artifact: Artifact) -> Kernels:
         """Count compute nodes of the graph as the runtime has optimized it."""
         return count_kernels(artifact.main)
@@ -222,6 +226,30 @@ def count_kernels(optimized: Path) -> Kernels:
     integer = sum(node.op_type in INTEGER_KERNELS for node in nodes)
     left = tuple(FloatNode(node.name or "", node.op_type) for node in nodes if node.op_type in FLOAT_KERNELS)
     return Kernels(integer, integer + len(left), left)
+
+
+def unknown_operators(model: Path) -> list[RuntimeRefused]:
+    """One refusal per node of which the runtime has no schema; kernels for types are known only when it is opened."""
+    import onnx_ir as ir
+    from onnxruntime.capi import onnxruntime_pybind11_state as binding
+
+    if not hasattr(binding, "get_all_operator_schema"):
+        return []
+    since: dict[tuple[str, str], int] = {}
+    for schema in binding.get_all_operator_schema():
+        key = (schema.domain, schema.name)
+        since[key] = min(schema.since_version, since.get(key, schema.since_version))
+    graph = ir.load(model)
+    own = {(each.domain, each.name) for each in graph.functions.values()}
+    found = []
+    for node in graph.graph.all_nodes():
+        domain, name = "" if node.domain == "ai.onnx" else node.domain, node.op_type
+        opset = graph.opset_imports.get(domain, 1)
+        if (domain, name) not in own and since.get((domain, name), opset + 1) > opset:
+            told = f"{domain}:{name}" if domain else f"{name} of opset {opset}"
+            where = node.name or node.outputs[0].name
+            found.append(RuntimeRefused(NAME, f"{told} is not a registered operator", where))
+    return found
 
 
 def refused(error: Exception, model: Path | None = None) -> RuntimeRefused:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from infopt.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.model import Range
 from infopt.target import Role, Scheme, Table
-from infopt_passes.quantize.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
 from infopt_passes.quantize.lazy import lent, quantized_tensor
 from infopt_passes.quantize.numbers import quantize_bias, weight_scales
 from infopt_passes.quantize.plan import Plan
