@@ -32,6 +32,7 @@ from infopt.target import (
 )
 from infopt.targets.conditions import gemm_scaled, matrix_weight, not_nearest, runtime_bias, runtime_weight
 from infopt.targets.isa import adapted, foreign
+from infopt.targets.ort_fuse import fuse
 from infopt.targets.refusal import refusal
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class OnnxRuntimeTarget:
         # Elsewhere than on ARM the optimizer would turn signed activations into unsigned ones.
         signed = {"session.qdqisint8allowed": "1"} if self.isa == "arm" else {}
         write_optimized(model, main, {**options.settings, **signed})
+        fuse(main)
         data = main.with_name(main.name + ".data")
         files = (main, data) if data.exists() else (main,)
         return Artifact(self.name, main, files, model, dict(options.settings))
