@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from infopt.budget import Budget
 from infopt.errors import OptionError, unknown
@@ -28,6 +28,10 @@ class Job:
     target: Annotated[
         str, Opt("Runtime to optimize for: onnxruntime, openvino, tensorrt, tensorrt-rtx.", metavar="NAME")
     ] = "onnxruntime"
+    isa: Annotated[
+        Literal["auto", "avx2", "vnni", "amx", "arm"],
+        Opt("Instruction set of the processor that will run the artifact; auto: this machine's.", metavar="NAME"),
+    ] = "auto"
     output: Annotated[
         Path | None,
         Opt("Output directory; default: <model stem>.<target>.infopt.", ("--output", "-o"), metavar="PATH"),

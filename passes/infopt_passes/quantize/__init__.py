@@ -23,6 +23,10 @@ class Quantize:
     tolerance: ClassVar[Tolerance] = "measured"
     calibrated: ClassVar[bool] = True
 
+    method: Annotated[
+        Literal["fast"],
+        Opt("How to choose: fast puts into integers all that the target runs, with ranges as observed."),
+    ] = "fast"
     ranges: Annotated[
         Literal["minmax", "mean-minmax", "percentile", "entropy", "mse"],
         Opt(

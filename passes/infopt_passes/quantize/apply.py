@@ -17,7 +17,7 @@ from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.observers import Spans, observer
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range, limits
-from infopt_passes.quantize.plan import Plan, make_plan
+from infopt_passes.quantize.plan import Plan, clipped, make_plan
 from infopt_passes.quantize.prepare import prepared
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ def _ranges(plan: Plan, seen: dict[str, Spans], table: Table) -> dict[str, Range
     for group in plan.groups():
         spans = [seen[value.name or ""] for value in group]
         low, high = min(span.lows.min() for span in spans), max(span.highs.max() for span in spans)
-        known = activation_range(float(low), float(high), table.activation)
+        scheme = next((plan.schemes[value] for value in group if value in plan.schemes), table.activation)
+        bounds = [clipped(value, table) for value in group]
+        within = max(low for low, _ in bounds), min(high for _, high in bounds)
+        known = activation_range(float(low), float(high), scheme, within)
         ranges.update({value.name or "": known for value in group})
     return ranges
 
