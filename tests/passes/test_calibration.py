@@ -13,7 +13,8 @@ from infopt.errors import DataError
 from infopt.passes import CalibrationSet
 from infopt_passes.calibrate import calibration, gathering, sweep
 from infopt_passes.calibrate.calibration import calibrate
-from infopt_passes.calibrate.observers import MAKERS, HistogramObserver, observer
+from infopt_passes.calibrate.clipping import Grid
+from infopt_passes.calibrate.observers import INT8, MAKERS, HistogramObserver, observer
 from infopt_passes.quantize import Quantize
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def test_clipped_ranges_are_those_of_the_activations(build: Any, make_context: A
 def test_extremes_per_channel(build: Any, make_context: Any, run_float: Any, kind: str, opset: int) -> None:
     model = build(NET, opset=opset, **WEIGHTS)
     context = make_context(model, count=5)
-    found = calibrate(model, NAMES, observer(kind), context, {"a": 1, "x": -1})
+    found = calibrate(model, NAMES, observer(kind), context, axes={"a": 1, "x": -1})
     seen = activations(model, NAMES, context, run_float)
     for name, others in (("a", (0, 2, 3)), ("x", (0, 1, 2)), ("r", (0, 1, 2, 3))):
         lows, highs = (np.stack([pick(s[name], axis=others) for s in seen]) for pick in (np.min, np.max))
@@ -116,10 +117,20 @@ def test_extremes_per_channel(build: Any, make_context: Any, run_float: Any, kin
         np.testing.assert_allclose(found[name].highs, np.atleast_1d(best[1]), rtol=1e-5, atol=1e-6)
 
 
+def test_what_a_tensor_is_rounded_to_is_taken_into_account(build: Any, make_context: Any) -> None:
+    model = build(NET, **WEIGHTS)
+    context, grid = make_context(model, count=6), Grid(16, symmetric=True)
+    coarse, fine = (calibrate(model, ["a"], observer("mse", grid=each), context)["a"].highs[0] for each in (grid, INT8))
+    assert coarse < fine
+    seen = calibrate(model, ["a", "x"], observer("mse"), context, grids={"a": grid})
+    assert seen["a"].highs[0] == coarse
+    assert seen["x"].highs[0] == calibrate(model, ["x"], observer("mse"), context)["x"].highs[0]
+
+
 def test_histograms_per_channel_are_not_on_offer(build: Any, make_context: Any) -> None:
     model = build(NET, **WEIGHTS)
     with pytest.raises(ValueError, match="per tensor only"):
-        calibrate(model, NAMES, observer("mse"), make_context(model), {"a": 1})
+        calibrate(model, NAMES, observer("mse"), make_context(model), axes={"a": 1})
 
 
 @pytest.mark.parametrize("kind", list(MAKERS))

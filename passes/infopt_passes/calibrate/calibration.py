@@ -17,6 +17,7 @@ import onnx_ir as ir
 from infopt.model import Model
 from infopt.passes import CalibrationSet, Context
 from infopt.probe import opened, values_by_name
+from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.faults import fault
 from infopt_passes.calibrate.gathering import Gathering, gathering
 from infopt_passes.calibrate.identity import identity
@@ -183,7 +184,13 @@ def _nan(names: Sequence[str], arrays: Sequence[Any]) -> list[str]:
 
 
 def calibrate(
-    model: Model, names: Sequence[str], observer: Observer, context: Context, axes: Mapping[str, int] | None = None
+    model: Model,
+    names: Sequence[str],
+    observer: Observer,
+    context: Context,
+    *,
+    axes: Mapping[str, int] | None = None,
+    grids: Mapping[str, Grid] | None = None,
 ) -> dict[str, Spans]:
     """Run the calibration samples and fold what the named tensors hold.
 
@@ -197,6 +204,7 @@ def calibrate(
         observer: How to fold.
         context: Brings the samples.
         axes: Axis of the channels, for tensors to observe per channel; only observers of extremes can.
+        grids: What tensors will be rounded to, where that is not what the observer takes for granted.
 
     Returns:
         What is known of each tensor, arrays of shape (1,), or (channels,) for those with an axis.
@@ -214,7 +222,11 @@ def calibrate(
     if any(name not in sweeper.progress.done for name in names):
         sweeper.run()
         store.finish(sweeper.progress)
-    return {name: finished(observer, sweeper.progress.done[name]) for name in names}
+    return {name: finished(_on(observer, (grids or {}).get(name)), sweeper.progress.done[name]) for name in names}
+
+
+def _on(observer: Observer, grid: Grid | None) -> Observer:
+    return replace(observer, grid=grid) if grid and isinstance(observer, HistogramObserver) else observer
 
 
 def finished(observer: Observer, state: Any) -> Spans:
