@@ -123,6 +123,10 @@ ROWS = [
     _layer("Gemm", "without bias", VECTORS, "Gemm<transB=1>(x, w)", w=(8, 16)),
     _layer("MatMul", "", VECTORS, "MatMul(x, w)", w=(16, 8)),
     _layer("MatMul", "of tokens", "(float[N,5,16] x) => (float[N,5,8] y)", "MatMul(x, w)", w=(16, 8)),
+    Row("MatMul", "with a bias", weights={"w": (16, 8), "b": (8,)},
+        whole="(float[N,5,16] x) => (float[N,5,8] z) { y = MatMul(x, w)  z = Add(y, b) }"),
+    Row("MatMul", "of vectors with a bias", weights={"w": (16, 8), "b": (8,)},
+        whole="(float[N,16] x) => (float[N,8] z) { y = MatMul(x, w)  z = Add(y, b) }"),
     _layer("MatMul", "by several matrices", "(float[N,3,5,16] x) => (float[N,3,5,8] y)", "MatMul(x, w)", w=(3, 16, 8)),
     Row(
         "MatMul", "of computed tensors", weights={"wa": (16, 16), "wc": (16, 16), "we": (5, 16)}, computed=True,

@@ -14,6 +14,7 @@ from onnxscript.optimizer import optimize_ir
 
 from infopt_passes.quiet import quiet
 from infopt_passes.simplify.affine import fold_affine
+from infopt_passes.simplify.gemm import fuse_gemm
 
 ROUNDS = 8
 """Upper bound of rounds; real models settle within three."""
@@ -44,6 +45,7 @@ def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
             should_fold=lambda node: False if _grows(node, fold_limit) else None,
         )
         fold_affine(result.graph)
+        fuse_gemm(result.graph)
         RemoveUnusedNodesPass()(result)
     # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
     ClearMetadataAndDocStringPass()(result)
