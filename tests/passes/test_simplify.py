@@ -212,3 +212,17 @@ def test_a_product_with_a_bias_becomes_a_gemm(build: Any, make_context: Any, run
 def test_other_products_stay(build: Any, make_context: Any, text: str, weights: Any) -> None:
     model = build(text, **weights)
     assert [node.op_type for node in Simplify()(model, make_context(model)).graph.graph] == ["MatMul", "Add"]
+
+
+def test_norms_that_share_their_vectors_are_folded_all_the_same(build: Any, make_context: Any, run_float: Any) -> None:
+    conv = "Conv<kernel_shape=[1,1]>"
+    text = f"""(float[N,4,6,6] x) => (float[N,4,6,6] y) {{
+        a = {conv}(x, w, z)  n = BatchNormalization(a, s, z, z, v)  r = Relu(n)
+        b = {conv}(r, w, z)  m = BatchNormalization(b, s, z, z, v)  y = Relu(m) }}"""
+    vectors = {"s": np.float32([1, 2, 3, 4]), "z": np.float32([0, 1, 0, -1]), "v": np.float32([1, 2, 1, 2])}
+    model = build(text, w=(4, 4, 1, 1), **vectors)
+    context = make_context(model)
+    result = Simplify()(model, context)
+    assert [node.op_type for node in result.graph.graph] == ["Conv", "Relu", "Conv", "Relu"]
+    feed = next(iter(context.calibration.feeds()))
+    np.testing.assert_allclose(run_float(result, feed)["y"], run_float(model, feed)["y"], rtol=1e-4, atol=1e-5)
