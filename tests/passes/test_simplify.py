@@ -218,9 +218,9 @@ def test_norms_that_share_their_vectors_are_folded_all_the_same(build: Any, make
     conv = "Conv<kernel_shape=[1,1]>"
     text = f"""(float[N,4,6,6] x) => (float[N,4,6,6] y) {{
         a = {conv}(x, w, z)  n = BatchNormalization(a, s, z, z, v)  r = Relu(n)
-        b = {conv}(r, w, z)  m = BatchNormalization(b, s, z, z, v)  y = Relu(m) }}"""
+        b = {conv}(r, u, z)  m = BatchNormalization(b, s, z, z, v)  y = Relu(m) }}"""
     vectors = {"s": np.float32([1, 2, 3, 4]), "z": np.float32([0, 1, 0, -1]), "v": np.float32([1, 2, 1, 2])}
-    model = build(text, w=(4, 4, 1, 1), **vectors)
+    model = build(text, w=(4, 4, 1, 1), u=(4, 4, 1, 1), **vectors)
     context = make_context(model)
     result = Simplify()(model, context)
     assert [node.op_type for node in result.graph.graph] == ["Conv", "Relu", "Conv", "Relu"]
