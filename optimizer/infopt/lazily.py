@@ -1,7 +1,8 @@
 """Puts off the import of what a library imports for rare cases.
 
-onnx_ir imports sympy, half a second and 40 MB, to compute with symbolic dimensions such as ``2*N + 1``; few graphs have
-any. The standard library's lazy loader makes that import happen on the first use instead, if there is one.
+onnx_ir imports sympy, half a second and 30 MB, to compute with symbolic dimensions such as ``2*N + 1``; few graphs have
+any. onnxscript imports the reference implementation of every operator to fold constants. The standard library's lazy
+loader makes such an import happen on the first use instead, if there is one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-RARE = {"sympy": "onnx_ir._core", "onnx_ir._symbolic_shapes": "onnx_ir._core"}
+RARE = {
+    "sympy": "onnx_ir._core",
+    "onnx_ir._symbolic_shapes": "onnx_ir._core",
+    "onnx.reference.ops": "onnxscript.optimizer._constant_folding",
+}
 """Module to put off, and the module whose own import it must not delay."""
 
 

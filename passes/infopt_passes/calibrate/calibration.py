@@ -6,29 +6,30 @@ import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
 from infopt.model import Model
 from infopt.passes import CalibrationSet, Context
-from infopt.probe import opened, values_by_name, with_extremes, with_outputs
+from infopt.probe import opened, values_by_name
+from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.faults import fault
+from infopt_passes.calibrate.gathering import Gathering, gathering
 from infopt_passes.calibrate.identity import identity
 from infopt_passes.calibrate.observers import ExtremesObserver, HistogramObserver, Observer, Spans
 from infopt_passes.calibrate.segments import Segment, cut, extracted
 from infopt_passes.calibrate.sizes import grouped, tensor_bytes
 from infopt_passes.calibrate.spool import Spool, dropped, stored
-from infopt_passes.calibrate.store import Progress, States, Store, cache_folder
+from infopt_passes.calibrate.store import Progress, Store, cache_folder
 from infopt_passes.calibrate.sweep import Streams, streams, sweep
 
 if TYPE_CHECKING:
     from infopt.data import Feed
-    from infopt_passes.calibrate.histogram import Histogram
-    from infopt_passes.calibrate.observers import Extremes
 
 WEIGHTS_SHARE = 4
 """Weights may take this part of the memory budget: the runtime packs a copy, and activations need room too."""
@@ -140,54 +141,30 @@ class Sweeper:
     def _sweep(self, part: Part, group: Sequence[str], spool: Spool | None, share: Streams) -> None:
         """Run all samples once for a group of tensors, and spool what later segments take."""
         resumed = self.progress.runs if self.progress.partial.keys() == set(group) else 0
-        states: States = self.progress.partial if resumed else {}
-        probe, kept = self._probe(part.graph, group), spool.names if spool else ()
+        gathered = gathering(self.observer, group, self.axes, self.progress.partial if resumed else {})
+        probe, kept = gathered.probe(part.graph), spool.names if spool else ()
         values = values_by_name(probe.graph)
         probe.graph.outputs.extend(values[name] for name in kept)
         folder = self._folder()
         session = opened(probe, folder, share.settings)
         shutil.rmtree(folder)  # the runtime has mapped or copied the weights
         skip = 0 if spool else resumed
-        for i, outputs in enumerate(sweep(session, part.feeds(skip), share.count), skip):
-            own = len(outputs) - len(kept)
-            if spool:
-                spool.add(outputs[own:])
-            if i >= resumed and group:
-                states, unsound = self._updated(states, group, outputs[:own])
-                self._blame(part, unsound, i)
-                self.progress.partial, self.progress.runs = states, i + 1
-            self.context.progress("calibrating", self.sweeps[0] * self.runs + i + 1, self.sweeps[1] * self.runs)
-            if self.store.due():
-                self.store.checkpoint(self.progress)
-        if spool:
-            spool.close()
-        self.progress.done.update(states)
-        self.progress.partial, self.progress.runs = {}, 0
+        with spool or nullcontext():
+            for i, outputs in enumerate(sweep(session, part.feeds(skip), share.count), skip):
+                own = len(outputs) - len(kept)
+                if spool:
+                    spool.add(outputs[own:])
+                    self._blame(part, _nan(kept, outputs[own:]), i)
+                if i >= resumed and group:
+                    self._blame(part, gathered.add(outputs[:own]), i)
+                self._report(gathered, i, resumed)
+        self.progress = Progress({**self.progress.done, **gathered.states()})
 
-    def _probe(self, graph: ir.Model, group: Sequence[str]) -> ir.Model:
-        if isinstance(self.observer, ExtremesObserver):
-            return with_extremes(graph, group, self.axes)
-        return with_outputs(graph, group)
-
-    def _updated(self, states: States, group: Sequence[str], outputs: list[Any]) -> tuple[States, list[str]]:
-        """The states after one more run, and the tensors that do not seem finite."""
-        result: States = {}
-        unsound = []
-        if isinstance(self.observer, HistogramObserver):
-            for name, array in zip(group, outputs, strict=True):
-                before = cast("Histogram | None", states.get(name)) or self.observer.init()
-                after = self.observer.update(before, array)
-                result[name] = after
-                unsound += [] if after.sound else [name]
-            return result, unsound
-        parts = [outputs[i : i + len(group)] for i in range(0, len(outputs), len(group))]
-        for name, low, high, total in zip(group, *parts, strict=True):
-            lows, highs = (np.atleast_1d(np.asarray(each, np.float64)) for each in (low, high))
-            state = cast("Extremes | None", states.get(name)) or self.observer.init(lows.size)
-            result[name] = self.observer.update(state, lows, highs)
-            sound = np.isfinite(lows).all() and np.isfinite(highs).all() and not math.isnan(total)
-            unsound += [] if sound else [name]
-        return result, unsound
+    def _report(self, gathered: Gathering, run: int, resumed: int) -> None:
+        """Tell of the progress, and write it down from time to time."""
+        self.context.progress("calibrating", self.sweeps[0] * self.runs + run + 1, self.sweeps[1] * self.runs)
+        if self.store.due() and run >= resumed:
+            self.store.checkpoint(replace(self.progress, partial=gathered.states(), runs=run + 1))
 
     def _blame(self, part: Part, unsound: list[str], run: int) -> None:
         """Raise the error that names the first node to blame, if tensors are not finite when looked at closely."""
@@ -197,8 +174,23 @@ class Sweeper:
                 raise error
 
 
+def _nan(names: Sequence[str], arrays: Sequence[Any]) -> list[str]:
+    """The tensors that hold NaN; infinities may be on their way to be masked.
+
+    Only the part of the model in which a NaN arises can tell where it comes from.
+    """
+    pairs = zip(names, arrays, strict=True)
+    return [name for name, array in pairs if array.dtype.kind == "f" and np.isnan(array).any()]
+
+
 def calibrate(
-    model: Model, names: Sequence[str], observer: Observer, context: Context, axes: Mapping[str, int] | None = None
+    model: Model,
+    names: Sequence[str],
+    observer: Observer,
+    context: Context,
+    *,
+    axes: Mapping[str, int] | None = None,
+    grids: Mapping[str, Grid] | None = None,
 ) -> dict[str, Spans]:
     """Run the calibration samples and fold what the named tensors hold.
 
@@ -212,6 +204,7 @@ def calibrate(
         observer: How to fold.
         context: Brings the samples.
         axes: Axis of the channels, for tensors to observe per channel; only observers of extremes can.
+        grids: What tensors will be rounded to, where that is not what the observer takes for granted.
 
     Returns:
         What is known of each tensor, arrays of shape (1,), or (channels,) for those with an axis.
@@ -229,7 +222,11 @@ def calibrate(
     if any(name not in sweeper.progress.done for name in names):
         sweeper.run()
         store.finish(sweeper.progress)
-    return {name: finished(observer, sweeper.progress.done[name]) for name in names}
+    return {name: finished(_on(observer, (grids or {}).get(name)), sweeper.progress.done[name]) for name in names}
+
+
+def _on(observer: Observer, grid: Grid | None) -> Observer:
+    return replace(observer, grid=grid) if grid and isinstance(observer, HistogramObserver) else observer
 
 
 def finished(observer: Observer, state: Any) -> Spans:

@@ -9,7 +9,7 @@ import numpy as np
 
 from infopt_passes.calibrate.histogram import BINS, Floats, Histogram
 
-STRIDE = 32
+STRIDE = 8
 """Thresholds are searched every so many bins first, then bin by bin around the best."""
 
 SHARES = 64
@@ -49,8 +49,8 @@ def entropy(histogram: Histogram, grid: Grid) -> tuple[float, float]:
     """The range whose rounding loses the least information about the values inside it and the ones clipped to it.
 
     The relative entropy of the values, clipped, to what ``grid.levels`` levels keep of them. S. Migacz, "8-bit
-    inference with TensorRT", GTC 2017. The bin around zero is taken to be as full as its neighbour: zeros are exact in
-    any range.
+    inference with TensorRT", GTC 2017. The bins at zero are taken to be as full as the ones beside them: zeros are
+    exact in any range.
 
     Args:
         histogram: Of all values.
@@ -70,7 +70,7 @@ def entropy(histogram: Histogram, grid: Grid) -> tuple[float, float]:
         levels = grid.levels
         if grid.symmetric:
             levels = max(1, round(half * (top - bottom) / threshold))
-        return _divergence(counts, bottom + BINS, top + BINS, levels)
+        return divergence(counts, bottom + BINS, top + BINS, levels)
 
     best = _least(loss, range(fewest, reach + 1), STRIDE)
     return _clipped(histogram, -best * histogram.width, best * histogram.width)
@@ -126,7 +126,7 @@ def _least(loss: Callable[[int], float], candidates: range, stride: int) -> int:
     return min(near, key=lambda candidate: (loss(candidate), -candidate))
 
 
-def _divergence(counts: Floats, bottom: int, top: int, levels: int) -> float:
+def divergence(counts: Floats, bottom: int, top: int, levels: int) -> float:
     """Relative entropy of clipped values to their rounded ones; the bins from bottom to top are kept."""
     inside = counts[bottom:top]
     clipped = inside.copy()

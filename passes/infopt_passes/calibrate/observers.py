@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,9 +103,11 @@ class HistogramObserver:
 
     Attributes:
         choose: Reads a range off a histogram.
+        grid: What the tensor will be rounded to.
     """
 
-    choose: Callable[[Histogram], tuple[float, float]]
+    choose: Callable[[Histogram, Grid], tuple[float, float]]
+    grid: Grid = INT8
 
     @property
     def state(self) -> str:
@@ -125,7 +126,7 @@ class HistogramObserver:
         """The range; a tensor that never changes keeps its value exactly."""
         if not state.low < state.high:
             return (state.low, state.high) if math.isfinite(state.low) else (0.0, 0.0)
-        return self.choose(state)
+        return self.choose(state, self.grid)
 
 
 Observer = ExtremesObserver | HistogramObserver
@@ -133,9 +134,9 @@ Observer = ExtremesObserver | HistogramObserver
 MAKERS: Mapping[str, Callable[[float, Grid], Observer]] = {
     "minmax": lambda share, grid: ExtremesObserver(),
     "mean-minmax": lambda share, grid: ExtremesObserver(mean=True),
-    "percentile": lambda share, grid: HistogramObserver(partial(percentile, share=share)),
-    "entropy": lambda share, grid: HistogramObserver(partial(entropy, grid=grid)),
-    "mse": lambda share, grid: HistogramObserver(partial(square_error, grid=grid)),
+    "percentile": lambda share, grid: HistogramObserver(lambda histogram, _: percentile(histogram, share), grid),
+    "entropy": lambda share, grid: HistogramObserver(entropy, grid),
+    "mse": lambda share, grid: HistogramObserver(square_error, grid),
 }
 """Observers by the name that ``--ranges`` takes.
 

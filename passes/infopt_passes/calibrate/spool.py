@@ -50,6 +50,12 @@ class Spool:
                 found[name] = np.fromfile(file, dtype, count).reshape(shape)
         return found
 
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self, remove: bool = False) -> None:
         """Close the file; the samples can be read until it is removed."""
         if self._file is not None:

@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,10 +33,10 @@ SECONDS_BETWEEN_CHECKPOINTS = 15.0
 State = Extremes | Histogram
 States = dict[str, State]
 
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a calibration is.
 
@@ -145,7 +146,7 @@ def _packed(progress: Progress) -> dict[str, Any]:
 
 def _read(path: Path) -> Progress | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             head = json.loads(str(file["head"]))
             names = [*head["done"], *head["partial"]]
             states = [_unpacked(file, i, head["kind"]) for i in range(len(names))]

@@ -11,7 +11,7 @@ from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 from infopt.errors import InputError, unknown
 from infopt.model import Model, Note, Range
 from infopt.passes import Context
-from infopt.target import Table
+from infopt.target import Scheme, Table
 from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.observers import Spans, observer
@@ -38,10 +38,9 @@ def quantized(model: Model, options: Quantize, context: Context) -> Model:
     _check_names(options.keep_float, graph)
     plan = make_plan(graph.graph, graph.opset_imports.get("", 0), target.table, options.keep_float)
     names = [value.name or "" for group in plan.groups() for value in group]
-    bottom, top = limits(target.table.activation)
-    grid = Grid(top - bottom + 1, target.table.activation.symmetric)
-    chosen = observer(options.ranges, options.percentile, grid)
-    seen = calibrate(model.edited(graph), names, chosen, context) if names else {}
+    chosen = observer(options.ranges, options.percentile, _grid(target.table.activation))
+    grids = {value.name or "": _grid(scheme) for value, scheme in plan.schemes.items()}
+    seen = calibrate(model.edited(graph), names, chosen, context, grids=grids) if names else {}
     ranges = _ranges(plan, seen, target.table)
     notes = _doubts(seen)
     notes += [Note("float", node.name or node.op_type, why) for node, why in plan.kept.items()]
@@ -49,6 +48,11 @@ def quantized(model: Model, options: Quantize, context: Context) -> Model:
     NameFixPass()(graph)
     RemoveUnusedNodesPass()(graph)
     return replace(model.edited(graph, *notes), ranges=tuple(ranges.items()))
+
+
+def _grid(scheme: Scheme) -> Grid:
+    bottom, top = limits(scheme)
+    return Grid(top - bottom + 1, scheme.symmetric)
 
 
 def _check_names(names: tuple[str, ...], graph: ir.Model) -> None:
