@@ -14,7 +14,7 @@ from infopt.checks.ask import Answer, ask
 from infopt.checks.mend import Mended, mended
 from infopt.checks.merge import merged
 from infopt.checks.options import CheckOptions
-from infopt.checks.report import CheckReport, Finding, Fixed, ModelState, TargetState, sorted_findings
+from infopt.checks.report import CheckReport, Finding, Fixed, ModelState, State, TargetState, sorted_findings
 from infopt.checks.rules import RULES
 from infopt.checks.rules.precision import float_nodes
 from infopt.checks.sarif import write_sarif
@@ -180,8 +180,6 @@ def _inferred(model: Model) -> Model:
 
 
 def _state(target: Target, answer: Answer, subject: Subject) -> TargetState:
-    stages = {each.stage for each in answer.refusals}
-    state = "crashed" if "crash" in stages else "refused" if stages else "built" if answer.version else "not asked"
     rows = compute = None
     if not subject.model.quantized_nodes():
         rows, left = float_nodes(subject, target)
@@ -190,13 +188,20 @@ def _state(target: Target, answer: Answer, subject: Subject) -> TargetState:
         target.name,
         target.runtime,
         answer.version,
-        state,  # type: ignore[arg-type]
+        _became(answer),
         answer.reason,
         answer.integer,
         answer.total,
         rows,
         compute,
     )
+
+
+def _became(answer: Answer) -> State:
+    stages = {each.stage for each in answer.refusals}
+    if not stages:
+        return "built" if answer.version else "not asked"
+    return "crashed" if "crash" in stages else "parsed" if stages == {"guess"} else "refused"
 
 
 def _model_state(model: Model) -> ModelState:
