@@ -35,7 +35,7 @@ SIGNED = RNG.integers(-127, 128, (16, 16, 3, 3)).astype(np.int8)
 def net(build: Build, zero: Any, weight: np.ndarray = SIGNED, weight_zero: Any = None, bias: bool = False) -> Model:
     """Two branches from one Q, with movers among the integers, and a residual."""
     point = np.zeros(16, np.int8) if weight_zero is None else weight_zero
-    text = f"""(float[1,16,8,8] x) => (float y) {{
+    text = f"""(float[1,16,8,8] x) => (float[a,b,c,d] y) {{
         a_q = QuantizeLinear(x, s, z) a = DequantizeLinear(a_q, s, z) t = Transpose<perm=[0,1,3,2]>(a_q)
         b = DequantizeLinear(t, s, z) w = DequantizeLinear<axis=0>(wq, ws, wz)
         v = {"DequantizeLinear<axis=0>(vq, vs)" if bias else "Identity(vf)"}
@@ -130,7 +130,7 @@ def test_integers_that_leave_the_model_are_not_shifted(build: Build, stored: Sto
 
 
 def test_integers_that_something_computes_with_are_not_shifted(build: Build, stored: Stored) -> None:
-    text = """(float[1,4,4,4] x) => (float y) { q = QuantizeLinear(x, s, z) p = MaxPool<kernel_shape=[2,2]>(q)
+    text = """(float[1,4,4,4] x) => (float[a,b,c,d] y) { q = QuantizeLinear(x, s, z) p = MaxPool<kernel_shape=[2,2]>(q)
         y = DequantizeLinear(p, s, z) }"""
     report, _ = fixed(stored(build(text, s=np.float32(0.1), z=np.int8(3))), "openvino", no_build=True)
     assert what(report) == []

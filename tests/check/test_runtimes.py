@@ -37,7 +37,7 @@ WEIGHTS = {
 
 
 def qdq(build: Build, zero: Any, tail: str = "", output: str = "c", **more: Any) -> Any:
-    text = f"""(float[1,16,8,8] x) => (float y) {{
+    text = f"""(float[1,16,8,8] x) => (float[a,b,c,d] y) {{
         d_q = QuantizeLinear(x, s, z) d = DequantizeLinear(d_q, s, z) {CONV} {tail}
         y_q = QuantizeLinear({output}, s, z) y = DequantizeLinear(y_q, s, z) }}"""
     return build(text, s=np.float32(0.05), z=zero, **WEIGHTS, **more)
@@ -89,7 +89,7 @@ def test_an_int32_bias_does_not_parse_in_tensorrt(build: Build, stored: Stored) 
 
 def test_uint8_taken_for_int8_clips_everything_above_127(build: Build, stored: Stored) -> None:
     x = np.linspace(0, 10, 1024, dtype=np.float32).reshape(1, 16, 8, 8)
-    text = "(float[1,16,8,8] x) => (float y) { q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }"
+    text = "(float[1,16,8,8] x) => (float[a,b,c,d] y) { q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }"
     right, retyped = (
         open_onnx(stored(build(text, s=np.float32(10 / 255), z=zero)), EMULATE).run({"x": x})[0]
         for zero in (np.uint8(0), np.int8(0))
@@ -129,7 +129,7 @@ def test_openvino_runs_a_layer_whose_weight_has_a_zero_point_in_float(build: Bui
     pytest.importorskip("openvino")
     shifted = {"wq": (WEIGHTS["wq"].astype(int) + 128).astype(np.uint8), "z2": np.full(16, 128, np.uint8)}
     model = build(
-        "(float[1,16,8,8] x) => (float y) { d_q = QuantizeLinear(x, s, z) d = DequantizeLinear(d_q, s, z) "
+        "(float[1,16,8,8] x) => (float[a,b,c,d] y) { d_q = QuantizeLinear(x, s, z) d = DequantizeLinear(d_q, s, z) "
         f"{CONV} y = Relu(c) }}",
         s=np.float32(0.05),
         z=np.uint8(120),
@@ -182,7 +182,7 @@ def test_a_layer_between_dequantizers_that_runs_in_float_is_told(build: Build, s
 
 def test_the_runtime_has_the_last_word_about_fusion(build: Build, stored: Stored) -> None:
     # The rule says that a float weight blocks the integer kernel; ONNX Runtime quantizes it by itself.
-    text = """(float[1,16,8,8] x) => (float y) {
+    text = """(float[1,16,8,8] x) => (float[a,b,c,d] y) {
         d_q = QuantizeLinear(x, s, z) d = DequantizeLinear(d_q, s, z) c = Conv(d, w)
         y_q = QuantizeLinear(c, s, z) y = DequantizeLinear(y_q, s, z) }"""
     path = stored(build(text, s=np.float32(0.05), z=np.uint8(120), w=(16, 16, 3, 3)))
@@ -191,7 +191,7 @@ def test_the_runtime_has_the_last_word_about_fusion(build: Build, stored: Stored
 
 
 def test_signed_activations_behind_a_branch_stay_in_float_on_x86(build: Build, stored: Stored) -> None:
-    text = f"""(float[1,16,8,8] x) => (float y, float k) {{
+    text = f"""(float[1,16,8,8] x) => (float[a,b,c,d] y, float[e,f,g,h] k) {{
         d_q = QuantizeLinear(x, s, z) d = DequantizeLinear(d_q, s, z) {CONV} f = Conv<pads=[1,1,1,1]>(d, w)
         y_q = QuantizeLinear(c, s, z) y = DequantizeLinear(y_q, s, z)
         k_q = QuantizeLinear(f, s, z) k = DequantizeLinear(k_q, s, z) }}"""

@@ -125,7 +125,7 @@ def test_the_tensorrt_parser_agrees_about_what_it_emits(emitted: dict[str, Path]
 
 def mixed(build: Build) -> Model:
     """In the shape of NNCF's ONNX backend: uint8 with zero point 0 behind ReLU, int8 elsewhere, no bias Q."""
-    text = """(float[1,16,8,8] x) => (float y) {
+    text = """(float[1,16,8,8] x) => (float[a,b,c,d] y) {
         q1 = QuantizeLinear(x, s, z8) d1 = DequantizeLinear(q1, s, z8) w1 = DequantizeLinear<axis=0>(v1, sw, zw)
         c1 = Conv<pads=[1,1,1,1]>(d1, w1, b) r1 = Relu(c1)
         q2 = QuantizeLinear(r1, s, zu) d2 = DequantizeLinear(q2, s, zu) w2 = DequantizeLinear<axis=0>(v2, sw, zw)
@@ -138,7 +138,7 @@ def mixed(build: Build) -> Model:
 
 def symmetric(build: Build) -> Model:
     """In the shape of NVIDIA ModelOpt's: int8 symmetric everywhere, float bias, no Q on outputs of convolutions."""
-    text = """(float[1,16,8,8] x) => (float y) {
+    text = """(float[1,16,8,8] x) => (float[a,b,c,d] y) {
         q1 = QuantizeLinear(x, s, z) d1 = DequantizeLinear(q1, s, z) w1 = DequantizeLinear<axis=0>(v, sw, zw)
         c1 = Conv<pads=[1,1,1,1]>(d1, w1, b) a = Add(c1, d1) r1 = Relu(a)
         q2 = QuantizeLinear(r1, s, z) d2 = DequantizeLinear(q2, s, z)

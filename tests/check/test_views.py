@@ -53,7 +53,7 @@ def test_every_width_shows_rules_nodes_reasons_and_remedies(width: int) -> None:
     text = printed(REPORT, width)
     assert all(len(line) <= width for line in text.splitlines())
     words = " ".join(text.split())
-    for part in ("int32-bias", "b0, b1, b2, b3 and 5 more", "error fix", "mixed-concat", "all targets", "the model"):
+    for part in ("int32-bias", "and 6 more", "error fix", "mixed-concat", "all targets", "the model"):
         assert part in words
     assert "openvino: 1 warning, 1 note; parsed and built by OpenVINO 2026.4; 3 of 4 compute layers" in words
     assert "9 findings marked fix" in words

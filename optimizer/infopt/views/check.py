@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from infopt.checks.rule import LintRule
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-NODES = 4
+NODES = 3
 """Nodes that a row names unless every one is wanted."""
 
 MARK = "fix"
@@ -151,11 +151,11 @@ def _groups(findings: Iterable[Finding]) -> list[list[Finding]]:
     return list(grouped.values())
 
 
-def _names(nodes: list[str], details: bool) -> str:
+def _names(nodes: list[str], details: bool, between: str = ", ") -> str:
     shown = nodes if details or len(nodes) <= NODES + 1 else nodes[:NODES]
-    told = ", ".join(visible(name, 60) for name in shown)
+    told = between.join(visible(name, 60) for name in shown)
     more = len(nodes) - len(shown)
-    return f"{told} and {more} more" if more else told
+    return f"{told}{between if between != ', ' else ' '}and {more} more" if more else told
 
 
 def _table() -> Table:
