@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from infopt.checks.report import Finding
     from infopt.model import Model
+    from infopt.shapes import ShapeRange
+    from infopt.target import Target
 
     class Find(Protocol):
         """Makes the findings of the rules; see :func:`find`."""
@@ -49,3 +51,21 @@ def stored(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Ask the runtimes in this process: the same questions, without the time that an interpreter takes to start."""
+    from infopt.checks.ask import Answer, answer_of, request_of
+    from infopt.checks.child import interrogate
+
+    def ask(target: Target, model: Path, shapes: Sequence[ShapeRange], kernels: bool) -> Answer:
+        missing = target.available()
+        if missing:
+            return Answer(reason=missing)
+        told: dict[str, Any] = {}
+        work = tmp_path_factory.mktemp("asked")
+        interrogate(target, request_of(target, model, shapes, kernels), work, lambda **news: told.update(news))
+        return answer_of(told)
+
+    monkeypatch.setattr("infopt.checks.run.ask", ask)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 BROKEN, FINE = True, False
 I8, U8 = np.int8, np.uint8
 SCALES = {"s": np.float32(0.05), "z": I8(0)}
-FLOATED = "(float[1,16,8,8] x) => (y)"
 CASES: list[Case] = []
 
 
@@ -70,7 +69,7 @@ CONV = "Conv<pads=[1,1,1,1]>"
 WEIGHT = "w = DequantizeLinear<axis=0>(wq, ws, wz)"
 
 
-def chain(body: str, output: str = "float y") -> str:
+def chain(body: str, output: str = "float[a,b,c,d] y") -> str:
     return f"(float[1,16,8,8] x) => ({output}) {{ {body} }}"
 
 
@@ -172,7 +171,7 @@ def dynamically(build: Build, broken: bool) -> Model:
 def branches(build: Build, zero: Any) -> Model:
     body = f"""x_q = QuantizeLinear(x, s, z) d = DequantizeLinear(x_q, s, z) e = DequantizeLinear(x_q, s, z) {WEIGHT}
         v = DequantizeLinear<axis=0>(vq, vs, vz) c = {CONV}(d, w) f = {CONV}(e, v) {pair("y", "c")} {pair("k", "f")}"""
-    return build(chain(body, "float y, float k"), **{**SCALES, "z": zero}, **weight(), **weight("v"))
+    return build(chain(body, "float[a,b,c,d] y, float[e,f,g,h] k"), **{**SCALES, "z": zero}, **weight(), **weight("v"))
 
 
 @case("s8-shared", "x_q", "onnxruntime", fixable=True)
@@ -196,10 +195,10 @@ def no_output(build: Build, broken: bool) -> Model:
     return build(chain(body), **{**SCALES, "z": U8(9)}, **weight())
 
 
-@case("half-quantized-add", "y", "onnxruntime")
+@case("half-quantized-add", "a", "onnxruntime")
 def half_add(build: Build, broken: bool) -> Model:
     other = "e = Identity(x)" if broken else pair("e", "x")
-    return build(chain(f"{pair('d', 'x')} {other} y = Add(d, e)"), **{**SCALES, "z": U8(9)})
+    return build(chain(f"{pair('d', 'x')} {other} a = Add(d, e) {pair('y', 'a')}"), **{**SCALES, "z": U8(9)})
 
 
 # --- placement
@@ -270,7 +269,7 @@ def norm(build: Build, broken: bool) -> Model:
 def redundant(build: Build, broken: bool) -> Model:
     again = pair("e", "d") if broken else pair("e", "m")
     body = f"{pair('d', 'x')} m = Sigmoid(d) {again} {WEIGHT} y = {CONV}(e, w)"
-    return build(chain(body, "float y, float m"), **SCALES, **weight())
+    return build(chain(body, "float[a,b,c,d] y, float[i,j,k,l] m"), **SCALES, **weight())
 
 
 @case("requantized", "e_q", "tensorrt")
@@ -507,6 +506,17 @@ def test_advice_about_signedness_is_for_x86_only(build: Build, find: Find, monke
 def test_products_in_32_bits_do_not_saturate(build: Build, find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infopt.checks.rules.onnxruntime.vnni", lambda: True)
     assert "u8s8-saturation" not in find(saturating(build, BROKEN), "onnxruntime")
+
+
+def test_a_weight_in_blocks_is_compressed_and_not_quantized_by_half(build: Build, find: Find) -> None:
+    def half_done(block: int) -> bool:
+        blocks = f"<axis=0, block_size={block}>" if block else "<axis=1>"
+        text = f"(float[4,16] x) => (float[4,16] y) {{ w = DequantizeLinear{blocks}(wq, ws) y = MatMul(x, w) }}"
+        scales = np.full((4, 16) if block else 16, 0.1, np.float32)
+        return "half-quantized" in find(build(text, opset=21, ir_version=10, wq=integers((16, 16)), ws=scales))
+
+    assert not half_done(4)
+    assert half_done(0)
 
 
 def test_one_finding_speaks_for_the_targets_that_it_is_about(build: Build, find: Find) -> None:

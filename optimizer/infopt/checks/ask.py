@@ -80,12 +80,7 @@ def ask(target: Target, model: Path, shapes: Sequence[ShapeRange], kernels: bool
     missing = target.available()
     if missing:
         return Answer(reason=missing)
-    request = {
-        "target": target.name,
-        "model": str(model.resolve()),
-        "shapes": [show_shape(each) for each in shapes],
-        "kernels": kernels,
-    }
+    request = request_of(target, model, shapes, kernels)
     with tempfile.TemporaryDirectory(prefix="infopt-") as work:
         reply = Path(work) / "reply.json"
         child = subprocess.run(
@@ -97,12 +92,23 @@ def ask(target: Target, model: Path, shapes: Sequence[ShapeRange], kernels: bool
             check=False,
         )
         told = json.loads(reply.read_text(encoding="utf-8")) if reply.exists() else {"stage": "start"}
-    return _answer(told, child)
+    return answer_of(told, child)
 
 
-def _answer(told: dict[str, Any], child: subprocess.CompletedProcess[str]) -> Answer:
+def request_of(target: Target, model: Path, shapes: Sequence[ShapeRange], kernels: bool) -> dict[str, Any]:
+    """What :mod:`infopt.checks.child` is asked, as JSON values."""
+    return {
+        "target": target.name,
+        "model": str(model.resolve()),
+        "shapes": [show_shape(each) for each in shapes],
+        "kernels": kernels,
+    }
+
+
+def answer_of(told: dict[str, Any], child: subprocess.CompletedProcess[str] | None = None) -> Answer:
+    """What :mod:`infopt.checks.child` told, and how its process ended where it did not come to the end."""
     refusals = [Refusal(**each) for each in told.get("refusals", [])]
-    if told["stage"] != "done":
+    if told["stage"] != "done" and child is not None:
         last = (child.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
         refusals.append(Refusal("crash", None, f"its process ended at the stage {told['stage']!r} with {how}: {last}"))

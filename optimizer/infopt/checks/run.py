@@ -14,13 +14,13 @@ from infopt.checks.ask import Answer, ask
 from infopt.checks.mend import Mended, mended
 from infopt.checks.merge import merged
 from infopt.checks.options import CheckOptions
-from infopt.checks.report import CheckReport, Finding, Fixed, ModelState, TargetState, sorted_findings
+from infopt.checks.report import CheckReport, Finding, Fixed, ModelState, State, TargetState, sorted_findings
 from infopt.checks.rules import RULES
 from infopt.checks.rules.precision import float_nodes
 from infopt.checks.sarif import write_sarif
 from infopt.checks.subject import Subject, label
 from infopt.data import InputSpec, infer_batch_axes
-from infopt.errors import InfoptError, ModelError, OptionError
+from infopt.errors import InfoptError, ModelError, OptionError, OutputError
 from infopt.model import Model, blamed_on, input_specs, load, save
 from infopt.options import parsed
 from infopt.output import check_file as check_output
@@ -72,7 +72,7 @@ def check_file(path: Path, options: CheckOptions, listener: Listener | None = No
     job = _job(options, listener or Silent())
     model = load(path)
     complete(_specs(model), job.shapes)  # what does not fit the inputs is refused here
-    place = check_output(options.sarif, overwrite=True, protect=model.files) if options.sarif else None
+    place = _place(options.sarif, model) if options.sarif else None
     with blamed_on(path):
         report = _fixed(model, job, options.output) if options.output else _checked(model, job)
     if place is not None:
@@ -94,6 +94,13 @@ def _job(options: CheckOptions, listener: Listener) -> Job:
             "a repair is for one target: what one wants can be wrong for another", "give --target once with --fix"
         )
     return Job(targets, tuple(parsed(parse_shape, text, "--shape") for text in options.shape), options, listener)
+
+
+def _place(path: Path, model: Model) -> Path:
+    """Where the SARIF file goes, seen to before any work."""
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: {path.parent} is not a directory", "give another path to --sarif")
+    return check_output(path, overwrite=True, protect=model.files)
 
 
 def findings(subject: Subject) -> tuple[Finding, ...]:
@@ -180,8 +187,6 @@ def _inferred(model: Model) -> Model:
 
 
 def _state(target: Target, answer: Answer, subject: Subject) -> TargetState:
-    stages = {each.stage for each in answer.refusals}
-    state = "crashed" if "crash" in stages else "refused" if stages else "built" if answer.version else "not asked"
     rows = compute = None
     if not subject.model.quantized_nodes():
         rows, left = float_nodes(subject, target)
@@ -190,13 +195,20 @@ def _state(target: Target, answer: Answer, subject: Subject) -> TargetState:
         target.name,
         target.runtime,
         answer.version,
-        state,  # type: ignore[arg-type]
+        _became(answer),
         answer.reason,
         answer.integer,
         answer.total,
         rows,
         compute,
     )
+
+
+def _became(answer: Answer) -> State:
+    stages = {each.stage for each in answer.refusals}
+    if not stages:
+        return "built" if answer.version else "not asked"
+    return "crashed" if "crash" in stages else "parsed" if stages == {"guess"} else "refused"
 
 
 def _model_state(model: Model) -> ModelState:
