@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+WIDE = 160
+"""Characters a line where no terminal sets their number, so that names stay in one piece."""
+
 
 def targets(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this target.")] = None,
@@ -43,7 +46,10 @@ def _print_rows(name: str, json: bool) -> None:
 
     from infopt.views.console import print_table
 
-    print_table(target_table(registry.target(name)), Console(highlight=False))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDE)
+    print_table(target_table(registry.target(name)), console)
 
 
 def passes() -> None:
