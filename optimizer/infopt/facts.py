@@ -15,6 +15,9 @@ BIAS_INPUT = 2
 COMPUTE_OPS = frozenset("Conv ConvTranspose Gemm MatMul Einsum LSTM GRU RNN Attention".split())
 """Operators that do most of a model's arithmetic: the report names each that stays in float."""
 
+PLAIN = frozenset({ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING, ir.AttributeType.INTS})
+"""Types of the attributes that conditions may look at."""
+
 
 def is_constant(value: ir.Value | None) -> bool:
     """Whether a value is a weight of the model rather than computed or fed."""
@@ -48,11 +51,7 @@ def facts(node: ir.Node) -> Facts:
         groups=int(_number(node, "group", 1)),
         inputs=tuple(_shape(value) for value in node.inputs),
         output=_shape(node.outputs[0]),
-        attributes={
-            name: attr.value
-            for name, attr in node.attributes.items()
-            if attr.type in (ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING)
-        },
+        attributes={name: attr.value for name, attr in node.attributes.items() if attr.type in PLAIN},
         constants=tuple(value is None or is_constant(value) for value in node.inputs),
     )
 

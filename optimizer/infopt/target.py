@@ -98,7 +98,7 @@ class Facts:
         groups: Groups of a convolution; 1 otherwise.
         inputs: Known shapes of the inputs; unknown sizes are ``None``.
         output: Known shape of the first output, or ``None``.
-        attributes: Integer, float and string attributes of the node.
+        attributes: Integer, float and string attributes of the node, and its lists of integers.
         constants: Whether each input is a constant; absent optional inputs count as constant.
     """
 
@@ -128,6 +128,7 @@ class Rule:
         shared: Inputs and output carry one scale and zero point (always so for ``MOVE``).
         carries: The runtime carries the scale of the data through the operator: a pair in front of it is enough,
             and one behind it would be computed.
+        fused: They are part of a neighbour's kernel, which can just as well give integers: a Q behind them is free.
         activation: Scheme of the data that these operators read, where it is not the table's.
         weight: Scheme of their constant weights, where it is not the table's.
         since: First opset in which the row holds.
@@ -142,6 +143,7 @@ class Rule:
     unless: tuple[Condition, ...] = ()
     shared: bool = False
     carries: bool = False
+    fused: bool = False
     activation: Scheme | None = None
     weight: Scheme | None = None
     since: int = 1
@@ -158,7 +160,7 @@ class Table:
         weight: Scheme of constant weights.
         bias: ``"int32"``: biases are quantized with scale ``s_x * s_w``; ``"float"``: they are left alone.
         rules: The rows.
-        absorbs: Activations that vanish into the range of the quantized tensor behind them.
+        absorbs: Activations that vanish into the quantized tensor behind them: into its range or the kernel's end.
         opset: Smallest opset of the graphs that the target is given.
     """
 

@@ -1,7 +1,7 @@
 """What becomes of each row of a target's table in the real runtime; the graphs are in ``rows.py``.
 
 A module of tests names its table in ``TABLE``, in ``LEFT`` the graphs that a condition of the table leaves in float,
-and in ``UNPROVEN`` what its runtime does otherwise than the table says.
+and in ``UNPROVEN`` what its runtime does otherwise than the table says. ``EXTRA`` holds graphs of its own.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """
     for name in {"row", "float_row"}.intersection(metafunc.fixturenames):
         module, pairs = metafunc.module, []
-        for row in ROWS:
+        for row in (*ROWS, *getattr(module, "EXTRA", ())):
             for title, around in SURROUNDINGS.items() if chosen(row, module, name == "row") else ():
                 case = f"{row.name}: {title}"
                 why = module.UNPROVEN.get(case)
@@ -143,3 +143,9 @@ def _steps(wanted: list[np.ndarray], found: list[np.ndarray]) -> float:
         float(np.abs(a - b).max() / ((max(a.max(), 0) - min(a.min(), 0)) / 255))
         for a, b in zip(wanted, found, strict=True)
     )
+
+
+@pytest.fixture(scope="session")
+def largest_step() -> Callable[..., float]:
+    """Largest difference of outputs from the wanted ones, in steps of 8 bits over their range."""
+    return _steps

@@ -242,7 +242,14 @@ def _on_offer(value: ir.Value | None, table: Table, plan: Plan) -> bool:
     if origin is None or origin in plan.edges:
         return origin is not None
     rule = _maker(origin, table, plan)
-    return rule is not None and rule.output is Output.OFFERED
+    return _is_fused(origin, table) or (rule is not None and rule.output is Output.OFFERED)
+
+
+def _is_fused(value: ir.Value, table: Table) -> bool:
+    """Whether a tensor is made by a kernel that can just as well give integers."""
+    producer = value.producer()
+    rule = table.rule(producer.op_type) if producer is not None and producer.domain == "" else None
+    return rule is not None and rule.fused
 
 
 def _maker(value: ir.Value, table: Table, plan: Plan) -> Rule | None:
