@@ -24,7 +24,8 @@ class Quantize:
     calibrated: ClassVar[bool] = True
 
     method: Annotated[
-        Literal["fast"], Opt("How to choose: fast puts into integers all that the target runs, with ranges as observed.")
+        Literal["fast"],
+        Opt("How to choose: fast puts into integers all that the target runs, with ranges as observed."),
     ] = "fast"
     ranges: Annotated[
         Literal["minmax", "mean-minmax"],

@@ -60,7 +60,8 @@ def _ranges(plan: Plan, seen: dict[str, tuple[float, float]], table: Table) -> t
         spans = [seen[value.name or ""] for value in group]
         scheme = next((plan.schemes[value] for value in group if value in plan.schemes), table.activation)
         bounds = [clipped(value, table) for value in group]
-        within = max(low for low, _ in bounds), min(high for _, high in bounds)
+        # Bounds that not all of a group keep would cut off what the others need.
+        within = min(low for low, _ in bounds), max(high for _, high in bounds)
         known = activation_range(min(low for low, _ in spans), max(high for _, high in spans), scheme, within)
         if known.low == known.high == 0:
             notes.append(Note("warning", group[0].name or "", "always zero on the calibration samples"))
