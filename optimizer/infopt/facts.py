@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from infopt.target import Facts
@@ -10,6 +11,12 @@ WEIGHT_INPUT = 1
 """Position of the weight in Conv, ConvTranspose, Gemm and MatMul alike."""
 
 BIAS_INPUT = 2
+
+COMPUTE_OPS = frozenset("Conv ConvTranspose Gemm MatMul Einsum LSTM GRU RNN Attention".split())
+"""Operators that do most of a model's arithmetic: the report names each that stays in float."""
+
+PLAIN = frozenset({ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING, ir.AttributeType.INTS})
+"""Types of the attributes that conditions may look at."""
 
 
 def is_constant(value: ir.Value | None) -> bool:
@@ -44,18 +51,25 @@ def facts(node: ir.Node) -> Facts:
         groups=int(_number(node, "group", 1)),
         inputs=tuple(_shape(value) for value in node.inputs),
         output=_shape(node.outputs[0]),
-        attributes={
-            name: attr.value
-            for name, attr in node.attributes.items()
-            if attr.type in (ir.AttributeType.INT, ir.AttributeType.FLOAT)
-        },
+        attributes={name: attr.value for name, attr in node.attributes.items() if attr.type in PLAIN},
         constants=tuple(value is None or is_constant(value) for value in node.inputs),
     )
 
 
-def clip_is_constant(node: ir.Node) -> bool:
-    """Whether a Clip's bounds are constants; true for other activations."""
-    return node.op_type != "Clip" or all(value is None or is_constant(value) for value in node.inputs[1:])
+def clip_bounds(node: ir.Node) -> tuple[float, float] | None:
+    """The bounds of a ReLU or Clip; ``None`` for other operators and for bounds that are computed at run time."""
+    if node.op_type == "Relu":
+        return 0.0, np.inf
+    if node.op_type != "Clip":
+        return None
+    given = [*node.inputs[1:3], None, None][:2]
+    if any(value is not None and not is_constant(value) for value in given):
+        return None
+    low, high = (
+        default if value is None or value.const_value is None else float(value.const_value.numpy().reshape(()))
+        for value, default in zip(given, (-np.inf, np.inf), strict=True)
+    )
+    return low, high
 
 
 def _shape(value: ir.Value | None) -> tuple[int | None, ...] | None:

@@ -9,13 +9,17 @@ import importlib
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from infopt.errors import TargetUnavailable, unknown
+from infopt.errors import OptionError, TargetUnavailable, unknown
 
 if TYPE_CHECKING:
+    from infopt.cpu import Isa
     from infopt.passes import Pass
     from infopt.target import Target
 
 Group = Literal["passes", "targets"]
+
+OWN = "infopt.targets."
+"""Where infopt's own targets are."""
 
 
 def names(group: Group) -> dict[str, str]:
@@ -36,13 +40,27 @@ def pass_class(name: str) -> type[Pass]:
     return cast("type[Pass]", _load("passes", name))
 
 
-def target(name: str) -> Target:
+def target(name: str, isa: Isa | Literal["auto"] = "auto") -> Target:
     """A target by its name.
 
+    Args:
+        name: What ``--target`` takes.
+        isa: Instruction set of the machine that will run it; ``"auto"`` is this machine's.
+
     Raises:
-        OptionError: No such target; the nearest name is given.
+        OptionError: No such target (the nearest name is given), it has no table for the instruction set, or its table
+            contradicts itself.
     """
-    return cast("Target", _load("targets", name)())
+    from infopt.target import ByIsa
+
+    found = cast("Target", _load("targets", name)())
+    if not names("targets")[name].startswith(OWN):  # tests keep infopt's own in order, and users need not wait for it
+        _check(name, found)
+    if isinstance(found, ByIsa):
+        return found.for_isa(isa)
+    if isa != "auto":
+        raise OptionError(f"target {name!r} has no tables by instruction set", "leave --isa out")
+    return found
 
 
 def require(chosen: Target) -> None:
@@ -54,6 +72,16 @@ def require(chosen: Target) -> None:
     reason = chosen.available()
     if reason:
         raise TargetUnavailable(f"target {chosen.name!r} is not available: {reason}")
+
+
+def _check(name: str, loaded: Target) -> None:
+    from infopt.table_check import check_table
+    from infopt.target import Table
+
+    table = getattr(loaded, "table", None)
+    if not isinstance(table, Table):
+        raise OptionError(f"target {name!r} has no table but {type(table).__name__}", "give it an infopt.target.Table")
+    check_table(name, table)
 
 
 def _load(group: Group, name: str) -> Any:

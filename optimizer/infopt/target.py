@@ -11,13 +11,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from infopt.errors import InfoptError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from infopt.cpu import Isa
     from infopt.data import Feed
     from infopt.shapes import ShapeRange
 
@@ -34,12 +35,22 @@ class Scheme:
         symmetric: Zero point in the middle of the range (0 for signed types).
         per_channel: One scale per output channel instead of one per tensor.
         narrow: Leave out the lowest integer, so that the range is symmetric.
+        unsigned: Data that is never negative is uint8 with zero point 0: the same step for twice the range.
+        reduced: Use one bit less, -64 to 63, so that two products fit into the 16 bits that processors without
+            VNNI add them up in.
+        uniform: For weights per channel: use one scale for all channels where the rounding noise grows at most by
+            this factor in power; 1 is never, 4 is one bit.
+        implicit: Leave the zero point out where it is 0; it is then not a number per channel to be computed with.
     """
 
     dtype: Literal["int8", "uint8"]
     symmetric: bool
     per_channel: bool = False
     narrow: bool = False
+    unsigned: bool = False
+    reduced: bool = False
+    uniform: float = 1.0
+    implicit: bool = False
 
 
 class Role(Enum):
@@ -48,9 +59,10 @@ class Role(Enum):
     Attributes:
         COMPUTE: Worth an integer kernel by itself; its inputs are quantized for it.
         FOLLOW: Runs in integers when its inputs are integers already.
-        MOVE: Only moves data: input and output share scale and zero point.
+        MOVE: Only moves data: input and outputs share scale and zero point.
         JOIN: Joins tensors (Concat).
         RESIDUAL: An Add of which only the skip input is quantized, so that the other side fuses into its Conv.
+        FLOAT: Stays in float, because the runtime has no integer kernel or because it does not pay.
     """
 
     COMPUTE = "compute"
@@ -58,6 +70,7 @@ class Role(Enum):
     MOVE = "move"
     JOIN = "join"
     RESIDUAL = "residual"
+    FLOAT = "float"
 
 
 class Output(Enum):
@@ -85,7 +98,7 @@ class Facts:
         groups: Groups of a convolution; 1 otherwise.
         inputs: Known shapes of the inputs; unknown sizes are ``None``.
         output: Known shape of the first output, or ``None``.
-        attributes: Integer and float attributes of the node.
+        attributes: Integer, float and string attributes of the node, and its lists of integers.
         constants: Whether each input is a constant; absent optional inputs count as constant.
     """
 
@@ -95,7 +108,7 @@ class Facts:
     groups: int
     inputs: tuple[tuple[int | None, ...] | None, ...]
     output: tuple[int | None, ...] | None
-    attributes: Mapping[str, float]
+    attributes: Mapping[str, Any]
     constants: tuple[bool, ...] = ()
 
 
@@ -113,7 +126,15 @@ class Rule:
         output: Whether their output is quantized.
         unless: Conditions under which a node stays in float.
         shared: Inputs and output carry one scale and zero point (always so for ``MOVE``).
+        carries: The runtime carries the scale of the data through the operator: a pair in front of it is enough,
+            and one behind it would be computed.
+        fused: They are part of a neighbour's kernel, which can just as well give integers: a Q behind them is free.
+        activation: Scheme of the data that these operators read, where it is not the table's.
+        weight: Scheme of their constant weights, where it is not the table's.
         since: First opset in which the row holds.
+        computed: The row is about products of two tensors that are both computed at run time, as in attention; an
+            operator's other row is about those with a constant weight.
+        why: For ``FLOAT``: why they stay in float.
     """
 
     ops: tuple[str, ...]
@@ -121,7 +142,13 @@ class Rule:
     output: Output = Output.WANTED
     unless: tuple[Condition, ...] = ()
     shared: bool = False
+    carries: bool = False
+    fused: bool = False
+    activation: Scheme | None = None
+    weight: Scheme | None = None
     since: int = 1
+    computed: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +160,7 @@ class Table:
         weight: Scheme of constant weights.
         bias: ``"int32"``: biases are quantized with scale ``s_x * s_w``; ``"float"``: they are left alone.
         rules: The rows.
-        absorbs: Activations that vanish into the range of the quantized tensor behind them.
+        absorbs: Activations that vanish into the quantized tensor behind them: into its range or the kernel's end.
         opset: Smallest opset of the graphs that the target is given.
     """
 
@@ -144,9 +171,15 @@ class Table:
     absorbs: frozenset[str] = frozenset({"Relu", "Clip"})
     opset: int = 13
 
-    def rule(self, op: str) -> Rule | None:
-        """The row about an operator, if there is one."""
-        return next((rule for rule in self.rules if op in rule.ops), None)
+    def rule(self, op: str, computed: bool = False) -> Rule | None:
+        """The row about an operator, if there is one.
+
+        Args:
+            op: The operator.
+            computed: Whether all its operands are computed at run time; falls back to the other row.
+        """
+        rows = [rule for rule in self.rules if op in rule.ops]
+        return next((rule for rule in rows if rule.computed == computed), rows[0] if rows else None)
 
     @property
     def compute_ops(self) -> frozenset[str]:
@@ -294,6 +327,25 @@ class Target(Protocol):
 
         Raises:
             Unmeasured: The runtime cannot tell here.
+        """
+        ...
+
+
+@runtime_checkable
+class ByIsa(Protocol):
+    """What a target has besides, if its table depends on the processor's instruction set.
+
+    Attributes:
+        isa: The instruction set that it is for; ``None`` before one was chosen.
+    """
+
+    isa: Isa | None
+
+    def for_isa(self, isa: Isa | Literal["auto"]) -> Target:
+        """The target with the table for an instruction set; ``"auto"`` is that of this machine.
+
+        Raises:
+            OptionError: There is no such table.
         """
         ...
 

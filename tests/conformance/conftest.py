@@ -1,120 +1,23 @@
-"""The smallest graph for each row of a target's table, and what becomes of it in the real runtime.
+"""What becomes of each row of a target's table in the real runtime; the graphs are in ``rows.py``.
 
-An operator that follows, moves or joins stands between convolutions that give and take integers; it is the node ``s``.
-A module of tests names its table in ``TABLE``, and in ``UNPROVEN`` the rows that its runtime does not run in integers.
+A module of tests names its table in ``TABLE``, in ``LEFT`` the graphs that a condition of the table leaves in float,
+and in ``UNPROVEN`` what its runtime does otherwise than the table says. ``EXTRA`` holds graphs of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from conformance.rows import CONV, ROWS, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from infopt.model import Model
-    from infopt.target import Artifact
-
-CONV = "Conv<kernel_shape=[3,3], pads=[1,1,1,1]>"
-PICTURE = "16,8,8"
-
-
-@dataclass(frozen=True)
-class Row:
-    """An operator in its surroundings.
-
-    Attributes:
-        op: Operator type.
-        variant: What is special about this graph.
-        middle: The nodes between the first convolutions, which give ``a`` (and ``c``), and the last, which reads ``s``.
-        weights: Weights of these nodes and of the last layer.
-        shape: Shape of the output without the batch.
-        first: Number of first convolutions.
-        last: The last layer.
-        whole: The graph, where it has no such surroundings.
-    """
-
-    op: str
-    variant: str = ""
-    middle: str = ""
-    weights: dict[str, Any] = field(default_factory=dict)
-    shape: str = PICTURE
-    first: int = 1
-    last: str = f"{CONV}(s, we, be)"
-    whole: str = ""
-
-    @property
-    def name(self) -> str:
-        """What test reports call it."""
-        return f"{self.op} {self.variant}".strip()
-
-
-END = {"we": (16, 16, 3, 3), "be": (16,)}
-GEMM = "Gemm(s, we, be)"
-
-
-def _int(*values: int) -> np.ndarray:
-    return np.array(values, np.int64)
-
-
-def _layer(op: str, variant: str, shapes: str, call: str, **weights: Any) -> Row:
-    return Row(op, variant, weights=weights, whole=f"{shapes} {{ y = {call} }}")
-
-
-CHANNELS = "(float[N,16,8,8] x) => (float[N,16,8,8] y)"
-VECTORS = "(float[N,16] x) => (float[N,8] y)"
-
-ROWS = [
-    _layer("Conv", "", CHANNELS, f"{CONV}(x, w, b)", w=(16, 16, 3, 3), b=(16,)),
-    _layer("Conv", "without bias", CHANNELS, f"{CONV}(x, w)", w=(16, 16, 3, 3)),
-    _layer(
-        "Conv", "depthwise", CHANNELS, "Conv<kernel_shape=[3,3], pads=[1,1,1,1], group=16>(x, w, b)",
-        w=(16, 1, 3, 3), b=(16,),
-    ),
-    _layer("Conv", "pointwise", CHANNELS, "Conv<kernel_shape=[1,1]>(x, w, b)", w=(16, 16, 1, 1), b=(16,)),
-    _layer(
-        "Conv", "1D", "(float[N,16,9] x) => (float[N,16,9] y)", "Conv<kernel_shape=[3], pads=[1,1]>(x, w, b)",
-        w=(16, 16, 3), b=(16,),
-    ),
-    _layer("Gemm", "", VECTORS, "Gemm(x, w, b)", w=(16, 8), b=(8,)),
-    _layer("Gemm", "transB", VECTORS, "Gemm<transB=1>(x, w, b)", w=(8, 16), b=(8,)),
-    _layer("Gemm", "without bias", VECTORS, "Gemm<transB=1>(x, w)", w=(8, 16)),
-    _layer("MatMul", "", VECTORS, "MatMul(x, w)", w=(16, 8)),
-    _layer("MatMul", "of tokens", "(float[N,5,16] x) => (float[N,5,8] y)", "MatMul(x, w)", w=(16, 8)),
-    Row("Add", "", "s = Add(a, c)", END, first=2),
-    Row("Add", "then Relu", "p = Add(a, c)  s = Relu(p)", END, first=2),
-    Row("Add", "residual", f"d = {CONV}(a, wd, bd)  s = Add(d, a)", {"wd": (16, 16, 3, 3), "bd": (16,), **END}),
-    Row("Add", "constant", "s = Add(a, k)", {"k": (1, 16, 8, 8), **END}),
-    Row("Mul", "", "s = Mul(a, c)", END, first=2),
-    Row("Mul", "constant", "s = Mul(a, k)", {"k": (1, 16, 8, 8), **END}),
-    Row("Mul", "gate", "g = Sigmoid(a)  s = Mul(a, g)", END),
-    Row("AveragePool", "", "s = AveragePool<kernel_shape=[2,2], strides=[2,2]>(a)", END, "16,4,4"),
-    Row("GlobalAveragePool", "", "s = GlobalAveragePool(a)", END, "16,1,1"),
-    Row("LeakyRelu", "", "s = LeakyRelu<alpha=0.1>(a)", END),
-    Row("Sigmoid", "", "s = Sigmoid(a)", END),
-    Row("MaxPool", "", "s = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a)", END, "16,4,4"),
-    Row("Reshape", "", "s = Reshape(a, k)", {"k": _int(0, 16, 16, 4), **END}, "16,16,4"),
-    Row("Transpose", "", "s = Transpose<perm=[0,1,3,2]>(a)", END),
-    Row("Flatten", "", "s = Flatten(a)", {"we": (1024, 4), "be": (4,)}, "4", last=GEMM),
-    Row(
-        "Flatten", "after MaxPool", "p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a)  s = Flatten(p)",
-        {"we": (256, 4), "be": (4,)}, "4", last=GEMM,
-    ),
-    Row(
-        "Squeeze", "", "p = GlobalAveragePool(a)  s = Squeeze(p, k)",
-        {"k": _int(2, 3), "we": (16, 4), "be": (4,)}, "4", last=GEMM,
-    ),
-    Row(
-        "Unsqueeze", "", "r = Reshape(a, i)  s = Unsqueeze(r, k)",
-        {"i": _int(0, 16, 64), "k": _int(3), **END}, "16,64,1",
-    ),
-    Row("Slice", "", "s = Slice(a, p, q, k)", {"p": _int(2), "q": _int(6), "k": _int(3), **END}, "16,8,4"),
-    Row("Concat", "", "s = Concat<axis=1>(a, c)", {**END, "we": (16, 32, 3, 3)}, first=2),
-    Row("Concat", "then Relu", "p = Concat<axis=1>(a, c)  s = Relu(p)", {**END, "we": (16, 32, 3, 3)}, first=2),
-]  # fmt: skip
+    from infopt.target import Artifact, Target
 
 
 @dataclass(frozen=True)
@@ -122,11 +25,13 @@ class Ran:
     """A graph that was quantized, compiled and run.
 
     Attributes:
+        result: The quantized model.
         artifact: What was compiled.
         kernels: What the target counts in it.
         steps: Largest difference from float, in steps of an 8-bit output.
     """
 
+    result: Model
     artifact: Artifact
     kernels: Any
     steps: float
@@ -137,16 +42,29 @@ SURROUNDINGS = {"any batch, signed": ("N", True), "fixed batch, after Relu": ("2
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize a test that takes ``row`` and ``around`` by the rows of its module's table in each surrounding."""
-    if "row" not in metafunc.fixturenames:
-        return
-    unproven, pairs = metafunc.module.UNPROVEN, []
-    for row in ROWS:
-        for title, around in SURROUNDINGS.items() if row.op in table_ops(metafunc.module.TABLE) else ():
-            name = f"{row.name}: {title}"
-            marks = [pytest.mark.xfail(strict=True, reason=unproven[name])] if name in unproven else []
-            pairs.append(pytest.param(row, around, id=name, marks=marks))
-    metafunc.parametrize(("row", "around"), pairs)
+    """Parametrize by the graphs of the module's table, in each surrounding.
+
+    A test that takes ``row`` gets those that the table runs in integers, one that takes ``float_row`` the others.
+    """
+    for name in {"row", "float_row"}.intersection(metafunc.fixturenames):
+        module, pairs = metafunc.module, []
+        for row in (*ROWS, *getattr(module, "EXTRA", ())):
+            for title, around in SURROUNDINGS.items() if chosen(row, module, name == "row") else ():
+                case = f"{row.name}: {title}"
+                why = module.UNPROVEN.get(case)
+                marks = [pytest.mark.xfail(strict=True, reason=why)] if why else []
+                pairs.append(pytest.param(row, around, id=case, marks=marks))
+        metafunc.parametrize((name, "around"), pairs)
+
+
+def chosen(row: Row, module: Any, integer: bool) -> bool:
+    """Whether a graph's operator runs in integers by the module's table, or stays in float by it."""
+    from infopt.target import Role
+
+    rule = module.TABLE.rule(row.op, row.computed)
+    if rule is None:
+        return False
+    return integer == (rule.role is not Role.FLOAT and row.name not in module.LEFT)
 
 
 def table_ops(table: Any) -> set[str]:
@@ -171,8 +89,27 @@ def make_row(build: Any) -> Callable[..., Model]:
             first += f"{letter} = {conv}  " if signed else f"_{letter} = {conv}  {letter} = Relu(_{letter})  "
             weights |= {f"w{letter}": (16, 3, 3, 3), f"b{letter}": (16,)}
         text = row.whole or f"(float[N,3,8,8] x) => (float[N,{row.shape}] y) {{ {first}{row.middle}  y = {row.last} }}"
-        model: Model = build(text.replace("[N,", f"[{batch},"), **weights)
+        model: Model = build(text.replace("N,", f"{batch},"), opset=row.opset, **weights)
         return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def forced() -> Callable[[Target, Row], Target]:
+    """Make a target quantize an operator whatever its table says, to see whether the runtime has a kernel for it."""
+    from infopt.target import Output, Role, Rule
+
+    def make(target: Target, row: Row) -> Target:
+        rule = target.table.rule(row.op, row.computed)
+        recurrent = row.op in ("LSTM", "GRU")  # what would be a bias is a second weight
+        compute = recurrent or row.op in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum")
+        role = Role.COMPUTE if compute else Role.FOLLOW if rule is None or rule.role is Role.FLOAT else rule.role
+        wanted = Rule((row.op,), role, Output.ALWAYS, computed=row.computed)
+        others = tuple(other for other in target.table.rules if other is not rule)
+        bias = "float" if recurrent else target.table.bias
+        table = replace(target.table, rules=(wanted, *others), bias=bias)
+        return replace(target, table=table)  # type: ignore[type-var]
 
     return make
 
@@ -184,8 +121,9 @@ def run_quantized(make_context: Any, run_float: Any) -> Callable[..., Ran]:
     from infopt.target import CompileOptions
     from infopt_passes.quantize import Quantize
 
-    def apply(model: Model, target: str, setting: str | None = None) -> Ran:
-        context, chosen = make_context(model, target, count=2), registry.target(target)
+    def apply(model: Model, target: str | Target, setting: str | None = None) -> Ran:
+        chosen = registry.target(target) if isinstance(target, str) else target
+        context = make_context(model, chosen, count=2)
         result = Quantize(ranges="minmax")(model, context)
         path = context.on_disk(result)
         settings = chosen.settings("int8")
@@ -195,7 +133,7 @@ def run_quantized(make_context: Any, run_float: Any) -> Callable[..., Ran]:
             steps = max(
                 _steps(list(run_float(model, feed).values()), session.run(feed)) for feed in context.calibration.feeds()
             )
-        return Ran(artifact, chosen.kernels(artifact), steps)
+        return Ran(result, artifact, chosen.kernels(artifact), steps)
 
     return apply
 
@@ -205,3 +143,9 @@ def _steps(wanted: list[np.ndarray], found: list[np.ndarray]) -> float:
         float(np.abs(a - b).max() / ((max(a.max(), 0) - min(a.min(), 0)) / 255))
         for a, b in zip(wanted, found, strict=True)
     )
+
+
+@pytest.fixture(scope="session")
+def largest_step() -> Callable[..., float]:
+    """Largest difference of outputs from the wanted ones, in steps of 8 bits over their range."""
+    return _steps

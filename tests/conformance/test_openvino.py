@@ -23,6 +23,9 @@ TARGET = "openvino"
 UNPROVEN = {"Add constant: any batch, signed": "both operands are converted to f32 for an Eltwise in f32"}
 """Rows that do not run in integers, with what was seen."""
 
+LEFT: set[str] = {"MatMul by several matrices", "MatMul of computed tensors", "MatMul in attention"}
+"""Graphs that a condition leaves in float."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -68,6 +71,7 @@ def test_every_row_of_the_table_has_a_graph(proven_ops: set[str]) -> None:
     assert {op for rule in TABLE.rules for op in rule.ops} <= proven_ops
 
 
+INTEGERS = ("u8", "i8")
 COMPUTE = {op for rule in TABLE.rules if rule.role is Role.COMPUTE for op in rule.ops}
 
 
@@ -78,10 +82,10 @@ def test_the_operator_runs_in_integers(row: Any, around: tuple[str, bool], make_
     assert done.kernels.total >= 1
     assert done.steps <= 6
     here = layer(found, "y" if row.op in COMPUTE else "p" if "then Relu" in row.name else "s")
-    assert here.reads == "u8", here
+    assert here.reads in INTEGERS, here
     if row.op not in COMPUTE:
-        assert here.gives == "u8", here
-        assert layer(found, "y").reads == "u8"
+        assert here.gives in INTEGERS, here
+        assert layer(found, "y").reads in INTEGERS
 
 
 @pytest.mark.parametrize("setting", registry.target(TARGET).settings("int8"))

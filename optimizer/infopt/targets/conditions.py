@@ -33,3 +33,9 @@ def gemm_scaled(facts: Facts) -> str | None:
     if facts.attributes.get("alpha", 1.0) != 1.0 or facts.attributes.get("beta", 1.0) != 1.0:
         return "its alpha or beta is not 1"
     return "its input is transposed" if facts.attributes.get("transA", 0) else None
+
+
+def not_nearest(facts: Facts) -> str | None:
+    """Only picking the nearest element leaves values as they are."""
+    mode = facts.attributes.get("mode", "nearest")
+    return None if mode == "nearest" else f"its mode is {mode}, which computes new values"

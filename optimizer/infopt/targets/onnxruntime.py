@@ -10,11 +10,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from infopt.cpu import Isa, cpu_name, machine_isa
 from infopt.errors import RuntimeRefused
 from infopt.target import (
     Artifact,
@@ -29,7 +30,9 @@ from infopt.target import (
     Settings,
     Table,
 )
-from infopt.targets.conditions import gemm_scaled, matrix_weight, runtime_bias, runtime_weight
+from infopt.targets.conditions import gemm_scaled, matrix_weight, not_nearest, runtime_bias, runtime_weight
+from infopt.targets.isa import adapted, foreign
+from infopt.targets.ort_fuse import fuse
 from infopt.targets.refusal import refusal
 
 if TYPE_CHECKING:
@@ -42,19 +45,41 @@ NAME = "onnxruntime"
 EMULATE = {"session.disable_quant_qdq": "1"}
 """Runs Q and DQ as written: no x86 kernel stands in, so that another runtime's arithmetic can be emulated."""
 
+SPOILING = ["MatMulAddFusion"]
+"""What the runtime's optimizer must not do before it looks for integer kernels: a Gemm with a float bias has none. It
+does it to what is float all the same when the optimized graph is loaded."""
+
+NO_KERNEL = "ONNX Runtime has no integer kernel for it"
+COMPUTED = "both operands are computed at run time: quantizing them costs what the integer product gains"
+
+WEIGHT = Scheme("int8", symmetric=True, per_channel=True)
+PRODUCT_WEIGHT = replace(WEIGHT, implicit=True)
+"""A zero point per column, even of zeros only, costs MatMul up to a fifth of its time."""
+GEMM_WEIGHT = replace(WEIGHT, uniform=4.0)
+"""QGemm needs as many zero points as scales, with the same cost: one of each where that takes at most a bit."""
+
 TABLE = Table(
     activation=Scheme("uint8", symmetric=False),
-    weight=Scheme("int8", symmetric=True, per_channel=True),
+    weight=WEIGHT,
     bias="int32",
     rules=(
         Rule(("Conv",), Role.COMPUTE, Output.ALWAYS, (runtime_weight, runtime_bias)),
-        Rule(("Gemm",), Role.COMPUTE, Output.OFFERED, (runtime_weight, runtime_bias, gemm_scaled)),
-        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight)),
+        Rule(("Gemm",), Role.COMPUTE, Output.OFFERED, (runtime_weight, runtime_bias, gemm_scaled), weight=GEMM_WEIGHT),
+        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight), weight=PRODUCT_WEIGHT),
+        Rule(("MatMul",), Role.FLOAT, computed=True, why=COMPUTED),
         Rule(("Add", "Mul"), Role.FOLLOW, Output.ALWAYS),
         Rule(("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"), Role.FOLLOW, Output.ALWAYS),
         Rule(("MaxPool",), Role.MOVE, since=12),
         Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE),
+        Rule(("Gather", "Split", "Expand", "Tile", "DepthToSpace", "ReduceMax"), Role.MOVE),
+        Rule(("Resize",), Role.MOVE, unless=(not_nearest,)),
         Rule(("Concat",), Role.JOIN, Output.ALWAYS),
+        Rule(("LSTM", "GRU"), Role.FLOAT, why="its integer kernels quantize at run time and take no Q/DQ"),
+        Rule(("ConvTranspose", "Einsum", "Sub", "Div", "Max", "PRelu"), Role.FLOAT, why=NO_KERNEL),
+        Rule(("HardSigmoid", "HardSwish", "Elu", "Tanh", "Erf", "Gelu", "Mish"), Role.FLOAT, why=NO_KERNEL),
+        Rule(("LayerNormalization", "InstanceNormalization", "ReduceMean"), Role.FLOAT, why=NO_KERNEL),
+        Rule(("GlobalMaxPool", "SpaceToDepth", "Pad"), Role.FLOAT, why=NO_KERNEL),
+        Rule(("Softmax",), Role.FLOAT, why="its inputs and outputs need more than 8 bits, and it gains nothing"),
     ),
 )
 
@@ -73,14 +98,20 @@ class OnnxRuntimeTarget:
     runtime: str = "ONNX Runtime"
     extra: str | None = None
     table: Table = field(default=TABLE, repr=False)
+    isa: Isa | None = None
+
+    def for_isa(self, isa: Isa | Literal["auto"]) -> OnnxRuntimeTarget:
+        """The target as processors with an instruction set want it; see :class:`infopt.target.ByIsa`."""
+        wanted = machine_isa() if isa == "auto" else isa
+        return replace(self, isa=wanted, table=adapted(self.table, wanted))
 
     def available(self) -> str | None:
         """Always available: the core install brings it."""
         return None
 
     def runnable(self) -> str | None:
-        """Artifacts run on every CPU that the runtime supports."""
-        return None
+        """Artifacts run on every CPU that the runtime supports, but are measured on the one that they are made for."""
+        return foreign(self.isa) if self.isa else None
 
     def version(self) -> str:
         """Version of ONNX Runtime."""
@@ -97,7 +128,10 @@ class OnnxRuntimeTarget:
     def compile(self, model: Path, out: Path, options: CompileOptions) -> Artifact:
         """Optimize a graph offline into ``model.optimized.onnx``; layout changes for the CPU happen at load."""
         main = out / "model.optimized.onnx"
-        write_optimized(model, main, options.settings)
+        # Elsewhere than on ARM the optimizer would turn signed activations into unsigned ones.
+        signed = {"session.qdqisint8allowed": "1"} if self.isa == "arm" else {}
+        write_optimized(model, main, {**options.settings, **signed})
+        fuse(main)
         data = main.with_name(main.name + ".data")
         files = (main, data) if data.exists() else (main,)
         return Artifact(self.name, main, files, model, dict(options.settings))
@@ -185,7 +219,7 @@ def write_optimized(model: Path, out: Path, settings: Settings) -> None:
         name = "session.optimized_model_external_initializers_file_name"
         options.add_session_config_entry(name, out.name + ".data")
     try:
-        ort.InferenceSession(os.fspath(model), options, ["CPUExecutionProvider"])
+        ort.InferenceSession(os.fspath(model), options, ["CPUExecutionProvider"], disabled_optimizers=SPOILING)
     except Exception as error:
         raise refused(error, model) from error
 
@@ -232,17 +266,3 @@ def refused(error: Exception, model: Path | None = None) -> RuntimeRefused:
     line = re.sub(r"^/\S+\.(?:h|cc):\d+ .*?[&t]\) (?=\w)", "", line)
     named = (r'In Node, \("([^"]+)"', r"Node \(([^)]+)\) Op", r"Name:'([^']+)'", r"[Nn]ode:? '([^']+)'")
     return refusal(NAME, error, line, (named, r"([\w.]+:\w+)\(-?\d+\) is not a registered"), model)
-
-
-def cpu_name() -> str:
-    """The processor's model name, and the instruction sets that matter to INT8."""
-    try:
-        info = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        import platform
-
-        return platform.processor() or platform.machine()
-    model = re.search(r"model name\s*:\s*(.+)", info)
-    flags = set((re.search(r"flags\s*:\s*(.+)", info) or [""])[0].split())
-    sets = [flag for flag in ("amx_int8", "amx_bf16", "avx512_vnni", "avx_vnni", "avx512_bf16") if flag in flags]
-    return " ".join([model[1] if model else "CPU", *([f"({', '.join(sets)})"] if sets else [])])

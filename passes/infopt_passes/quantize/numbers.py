@@ -11,9 +11,13 @@ from infopt.model import Range
 from infopt.target import Scheme
 
 Array = npt.NDArray[Any]
+Span = tuple[float, float]
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**10
 """Scales below this are subnormal or close to it: their inverse overflows."""
+
+PART = 1 << 20
+"""Elements of a weight that are rounded at once."""
 
 BIAS_LIMIT = 2**30
 """A quantized bias stays below this, so that it cannot overflow the int32 accumulator that it is added to."""
@@ -22,10 +26,12 @@ BIAS_LIMIT = 2**30
 def limits(scheme: Scheme) -> tuple[int, int]:
     """Smallest and largest integer of a scheme."""
     info = np.iinfo(scheme.dtype)
+    if scheme.reduced:
+        return info.min // 2 + (1 if scheme.narrow else 0), info.max // 2
     return info.min + (1 if scheme.narrow else 0), info.max
 
 
-def activation_range(low: float, high: float, scheme: Scheme) -> Range:
+def activation_range(low: float, high: float, scheme: Scheme, within: Span = (-np.inf, np.inf)) -> Range:
     """Scale and zero point of an activation (Jacob et al. 2018, section 2.1).
 
     Zero is always represented exactly, since padding and ReLU put it everywhere. A tensor that never leaves zero
@@ -35,11 +41,14 @@ def activation_range(low: float, high: float, scheme: Scheme) -> Range:
         low: Smallest value to represent.
         high: Largest value to represent.
         scheme: How the target wants it.
+        within: Bounds of the Clip in front that is to vanish: no integer may stand for a value outside of them.
 
     Returns:
         The range with its float32 scale.
     """
     low, high = min(low, 0.0), max(high, 0.0)
+    if scheme.unsigned and low >= 0:
+        scheme = Scheme("uint8", symmetric=False)
     bottom, top = limits(scheme)
     if scheme.symmetric:
         zero = 0 if bottom < 0 else (bottom + top + 1) // 2
@@ -50,7 +59,16 @@ def activation_range(low: float, high: float, scheme: Scheme) -> Range:
     if scale < SMALLEST_SCALE:
         return Range(low, high, 1.0, bottom, scheme.dtype)
     zero = int(np.clip(round(bottom - low / float(scale)), bottom, top))
-    return Range(low, high, float(scale), zero, scheme.dtype)
+    return Range(low, high, _inside(float(scale), bottom - zero, top - zero, within), zero, scheme.dtype)
+
+
+def _inside(scale: float, bottom: int, top: int, within: Span) -> float:
+    """The scale, or the largest one below it with which neither end passes its bound in float32."""
+    ends = [(bound, end) for bound, end in zip(within, (bottom, top), strict=True) if end and np.isfinite(bound)]
+    shrunk = np.float32(min([scale, *(bound / end for bound, end in ends)]))
+    while any(abs(shrunk * np.float32(end)) > abs(bound) for bound, end in ends):
+        shrunk = np.nextafter(shrunk, np.float32(0))
+    return float(shrunk)
 
 
 def weight_scales(weight: Array, axis: int, scheme: Scheme, bias: Array | None, input_scale: float) -> Array:
@@ -65,14 +83,17 @@ def weight_scales(weight: Array, axis: int, scheme: Scheme, bias: Array | None, 
         input_scale: Scale of the input.
 
     Returns:
-        float32 of shape (channels,), or () for a scheme per tensor.
+        float32 of shape (channels,), or () for a scheme per tensor, and where one scale is as good.
     """
     others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
-    peak = np.abs(weight).max(axis=others if scheme.per_channel else None).astype(np.float64)
+    axes = others if scheme.per_channel else None
+    peak = np.maximum(weight.max(axis=axes), -weight.min(axis=axes)).astype(np.float64)
+    if scheme.uniform > 1 and peak.ndim and np.square(peak).max() <= scheme.uniform * np.square(peak).mean():
+        peak = peak.max()  # rounding noise is proportional to the square of the step
     scales = peak / limits(scheme)[1]
     if bias is not None:
         fits = np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
-        scales = np.maximum(scales, fits if scheme.per_channel else fits.max(initial=0.0))
+        scales = np.maximum(scales, fits if np.ndim(scales) else fits.max(initial=0.0))
     return np.where(scales < SMALLEST_SCALE, 1.0, scales).astype(np.float32)
 
 
@@ -82,7 +103,14 @@ def quantize_weight(weight: Array, scales: Array, axis: int, scheme: Scheme) -> 
     if scales.ndim:
         shape[axis] = -1
     bottom, top = limits(scheme)
-    return np.clip(np.rint(weight / scales.reshape(shape)), bottom, top).astype(scheme.dtype)
+    steps, result = scales.reshape(shape), np.empty(weight.shape, scheme.dtype)
+    # In parts, so that the floats in between take little room beside a large weight.
+    rows = max(1, PART * len(weight) // max(weight.size, 1))
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        ratio = weight[part] / (steps[part] if scales.ndim and axis % weight.ndim == 0 else steps)
+        result[part] = np.clip(np.rint(ratio, out=ratio), bottom, top, out=ratio)
+    return result
 
 
 def quantize_bias(bias: Array, scales: Array) -> Array:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from infopt.facts import (
     BIAS_INPUT,
-    WEIGHT_INPUT,
+    COMPUTE_OPS,
     activations,
-    clip_is_constant,
+    clip_bounds,
     facts,
     is_constant,
 )
-from infopt.target import Output, Role, Rule, Table
+from infopt.target import Output, Role, Rule, Scheme, Table
 
 Use = tuple[ir.Node, int]
 
@@ -29,6 +30,7 @@ class Plan:
         edges: Per quantized tensor, the uses that read integers.
         whole: Tensors of which every use reads through Q/DQ, because their producer needs the Q behind it.
         shared: Pairs of tensors that share one scale.
+        schemes: Tensors whose readers want another scheme than the table's.
         kept: Compute nodes that stay in float, with the reason.
     """
 
@@ -36,6 +38,7 @@ class Plan:
     edges: dict[ir.Value, set[Use]] = field(default_factory=dict)
     whole: set[ir.Value] = field(default_factory=set)
     shared: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)
+    schemes: dict[ir.Value, Scheme] = field(default_factory=dict)
     kept: dict[ir.Node, str] = field(default_factory=dict)
 
     def groups(self) -> list[list[ir.Value]]:
@@ -48,7 +51,8 @@ class Plan:
             return value
 
         for first, second in self.shared:
-            leader[find(second)] = find(first)
+            if first in leader and second in leader:
+                leader[find(second)] = find(first)
         grouped: dict[ir.Value, list[ir.Value]] = {}
         for value in self.edges:
             grouped.setdefault(find(value), []).append(value)
@@ -72,8 +76,13 @@ def make_plan(graph: ir.Graph, opset: int, table: Table, keep_float: Iterable[st
     for node, rule in rules.items():
         if rule.role is Role.COMPUTE:
             _compute(node, rule, table, kept, plan)
+        elif rule.role is Role.FLOAT and node.op_type in COMPUTE_OPS:
+            plan.kept[node] = rule.why
     while _spread(rules, table, kept, plan):
         pass
+    for node, rule in plan.integer.items():
+        if rule.carries:
+            _carry(node, plan)
     return plan
 
 
@@ -82,15 +91,35 @@ def absorbed(value: ir.Value, table: Table) -> ir.Value:
     uses = tuple(value.uses())
     while len(uses) == 1 and not value.is_graph_output():
         node = uses[0].node
-        if node.op_type not in table.absorbs or not clip_is_constant(node):
+        if not _vanishes(node, table):
             return value
         value = node.outputs[0]
         uses = tuple(value.uses())
     return value
 
 
+def clipped(value: ir.Value, table: Table) -> tuple[float, float]:
+    """The bounds that a tensor's range must keep, so that the activations in front of it can vanish into it."""
+    low, high = -math.inf, math.inf
+    producer = value.producer()
+    while producer is not None and _vanishes(producer, table):
+        bounds = clip_bounds(producer) or (low, high)
+        low, high = max(low, bounds[0]), min(high, bounds[1])
+        before = producer.inputs[0]
+        producer = None if before is None else before.producer()
+    return low, high
+
+
+def _vanishes(node: ir.Node, table: Table) -> bool:
+    """Whether a range can stand for an activation: a range holds zero, so the activation must let zero pass."""
+    bounds = clip_bounds(node) if node.op_type in table.absorbs else None
+    return bounds is not None and bounds[0] <= 0 <= bounds[1]
+
+
 def _rule(node: ir.Node, opset: int, table: Table) -> Rule | None:
-    rule = table.rule(node.op_type) if node.domain == "" else None
+    if node.domain != "":
+        return None
+    rule = table.rule(node.op_type, computed=not any(map(is_constant, node.inputs[:2])))
     return rule if rule and opset >= rule.since else None
 
 
@@ -100,7 +129,9 @@ def _compute(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str], plan
         plan.kept[node] = reason
         return
     plan.integer[node] = rule
-    _use(plan, node, next(i for i in activations(node) if i != WEIGHT_INPUT))
+    for index in activations(node):
+        if index < BIAS_INPUT:
+            _use(plan, node, index, rule)
     if rule.output is Output.ALWAYS:
         _whole(plan, absorbed(node.outputs[0], table))
 
@@ -130,7 +161,7 @@ def _spread(rules: dict[ir.Node, Rule], table: Table, kept: frozenset[str], plan
     """Extend the plan by the nodes that can follow in integers; true while something was added."""
     before = len(plan.integer)
     for node, rule in rules.items():
-        if node in plan.integer or node.name in kept or rule.role is Role.COMPUTE:
+        if node in plan.integer or node.name in kept or rule.role not in _SPREAD:
             continue
         if _SPREAD[rule.role](node, table, plan) and not _reason(node, rule, table, kept):
             _admit(node, rule, table, plan)
@@ -140,14 +171,23 @@ def _spread(rules: dict[ir.Node, Rule], table: Table, kept: frozenset[str], plan
 def _admit(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> None:
     plan.integer[node] = rule
     inputs = _skip(node, plan) if rule.role is Role.RESIDUAL else activations(node)
-    for index in inputs[:1] if rule.role is Role.MOVE else inputs:
-        _use(plan, node, index)
-    output = absorbed(node.outputs[0], table)
-    if rule.output is Output.ALWAYS or (rule.role in (Role.MOVE, Role.JOIN) and output in plan.edges):
-        _whole(plan, output)
+    inputs = inputs[:1] if rule.role is Role.MOVE else inputs
+    for index in inputs:
+        _use(plan, node, index, rule)
+    outputs = [absorbed(output, table) for output in node.outputs if output.name]
+    if rule.output is Output.ALWAYS or (rule.role in (Role.MOVE, Role.JOIN) and any(v in plan.edges for v in outputs)):
+        for output in outputs:
+            _whole(plan, output)
     if rule.role is Role.MOVE or rule.shared:
         values = [value for i in inputs if (value := node.inputs[i]) is not None]
-        plan.shared += [(values[0], other) for other in (*values[1:], output) if other in plan.edges]
+        plan.shared += [(values[0], other) for other in (*values[1:], *outputs) if other in plan.edges]
+
+
+def _carry(node: ir.Node, plan: Plan) -> None:
+    """Take away the pairs behind a node through which the runtime carries the scale."""
+    for output in node.outputs:
+        plan.edges.pop(output, None)
+        plan.whole.discard(output)
 
 
 def _can_follow(node: ir.Node, table: Table, plan: Plan) -> bool:
@@ -163,7 +203,7 @@ def _can_move(node: ir.Node, table: Table, plan: Plan) -> bool:
     """The output is wanted in integers, and the data comes, maybe moved before, from where they are or are made."""
     origin = _origin(node.inputs[0], table, plan)
     known = origin is not None and (origin in plan.edges or _maker(origin, table, plan) is not None)
-    return node.outputs[0] in plan.edges and known
+    return known and any(output in plan.edges for output in node.outputs)
 
 
 def _origin(value: ir.Value | None, table: Table, plan: Plan) -> ir.Value | None:
@@ -186,7 +226,7 @@ def _wanted(value: ir.Value, table: Table, plan: Plan) -> bool:
     if value in plan.edges:
         return True
     movers = [use.node for use in value.uses() if use.idx == 0 and _is_mover(use.node, table)]
-    return any(_wanted(mover.outputs[0], table, plan) for mover in movers)
+    return any(_wanted(output, table, plan) for mover in movers for output in mover.outputs)
 
 
 def _can_join(node: ir.Node, table: Table, plan: Plan) -> bool:
@@ -198,16 +238,24 @@ def _can_join(node: ir.Node, table: Table, plan: Plan) -> bool:
 
 def _on_offer(value: ir.Value | None, table: Table, plan: Plan) -> bool:
     """Whether a tensor is quantized already, or its producer can give integers at no cost."""
-    if value is None or value in plan.edges:
-        return value is not None
-    rule = _maker(value, table, plan)
-    return rule is not None and rule.output is Output.OFFERED
+    origin = _origin(value, table, plan)
+    if origin is None or origin in plan.edges:
+        return origin is not None
+    rule = _maker(origin, table, plan)
+    return _is_fused(origin, table) or (rule is not None and rule.output is Output.OFFERED)
+
+
+def _is_fused(value: ir.Value, table: Table) -> bool:
+    """Whether a tensor is made by a kernel that can just as well give integers."""
+    producer = value.producer()
+    rule = table.rule(producer.op_type) if producer is not None and producer.domain == "" else None
+    return rule is not None and rule.fused
 
 
 def _maker(value: ir.Value, table: Table, plan: Plan) -> Rule | None:
     """The rule of the integer node that makes a tensor, activations that vanish into its range passed over."""
     producer = value.producer()
-    while producer is not None and producer.op_type in table.absorbs and clip_is_constant(producer):
+    while producer is not None and _vanishes(producer, table):
         before = producer.inputs[0]
         if before is None or len(before.uses()) != 1:
             return None
@@ -240,22 +288,14 @@ def _ends_in_compute(value: ir.Value | None, plan: Plan) -> bool:
     return rule is not None and rule.role is Role.COMPUTE
 
 
-def _use(plan: Plan, node: ir.Node, index: int) -> None:
+def _use(plan: Plan, node: ir.Node, index: int, rule: Rule) -> None:
     value = node.inputs[index]
     assert value is not None
     plan.edges.setdefault(value, set()).add((node, index))
+    if rule.activation is not None:
+        plan.schemes.setdefault(value, rule.activation)
 
 
 def _whole(plan: Plan, value: ir.Value) -> None:
     plan.whole.add(value)
     plan.edges.setdefault(value, set())
-
-
-def compute_weights(plan: Plan) -> Iterator[tuple[ir.Node, ir.Value]]:
-    """The constant weights of the integer compute nodes."""
-    for node, rule in plan.integer.items():
-        if rule.role is Role.COMPUTE:
-            weight = node.inputs[WEIGHT_INPUT]
-            assert weight is not None
-            assert is_constant(weight)
-            yield node, weight

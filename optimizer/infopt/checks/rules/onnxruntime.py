@@ -11,7 +11,7 @@ import onnx_ir as ir
 from infopt.checks import repair
 from infopt.checks.rule import ONNXRUNTIME, LintRule, Spot
 from infopt.checks.subject import Quant, Subject, constant, is_op
-from infopt.targets.onnxruntime import cpu_name
+from infopt.cpu import cpu_name
 
 CONVS = frozenset({"Conv"})
 
