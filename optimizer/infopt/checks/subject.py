@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from infopt.cpu import Isa, machine_isa
 from infopt.facts import channel_axis
 from infopt.model import Model
+from infopt.target import ByIsa
 
 if TYPE_CHECKING:
     from infopt.shapes import ShapeRange
@@ -189,6 +191,12 @@ class Subject:
                 if tensor.dtype in FLOATS:
                     found[value] = _statistics(value, node, index)
         return tuple(found.values())
+
+    @property
+    def isa(self) -> Isa:
+        """The instruction set that ONNX Runtime is to run it with."""
+        chosen = (target.isa for target in self.targets if isinstance(target, ByIsa) and target.isa)
+        return next(chosen, None) or machine_isa()
 
     @property
     def graph(self) -> ir.Graph:
