@@ -484,8 +484,14 @@ def test_external_data_are_listed(build: Build, find: Find, tmp_path: Path) -> N
 
 def test_what_the_onnx_checker_says_is_told(find: Find, tmp_path: Path) -> None:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
-    for op, wrong in (("Blorp", True), ("Relu", False)):
-        graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], "n")], "g", [x], [y])
+    unshaped = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    for op, out, wrong in (
+        ("Blorp", y, True),
+        ("Blorp", unshaped, True),
+        ("Relu", y, False),
+        ("Relu", unshaped, False),
+    ):
+        graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], "n")], "g", [x], [out])
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "m.onnx")
         found = find(load(tmp_path / "m.onnx"), "onnxruntime").get("invalid-onnx", [])
         assert bool(found) is wrong
@@ -515,6 +521,18 @@ def test_a_weight_in_blocks_is_compressed_and_not_quantized_by_half(build: Build
 
     assert not half_done(4)
     assert half_done(0)
+
+
+def test_a_weight_that_is_quantized_in_the_graph_is_no_activation(build: Build, find: Find) -> None:
+    body = f"""{pair("d", "x")} wq = QuantizeLinear<axis=0>(wf, ws, wz) {WEIGHT} c = {CONV}(d, w) {pair("y", "c")}"""
+    constants = {key: value for key, value in weight().items() if key != "wq"}
+    found = find(build(chain(body), **SCALES, **constants, wf=(16, 16, 3, 3)))
+    assert not {"activation-per-channel", "weight-axis", "half-quantized", "s8-shared"} & set(found)
+
+
+def test_a_bias_and_a_wide_activation_are_told_apart(build: Build, find: Find) -> None:
+    assert "wide-integer" not in find(bias(build, BROKEN), "tensorrt")
+    assert "int32-bias" not in find(sixteen_bits(build, BROKEN), "tensorrt")
 
 
 def test_one_finding_speaks_for_the_targets_that_it_is_about(build: Build, find: Find) -> None:
