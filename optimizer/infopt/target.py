@@ -6,7 +6,7 @@ output; :mod:`infopt_passes.quantize` is the only reader that acts on it. A rule
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -241,6 +241,23 @@ class FloatNode:
     name: str
     op: str
     also: tuple[str, ...] = ()
+
+    def origin(self, known: Collection[str]) -> str:
+        """The node that it was made from: runtimes append to its name, or put a word before it.
+
+        Args:
+            known: Names of the graph's nodes.
+
+        Returns:
+            The first of them that its names lead to, else its own name.
+        """
+        for name in (self.name, *self.also):
+            bare = name.rpartition(" ")[2].rstrip("/")
+            while bare not in known and "/" in bare:
+                bare = bare.rpartition("/")[0]
+            if bare in known:
+                return bare
+        return self.name
 
 
 @dataclass(frozen=True, slots=True)

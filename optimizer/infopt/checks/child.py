@@ -36,7 +36,7 @@ def main() -> None:
         reply.write_text(json.dumps(told), encoding="utf-8")
 
     with tempfile.TemporaryDirectory(prefix="infopt-") as work:
-        interrogate(registry.target(request["target"]), request, Path(work), note)
+        interrogate(registry.target(request["target"], request["isa"]), request, Path(work), note)
 
 
 def interrogate(target: Target, request: dict[str, Any], work: Path, note: Callable[..., None]) -> None:
@@ -114,8 +114,7 @@ def _kernels(target: Target, artifact: Artifact) -> dict[str, Any]:
             found = planned(artifact)
         except Unmeasured:
             return {}
-    floats = [{"names": [each.name, *each.also], "op": each.op} for each in found.float_nodes]
-    return {"integer": found.integer, "total": found.total, "floats": floats}
+    return {"integer": found.integer, "total": found.total, "floats": [asdict(each) for each in found.float_nodes]}
 
 
 def _refusal(stage: str, error: RuntimeRefused) -> Refusal:

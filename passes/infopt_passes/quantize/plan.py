@@ -13,8 +13,9 @@ from infopt.facts import (
     COMPUTE_OPS,
     activations,
     clip_bounds,
-    facts,
+    float_reason,
     is_constant,
+    row,
 )
 from infopt.target import Output, Role, Rule, Scheme, Table
 
@@ -77,7 +78,7 @@ def make_plan(graph: ir.Graph, opset: int, table: Table, keep_float: Iterable[st
         The plan; empty when nothing pays.
     """
     plan, kept = Plan(), frozenset(keep_float)
-    rules = {node: rule for node in graph if (rule := _rule(node, opset, table))}
+    rules = {node: rule for node in graph if (rule := row(node, opset, table))}
     for node, rule in rules.items():
         if rule.role is Role.COMPUTE:
             _compute(node, rule, table, kept, plan)
@@ -131,13 +132,6 @@ def _vanishes(node: ir.Node, table: Table) -> bool:
     return bounds is not None and bounds[0] <= 0 <= bounds[1]
 
 
-def _rule(node: ir.Node, opset: int, table: Table) -> Rule | None:
-    if node.domain != "":
-        return None
-    rule = table.rule(node.op_type, computed=not any(map(is_constant, node.inputs[:2])))
-    return rule if rule and opset >= rule.since else None
-
-
 def _compute(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str], plan: Plan) -> None:
     reason = _reason(node, rule, table, kept)
     if reason:
@@ -152,24 +146,7 @@ def _compute(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str], plan
 
 
 def _reason(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str]) -> str | None:
-    if node.name in kept:
-        return "kept in float by the user"
-    # The operands of a compute node are of one type: the weight tells it where shapes were not inferred.
-    typed = node.inputs if rule.role is Role.COMPUTE else node.inputs[:1]
-    for value in typed:
-        if value is not None and value.dtype not in (None, ir.DataType.FLOAT):
-            return f"its input is {value.dtype.name.lower()}, not float32"
-    seen = facts(node)
-    why = next((why for condition in rule.unless if (why := condition(seen))), None)
-    return why or (_odd_bias(node) if rule.role is Role.COMPUTE and table.bias == "int32" else None)
-
-
-def _odd_bias(node: ir.Node) -> str | None:
-    """An integer bias is one number per output channel; Gemm allows others."""
-    bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT else None
-    if bias is None or bias.shape is None or all(size == 1 for size in bias.shape[:-1]):
-        return None
-    return f"its bias has the shape {'x'.join(map(str, bias.shape))}"
+    return "kept in float by the user" if node.name in kept else float_reason(node, rule, table)
 
 
 def _spread(rules: dict[ir.Node, Rule], table: Table, kept: frozenset[str], plan: Plan) -> bool:
