@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,6 +39,14 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     rng = np.random.default_rng(zlib.crc32(f"{name}{shape}".encode()))
     fan_in = max(1, int(np.prod(shape[1:])))
     return (rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_cache() -> Iterator[None]:
+    """Keep statistics away from the user's own cache; a test that is about it names a folder itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INFOPT_CACHE", "off")
+        yield
 
 
 @pytest.fixture(scope="session")

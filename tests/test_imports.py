@@ -52,3 +52,13 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
 
 def test_what_is_loaded_would_be_seen() -> None:
     assert "numpy" in loaded("import numpy")
+
+
+def test_symbolic_algebra_is_loaded_when_a_dimension_is_computed_with() -> None:
+    code = "import infopt, onnx_ir, infopt_passes.simplify.fold\nassert 'sympy.core' not in sys.modules\n"
+    code += "print(onnx_ir.SymbolicDim('N') + 1)\nassert 'sympy.core' in sys.modules"
+    assert "sympy" in loaded(code)
+
+
+def test_what_is_put_off_for_a_library_is_not_put_off_for_others() -> None:
+    assert "sympy" in loaded("import infopt, sympy\nassert 'sympy.core' in sys.modules")

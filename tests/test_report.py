@@ -23,7 +23,7 @@ PUBLIC_KEYS = {
     "memory kernels layers steps environment warnings",
     "verdict": "status reasons budgets",
     "model": "path sha256 nodes parameters bytes flops",
-    "target": "name runtime version device",
+    "target": "name runtime version device isa",
     "data.calib": "path samples sha256 synthetic",
     "data.eval": "path samples search sha256 labelled",
     "accuracy": "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others reference",

@@ -8,15 +8,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from infopt.lazily import put_off_rare_modules
+
 # ONNX Runtime 1.29 and later report on models and the machine to its maker, from a thread that runs beside
 # measurements. It looks at this once, when it is loaded; whoever wants the reports sets it to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+put_off_rare_modules()
 
-__all__ = ["compare", "compile", "gate", "quantize", "run", "simplify"]
+__all__ = ["check", "compare", "compile", "gate", "quantize", "run", "simplify"]
 
 if TYPE_CHECKING:
     __version__: str
-    from infopt.verbs import compare, compile, gate, quantize, run, simplify
+    from infopt.verbs import check, compare, compile, gate, quantize, run, simplify
 
 
 def __getattr__(name: str) -> Any:

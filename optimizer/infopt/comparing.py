@@ -14,7 +14,7 @@ from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import CandidateLatency, FloatLatency, Latency, alternate, speedup, times
 from infopt.budget import Budget, check_budget
 from infopt.data import Feed, InputSpec, Samples, infer_batch_axes, open_samples, parse_batch_axis
-from infopt.deliver import environment
+from infopt.deliver import environment, target_facts
 from infopt.errors import DataError, InputError
 from infopt.evaluate import evaluator
 from infopt.locate import preprocess_beside
@@ -35,7 +35,6 @@ from infopt.report import (
     ModelFacts,
     Report,
     Size,
-    TargetFacts,
 )
 from infopt.target import Session, Unmeasured
 from infopt.targets.openvino import ir_interface
@@ -189,7 +188,7 @@ def _report(pair: _Pair, accuracy: Accuracy, close: tuple[Fidelity, ...], latenc
         command="compare",
         verdict=UNJUDGED,
         model=ModelFacts(base.path.as_posix(), sha256_files(base.artifact.files), *counts, None),
-        target=TargetFacts(target.name, target.runtime, target.version(), device),
+        target=target_facts(target, target.version(), device),
         data=Data(
             None,
             EvalData(samples.path.as_posix(), len(samples), 0, samples.sha256(), samples.labels is not None),

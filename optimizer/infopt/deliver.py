@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from infopt import __version__
+from infopt.cpu import cpu_name
 from infopt.evidence import Build, Evidence
 from infopt.manifest import Manifest, Record, sha256_file, sha256_files, write_manifest
 from infopt.options import split_function
@@ -25,7 +26,7 @@ from infopt.report import (
     TargetFacts,
 )
 from infopt.resolve import Resolved
-from infopt.targets.onnxruntime import cpu_name
+from infopt.target import ByIsa, Target
 from infopt.verdict import judged
 from infopt.views.markdown import markdown
 
@@ -47,7 +48,7 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
         command=command,
         verdict=UNJUDGED,
         model=_model(resolved),
-        target=TargetFacts(target.name, target.runtime, target.version() if build.artifact else "none", device),
+        target=target_facts(target, target.version() if build.artifact else "none", device),
         data=_data(resolved),
         accuracy=evidence.accuracy,
         accuracy_reason=evidence.accuracy_reason,
@@ -97,6 +98,12 @@ def deliver(report: Report, resolved: Resolved, build: Build, evidence: Evidence
         ),
     )
     write_manifest(out, manifest)
+
+
+def target_facts(target: Target, version: str, device: str) -> TargetFacts:
+    """A target as the report tells of it."""
+    isa = target.isa if isinstance(target, ByIsa) else None
+    return TargetFacts(target.name, target.runtime, version, device, isa)
 
 
 def versions() -> dict[str, str]:

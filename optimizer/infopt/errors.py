@@ -73,6 +73,7 @@ class RuntimeRefused(InfoptError):  # noqa: N818 - a state, not a mistake
 
     Attributes:
         target: Name of the target.
+        reason: Why, without who and where.
         node: Name of the node that the runtime objected to, if it told.
         log: What the runtime printed, whole.
     """
@@ -82,7 +83,7 @@ class RuntimeRefused(InfoptError):  # noqa: N818 - a state, not a mistake
     def __init__(self, target: str, message: str, node: str | None = None, log: str = "") -> None:
         where = f" at node {node!r}" if node else ""
         super().__init__(f"{target} refused the model{where}: {message}")
-        self.target, self.node, self.log = target, node, log
+        self.target, self.reason, self.node, self.log = target, message, node, log
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> OptionError:

@@ -50,6 +50,11 @@ def section_flags(sections: Iterable[str]) -> dict[str, Flag]:
     return {name: flag for section in sections for name, flag in _flags(section, SECTIONS[section]).items()}
 
 
+def option_flags(cls: type) -> dict[str, Flag]:
+    """The flags of a verb that takes the options of one dataclass and runs no recipe, by name."""
+    return _flags("", cls)
+
+
 def to_recipe_table(flags: Mapping[str, Flag], values: Mapping[str, Any], passes: Iterable[str] = ()) -> dict[str, Any]:
     """The recipe mapping of a verb's options.
 

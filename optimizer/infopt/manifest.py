@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -135,6 +136,21 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_source(path: Path) -> str:
+    """The sha256 of a file that a run reads and does not write: it is read once, as long as it looks the same.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    seen = path.stat()
+    return _seen_sha256(path, seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+@lru_cache(maxsize=256)
+def _seen_sha256(path: Path, *seen: int) -> str:
+    return sha256_file(path)
+
+
 def sha256_files(paths: Sequence[Path]) -> str:
     """One hash of files that belong together, such as a model and its external data, in their order.
 
@@ -144,7 +160,7 @@ def sha256_files(paths: Sequence[Path]) -> str:
     Raises:
         OSError: One cannot be read.
     """
-    digests = [sha256_file(path) for path in paths]
+    digests = [sha256_source(path) for path in paths]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest()
 
 

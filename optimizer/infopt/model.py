@@ -16,8 +16,8 @@ import onnx_ir as ir
 from infopt.data import InputSpec
 from infopt.errors import InfoptError, ModelError
 
-INLINE_LIMIT = 1_500_000_000
-"""Weights above this many bytes are written beside the graph: protobuf messages end at 2 GiB."""
+INLINE_LIMIT = 256_000_000
+"""Weights above this many bytes are written beside the graph: a message is in memory several times while it is made."""
 
 QUANTIZED_OPS = frozenset(
     "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul QGemm QLinearAdd "

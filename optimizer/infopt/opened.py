@@ -94,7 +94,7 @@ def _from_directory(path: Path) -> Subject:
     if not (path / NAME).exists():
         raise InputError(f"{path} is not an output directory of infopt", f"there is no {NAME} in it")
     manifest = read_manifest(path)
-    target = registry.target(manifest.target)
+    target = registry.target(manifest.target, manifest.options.get("isa", "auto"))
     graph = path / manifest.graph
     main = path / manifest.artifact if manifest.artifact else None
     reason = "the artifact was not built" if main is None else target.runnable()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import tomllib
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -212,6 +213,31 @@ def parse_fraction(value: Any) -> float:
     text = str(value).strip()
     number = float(text.removesuffix("%"))
     return number / 100 if text.endswith("%") else number
+
+
+def parse_size(value: Any) -> int:
+    """A number of bytes written as ``512MB``, ``"1.5 GB"``, ``"2GiB"`` or ``1000000``.
+
+    Raises:
+        ValueError: Not a size.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([kmgt]?)(i?)b?\s*", str(value), re.IGNORECASE)
+    if found is None:
+        raise ValueError("a size such as 512MB or 2GB is wanted")
+    number, prefix, binary = found.groups()
+    if binary and not prefix:
+        raise ValueError("a size such as 512MB or 2GB is wanted")
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix.lower() or " "))
+
+
+def show_size(size: int) -> str:
+    """A number of bytes as :func:`parse_size` reads it, in the largest unit that divides it."""
+    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if size and size % 1000**power == 0:
+            return f"{size // 1000**power}{unit}"
+    return f"{size}B"
 
 
 def split_function(spec: str) -> tuple[str, str]:

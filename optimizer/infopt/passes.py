@@ -59,13 +59,25 @@ class CalibrationSet:
     indices: Sequence[int]
     inputs: tuple[InputSpec, ...]
 
-    def feeds(self) -> Iterator[Feed]:
-        """One feed per sample (per batch, for a model with a fixed batch), read as they are needed."""
+    @property
+    def runs(self) -> int:
+        """Runs of the model that all samples take: one each, or one per batch for a model with a fixed batch."""
+        return -(-len(self.indices) // self._batch)
+
+    def feeds(self, skip: int = 0) -> Iterator[Feed]:
+        """The feed of each run, read as they are needed.
+
+        Args:
+            skip: Runs to leave out at the start.
+        """
         import numpy as np
 
-        fixed = next((spec.fixed_batch for spec in self.inputs if spec.fixed_batch), None)
-        for batch in self.samples.batches(fixed or 1, np.asarray(self.indices)):
+        for batch in self.samples.batches(self._batch, np.asarray(self.indices[skip * self._batch :])):
             yield batch.feed
+
+    @property
+    def _batch(self) -> int:
+        return next((spec.fixed_batch for spec in self.inputs if spec.fixed_batch), None) or 1
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -82,6 +94,7 @@ class Context:
         seed: Seed of everything random.
         force: Do what would be refused because it was done before.
         progress: Called with (what, done, total) while a pass works.
+        memory: Bytes that calibration may take for weights and activations.
     """
 
     workdir: Path
@@ -90,6 +103,7 @@ class Context:
     seed: int = 0
     force: bool = False
     progress: Callable[[str, int, int], None] = field(default=lambda what, done, total: None)
+    memory: int = 1_000_000_000
 
     def on_disk(self, model: Model) -> Path:
         """Write the model for a runtime that needs a file.

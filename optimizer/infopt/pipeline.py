@@ -78,7 +78,13 @@ def _optimized(resolved: Resolved, work: Path, listener: Listener) -> Model:
     listener.stage("Optimizing")
     job = resolved.recipe.job
     context = Context(
-        work, resolved.target, resolved.calibration, seed=job.seed, force=job.force, progress=listener.progress
+        work,
+        resolved.target,
+        resolved.calibration,
+        seed=job.seed,
+        force=job.force,
+        progress=listener.progress,
+        memory=resolved.recipe.calibration.memory,
     )
     return run(resolved.model, resolved.recipe.passes, context)
 

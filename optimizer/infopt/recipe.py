@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from infopt.budget import Budget
 from infopt.errors import OptionError, unknown
-from infopt.options import Opt, build, plain, read_toml, split_function
+from infopt.options import Opt, build, parse_size, plain, read_toml, show_size, split_function
 
 if TYPE_CHECKING:
     from infopt.passes import Pass
@@ -28,6 +28,10 @@ class Job:
     target: Annotated[
         str, Opt("Runtime to optimize for: onnxruntime, openvino, tensorrt, tensorrt-rtx.", metavar="NAME")
     ] = "onnxruntime"
+    isa: Annotated[
+        Literal["auto", "avx2", "vnni", "amx", "arm"],
+        Opt("Instruction set of the processor that will run the artifact; auto: this machine's.", metavar="NAME"),
+    ] = "auto"
     output: Annotated[
         Path | None,
         Opt("Output directory; default: <model stem>.<target>.infopt.", ("--output", "-o"), metavar="PATH"),
@@ -64,6 +68,16 @@ class Calibration:
         Path | None, Opt("Calibration samples; default: calibration_data/.", ("--calib",), metavar="PATH")
     ] = None
     samples: Annotated[int, Opt("Calibration samples to use.", low=1)] = 300
+    memory: Annotated[
+        int,
+        Opt(
+            "Memory for weights and activations during calibration, such as 512MB or 2GB.",
+            metavar="SIZE",
+            low=1_000_000,
+            parse=parse_size,
+            show=show_size,
+        ),
+    ] = 1_000_000_000
     synthetic: Annotated[bool, Opt("Allow made-up calibration inputs; accuracy is then not measured.")] = False
 
 

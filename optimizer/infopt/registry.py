@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from infopt.errors import OptionError, TargetUnavailable, unknown
 
 if TYPE_CHECKING:
+    from infopt.cpu import Isa
     from infopt.passes import Pass
     from infopt.target import Target
 
@@ -39,16 +40,27 @@ def pass_class(name: str) -> type[Pass]:
     return cast("type[Pass]", _load("passes", name))
 
 
-def target(name: str) -> Target:
+def target(name: str, isa: Isa | Literal["auto"] = "auto") -> Target:
     """A target by its name.
 
+    Args:
+        name: What ``--target`` takes.
+        isa: Instruction set of the machine that will run it; ``"auto"`` is this machine's.
+
     Raises:
-        OptionError: No such target, in which case the nearest name is given; or its table contradicts itself.
+        OptionError: No such target (the nearest name is given), it has no table for the instruction set, or its table
+            contradicts itself.
     """
-    loaded = cast("Target", _load("targets", name)())
+    from infopt.target import ByIsa
+
+    found = cast("Target", _load("targets", name)())
     if not names("targets")[name].startswith(OWN):  # tests keep infopt's own in order, and users need not wait for it
-        _check(name, loaded)
-    return loaded
+        _check(name, found)
+    if isinstance(found, ByIsa):
+        return found.for_isa(isa)
+    if isa != "auto":
+        raise OptionError(f"target {name!r} has no tables by instruction set", "leave --isa out")
+    return found
 
 
 def require(chosen: Target) -> None:

@@ -87,12 +87,21 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """The runtime that the artifact is for: infopt's name, the runtime's own, its version and its device."""
+    """The runtime that the artifact is for.
+
+    Attributes:
+        name: infopt's name for it.
+        runtime: Its own name.
+        version: Its version.
+        device: What it runs on.
+        isa: Instruction set that the artifact is made for, where the target distinguishes.
+    """
 
     name: str
     runtime: str
     version: str
     device: str
+    isa: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,13 @@ from infopt.passes import CalibrationSet
 from infopt.preprocess import Preprocess, load_preprocess
 from infopt.recipe import Recipe
 from infopt.shapes import ShapeRange, complete, parse_shape
-from infopt.target import Target
+from infopt.target import ByIsa, Target
 
 if TYPE_CHECKING:
     from infopt.passes import Pass
+
+FEW_SAMPLES = 10
+"""Ranges from fewer calibration samples than this are doubted aloud."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,9 @@ def resolve(recipe: Recipe, calibrated: bool) -> Resolved:
     Raises:
         InputError: Something that the recipe names does not exist or does not fit the model.
     """
-    target = registry.target(recipe.job.target)
+    target = registry.target(recipe.job.target, recipe.job.isa)
+    if isinstance(target, ByIsa) and target.isa:
+        recipe = replace(recipe, job=replace(recipe.job, isa=target.isa))
     metric = load_metric(recipe.evaluation.metric) if recipe.evaluation.metric else None
     check_budget(recipe.budget, metric is None or metric.fraction)  # those that the data chooses are all fractions
     shapes = tuple(parsed(parse_shape, text, "--shape") for text in recipe.inputs.shape)
@@ -152,6 +157,9 @@ def _calibration(
         return CalibrationSet(made_up, tuple(range(len(made_up))), inputs)
     samples = _opened(options.data, inputs, preprocess, "calibration", log)
     chosen = subset(samples, options.samples, recipe.job.seed)
+    if len(chosen) < FEW_SAMPLES:
+        few = "a single sample" if len(chosen) == 1 else f"{len(chosen)} samples"
+        log.warnings.append(f"ranges come from {few} only, which is too few to trust them: 100 or more are usual")
     return CalibrationSet(samples, tuple(int(i) for i in chosen), inputs)
 
 

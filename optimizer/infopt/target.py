@@ -11,13 +11,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from infopt.errors import InfoptError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from infopt.cpu import Isa
     from infopt.data import Feed
     from infopt.shapes import ShapeRange
 
@@ -37,6 +38,9 @@ class Scheme:
         unsigned: Data that is never negative is uint8 with zero point 0: the same step for twice the range.
         reduced: Use one bit less, -64 to 63, so that two products fit into the 16 bits that processors without
             VNNI add them up in.
+        uniform: For weights per channel: use one scale for all channels where the rounding noise grows at most by
+            this factor in power; 1 is never, 4 is one bit.
+        implicit: Leave the zero point out where it is 0; it is then not a number per channel to be computed with.
     """
 
     dtype: Literal["int8", "uint8"]
@@ -45,6 +49,8 @@ class Scheme:
     narrow: bool = False
     unsigned: bool = False
     reduced: bool = False
+    uniform: float = 1.0
+    implicit: bool = False
 
 
 class Role(Enum):
@@ -321,6 +327,25 @@ class Target(Protocol):
 
         Raises:
             Unmeasured: The runtime cannot tell here.
+        """
+        ...
+
+
+@runtime_checkable
+class ByIsa(Protocol):
+    """What a target has besides, if its table depends on the processor's instruction set.
+
+    Attributes:
+        isa: The instruction set that it is for; ``None`` before one was chosen.
+    """
+
+    isa: Isa | None
+
+    def for_isa(self, isa: Isa | Literal["auto"]) -> Target:
+        """The target with the table for an instruction set; ``"auto"`` is that of this machine.
+
+        Raises:
+            OptionError: There is no such table.
         """
         ...
 

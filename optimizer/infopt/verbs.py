@@ -14,6 +14,7 @@ from infopt.recipe import SECTIONS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infopt.checks.report import CheckReport
     from infopt.recipe import Recipe
     from infopt.report import Report
     from infopt.ui import Listener
@@ -101,6 +102,29 @@ def simplify(model: AnyPath, output: AnyPath, **options: Any) -> Any:
     from infopt.simplifying import simplify_file
 
     return simplify_file(Path(model), Path(output), **options)
+
+
+def check(model: AnyPath, *, listener: Listener | None = None, **options: Any) -> CheckReport:
+    """Say whether a model will parse, build, fuse and be right on its targets.
+
+    Args:
+        model: The ONNX file, float or quantized by any tool.
+        listener: Hears of the progress.
+        **options: The flags of ``infopt check`` with underscores: ``target`` (a name or several; all by default),
+            ``shape``, ``no_build``, ``fix`` with ``output``, ``force``, ``sarif``.
+
+    Returns:
+        What was found; its ``errors`` is 0 when the model is fit for its targets.
+
+    Raises:
+        InfoptError: See :mod:`infopt.errors`.
+    """
+    from infopt.checks.options import CheckOptions
+    from infopt.checks.run import check_file
+
+    names = options.get("target") or ()
+    given = {**options, "target": [names] if isinstance(names, str) else list(names)}
+    return check_file(Path(model), build(CheckOptions, given, "infopt check"), listener)
 
 
 def compare(base: AnyPath, candidate: AnyPath, *, listener: Listener | None = None, **options: Any) -> Report:

@@ -28,7 +28,7 @@ def _large_model(folder: Path) -> Path:
     block = np.random.default_rng(0).standard_normal((WIDTH, WIDTH), np.float32) / WIDTH**0.5
     with data.open("wb") as file:
         for i in range(LAYERS):
-            block[0, 0] = i
+            block[0, 0] = i / WIDTH  # weights that differ, and activations that stay finite
             tensor = TensorProto(name=f"w{i}", data_type=TensorProto.FLOAT, dims=[WIDTH, WIDTH])
             tensor.data_location = TensorProto.EXTERNAL
             for key, entry in (("location", data.name), ("offset", file.tell()), ("length", block.nbytes)):

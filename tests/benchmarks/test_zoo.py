@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import infopt
-from infopt.report import Report
+from infopt.errors import RuntimeRefused
 
-MODELS = ("resnet20_fashion", "letter_mlp", "vit_fashion", "ppocr_det")
+if TYPE_CHECKING:
+    from conftest import ZooModel
+
+    from infopt.report import Report
+
 TARGETS = ("onnxruntime", "openvino", "tensorrt-rtx")
+BARRED = frozenset({"resnet20_fashion", "letter_mlp", "vit_fashion", "ppocr_det"})
+"""Models whose drop has a bar. Plain ranges lose more on the others: depthwise layers with channels of very different
+weights, a transformer with outlying activations, a recurrent state; what is lost there is printed."""
+
 MAX_DROP = 0.01
 MIN_INTEGER = 0.9
-
-
-def _quantized(zoo: Path, model: str, target: str, out: Path) -> Report:
-    folder = zoo / model
-    return infopt.quantize(
-        folder / "model.onnx",
-        target=target,
-        calib=str(folder / "calib.npz"),
-        eval=str(folder / "eval.npz"),
-        metric=f"{folder / 'score.py'}:score",
-        output=str(out),
-    )
 
 
 def _show(model: str, target: str, report: Report) -> None:
@@ -32,24 +29,29 @@ def _show(model: str, target: str, report: Report) -> None:
     assert accuracy is not None
     base = latency.baseline_float
     speed = f"{latency.speedup:.2f}x of {base.setting}" if base and latency.speedup else latency.reason
-    print(f"\n{model:18} {target:13} {accuracy.baseline:.4f} -> {accuracy.candidate:.4f} ", end="")
+    print(f"\n{model:20} {target:13} {accuracy.baseline:.4f} -> {accuracy.candidate:.4f} ", end="")
     print(f"(drop {accuracy.drop:+.4f}, delta {accuracy.ci95}), {speed}, integer {kernels.integer}/{kernels.total}")
+    for node in kernels.float_nodes:
+        print(f"    float: {node.op} {node.name}: {node.why}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("model", MODELS)
-def test_main_job(zoo: Path, tmp_path: Path, model: str, target: str) -> None:
-    report = _quantized(zoo, model, target, tmp_path / "out")
-    _show(model, target, report)
+def test_main_job(model: ZooModel, tmp_path: Path, target: str) -> None:
+    try:
+        report = infopt.quantize(model.path, target=target, output=tmp_path / "out", **model.options)
+    except RuntimeRefused as refusal:
+        assert model.name not in BARRED
+        pytest.skip(f"the runtime refuses the model: {refusal}")
+    _show(model.name, target, report)
     assert report.accuracy is not None
-    assert report.accuracy.drop <= MAX_DROP
+    assert model.name not in BARRED or report.accuracy.drop <= MAX_DROP
     if target == "tensorrt-rtx":
         assert report.size.candidate_bytes, "the engine builds"
     if target == "onnxruntime":
         assert report.kernels.integer is not None
         unexplained = [node for node in report.kernels.float_nodes if not node.why or "runtime did not" in node.why]
         assert report.kernels.integer / (report.kernels.integer + len(unexplained)) >= MIN_INTEGER
-    if (model, target) == ("resnet20_fashion", "onnxruntime"):
+    if (model.name, target) == ("resnet20_fashion", "onnxruntime"):
         assert report.latency.speedup is not None
         assert report.latency.speedup >= 1.5

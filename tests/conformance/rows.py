@@ -123,6 +123,14 @@ ROWS = [
     _layer("Gemm", "without bias", VECTORS, "Gemm<transB=1>(x, w)", w=(16, 32)),
     _layer("MatMul", "", VECTORS, "MatMul(x, w)", w=(32, 16)),
     _layer("MatMul", "of tokens", TOKENS, "MatMul(x, w)", w=(16, 16)),
+    Row(
+        "MatMul", "with a bias", weights={"w": (16, 16), "b": (16,)},
+        whole="(float[N,5,16] x) => (float[N,5,16] z) { y = MatMul(x, w)  z = Add(y, b) }",
+    ),
+    Row(
+        "MatMul", "of vectors with a bias", weights={"w": (16, 32), "b": (32,)},
+        whole="(float[N,16] x) => (float[N,32] z) { y = MatMul(x, w)  z = Add(y, b) }",
+    ),
     _layer(
         "MatMul", "by several matrices", "(float[N,3,5,16] x) => (float[N,3,5,32] y)", "MatMul(x, w)", w=(3, 16, 32),
     ),

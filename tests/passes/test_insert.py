@@ -115,13 +115,29 @@ def only(names: str) -> dict[str, Any]:
 def test_a_weight_becomes_integers_with_a_scale_per_output_channel(
     build: Any, quantized: Quantized, text: str, shape: tuple[int, ...], axis: int, channels: int
 ) -> None:
-    result = quantized(build(text, w=shape))
+    result = quantized(build(text, w=shape), OPENVINO)
     dequantize = produced(node(result, "y").inputs[1])
     stored, scales, zeros = (constant(value) for value in dequantize.inputs)
     assert (dequantize.op_type, dequantize.attributes["axis"].value) == ("DequantizeLinear", axis)
     assert (stored.dtype, stored.shape, scales.dtype, scales.shape) == (np.int8, shape, np.float32, (channels,))
     assert zeros.tolist() == [0] * channels
     assert "w" not in result.graph.graph.initializers, "the float weight is gone"
+
+
+def test_a_gemm_has_one_scale_where_that_costs_at_most_a_bit(build: Any, quantized: Quantized) -> None:
+    text = "(float[N,8] x) => (float[N,6] y) { y = Gemm<transB=1>(x, w, b) }"
+    weight = np.random.default_rng(0).uniform(-1, 1, (6, 8)).astype(np.float32)
+    even = weight / np.abs(weight).max(axis=1, keepdims=True)
+    uneven = even * np.float32([[1], [1e-2], [1e-2], [1e-2], [1e-2], [1e-2]])
+    for array, shape in ((even, ()), (uneven, (6,))):
+        result = quantized(build(text, w=array, b=(6,)), "onnxruntime")
+        scales, zeros = map(constant, produced(node(result, "y").inputs[1]).inputs[1:])
+        assert (scales.shape, zeros.shape) == (shape, shape)
+
+
+def test_a_zero_point_of_a_product_stays_out_where_the_table_says_so(build: Any, quantized: Quantized) -> None:
+    result = quantized(build("(float[N,8] x) => (float[N,6] y) { y = MatMul(x, w) }", w=(8, 6)), "onnxruntime")
+    assert len(produced(node(result, "y").inputs[1]).inputs) == 2
 
 
 def test_a_weight_has_one_scale_where_the_table_says_so(build: Any, quantized: Quantized) -> None:

@@ -59,7 +59,7 @@ def _annotation(flag: Flag) -> Any:
     """Typer's annotation of an option; the value is converted and checked by :func:`infopt.options.build`."""
     field, opt = flag.field, flag.field.opt
     kind = str if opt.parse is not None else _kind(field.type)
-    shown = None if field.default in (None, False, ()) else str(field.default)
+    shown = None if field.default in (None, False, ()) else str(opt.show(field.default) if opt.show else field.default)
     option = typer.Option(*field.flags, help=_help(flag), metavar=opt.metavar, show_default=shown or False)
     return Annotated[kind | None, option]
 

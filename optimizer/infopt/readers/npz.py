@@ -7,7 +7,6 @@ whole. The format is NumPy's NEP 1: a header of text, then the elements. Nothing
 
 from __future__ import annotations
 
-import hashlib
 import math
 import zipfile
 import zlib
@@ -19,6 +18,7 @@ import numpy as np
 
 from infopt.data import Batch, Feed, InputSpec, check_array, check_names, convert
 from infopt.errors import DataError
+from infopt.manifest import sha256_source
 from infopt.readers.batching import batch_size, chunks, padded, row_digests
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class NpzSamples:
 
     def sha256(self) -> str:
         """Hash of the file."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_source(self.path)
 
     def describe(self) -> str:
         """One line that says what is done to the data."""

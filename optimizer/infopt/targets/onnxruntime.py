@@ -10,11 +10,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from infopt.cpu import Isa, cpu_name, machine_isa
 from infopt.errors import RuntimeRefused
 from infopt.target import (
     Artifact,
@@ -30,6 +31,8 @@ from infopt.target import (
     Table,
 )
 from infopt.targets.conditions import gemm_scaled, matrix_weight, not_nearest, runtime_bias, runtime_weight
+from infopt.targets.isa import adapted, foreign
+from infopt.targets.ort_fuse import fuse
 from infopt.targets.refusal import refusal
 
 if TYPE_CHECKING:
@@ -42,17 +45,27 @@ NAME = "onnxruntime"
 EMULATE = {"session.disable_quant_qdq": "1"}
 """Runs Q and DQ as written: no x86 kernel stands in, so that another runtime's arithmetic can be emulated."""
 
+SPOILING = ["MatMulAddFusion"]
+"""What the runtime's optimizer must not do before it looks for integer kernels: a Gemm with a float bias has none. It
+does it to what is float all the same when the optimized graph is loaded."""
+
 NO_KERNEL = "ONNX Runtime has no integer kernel for it"
 COMPUTED = "both operands are computed at run time: quantizing them costs what the integer product gains"
 
+WEIGHT = Scheme("int8", symmetric=True, per_channel=True)
+PRODUCT_WEIGHT = replace(WEIGHT, implicit=True)
+"""A zero point per column, even of zeros only, costs MatMul up to a fifth of its time."""
+GEMM_WEIGHT = replace(WEIGHT, uniform=4.0)
+"""QGemm needs as many zero points as scales, with the same cost: one of each where that takes at most a bit."""
+
 TABLE = Table(
     activation=Scheme("uint8", symmetric=False),
-    weight=Scheme("int8", symmetric=True, per_channel=True),
+    weight=WEIGHT,
     bias="int32",
     rules=(
         Rule(("Conv",), Role.COMPUTE, Output.ALWAYS, (runtime_weight, runtime_bias)),
-        Rule(("Gemm",), Role.COMPUTE, Output.OFFERED, (runtime_weight, runtime_bias, gemm_scaled)),
-        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight)),
+        Rule(("Gemm",), Role.COMPUTE, Output.OFFERED, (runtime_weight, runtime_bias, gemm_scaled), weight=GEMM_WEIGHT),
+        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight), weight=PRODUCT_WEIGHT),
         Rule(("MatMul",), Role.FLOAT, computed=True, why=COMPUTED),
         Rule(("Add", "Mul"), Role.FOLLOW, Output.ALWAYS),
         Rule(("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"), Role.FOLLOW, Output.ALWAYS),
@@ -85,14 +98,20 @@ class OnnxRuntimeTarget:
     runtime: str = "ONNX Runtime"
     extra: str | None = None
     table: Table = field(default=TABLE, repr=False)
+    isa: Isa | None = None
+
+    def for_isa(self, isa: Isa | Literal["auto"]) -> OnnxRuntimeTarget:
+        """The target as processors with an instruction set want it; see :class:`infopt.target.ByIsa`."""
+        wanted = machine_isa() if isa == "auto" else isa
+        return replace(self, isa=wanted, table=adapted(self.table, wanted))
 
     def available(self) -> str | None:
         """Always available: the core install brings it."""
         return None
 
     def runnable(self) -> str | None:
-        """Artifacts run on every CPU that the runtime supports."""
-        return None
+        """Artifacts run on every CPU that the runtime supports, but are measured on the one that they are made for."""
+        return foreign(self.isa) if self.isa else None
 
     def version(self) -> str:
         """Version of ONNX Runtime."""
@@ -109,7 +128,10 @@ class OnnxRuntimeTarget:
     def compile(self, model: Path, out: Path, options: CompileOptions) -> Artifact:
         """Optimize a graph offline into ``model.optimized.onnx``; layout changes for the CPU happen at load."""
         main = out / "model.optimized.onnx"
-        write_optimized(model, main, options.settings)
+        # Elsewhere than on ARM the optimizer would turn signed activations into unsigned ones.
+        signed = {"session.qdqisint8allowed": "1"} if self.isa == "arm" else {}
+        write_optimized(model, main, {**options.settings, **signed})
+        fuse(main)
         data = main.with_name(main.name + ".data")
         files = (main, data) if data.exists() else (main,)
         return Artifact(self.name, main, files, model, dict(options.settings))
@@ -122,6 +144,10 @@ class OnnxRuntimeTarget:
     def build_command(self, graph: Path, shapes: Sequence[ShapeRange]) -> str:
         """Infopt itself, where the runtime is installed."""
         return f"infopt compile {graph.name} --target {NAME}"
+
+    def refusals(self, model: Path) -> list[RuntimeRefused]:
+        """The nodes whose operators the runtime does not know in the model's operator sets."""
+        return unknown_operators(model)
 
     def kernels(self, artifact: Artifact) -> Kernels:
         """Count compute nodes of the graph as the runtime has optimized it."""
@@ -193,7 +219,7 @@ def write_optimized(model: Path, out: Path, settings: Settings) -> None:
         name = "session.optimized_model_external_initializers_file_name"
         options.add_session_config_entry(name, out.name + ".data")
     try:
-        ort.InferenceSession(os.fspath(model), options, ["CPUExecutionProvider"])
+        ort.InferenceSession(os.fspath(model), options, ["CPUExecutionProvider"], disabled_optimizers=SPOILING)
     except Exception as error:
         raise refused(error, model) from error
 
@@ -208,6 +234,30 @@ def count_kernels(optimized: Path) -> Kernels:
     return Kernels(integer, integer + len(left), left)
 
 
+def unknown_operators(model: Path) -> list[RuntimeRefused]:
+    """One refusal per node of which the runtime has no schema; kernels for types are known only when it is opened."""
+    import onnx_ir as ir
+    from onnxruntime.capi import onnxruntime_pybind11_state as binding
+
+    if not hasattr(binding, "get_all_operator_schema"):
+        return []
+    since: dict[tuple[str, str], int] = {}
+    for schema in binding.get_all_operator_schema():
+        key = (schema.domain, schema.name)
+        since[key] = min(schema.since_version, since.get(key, schema.since_version))
+    graph = ir.load(model)
+    own = {(each.domain, each.name) for each in graph.functions.values()}
+    found = []
+    for node in graph.graph.all_nodes():
+        domain, name = "" if node.domain == "ai.onnx" else node.domain, node.op_type
+        opset = graph.opset_imports.get(domain, 1)
+        if (domain, name) not in own and since.get((domain, name), opset + 1) > opset:
+            told = f"{domain}:{name}" if domain else f"{name} of opset {opset}"
+            where = node.name or node.outputs[0].name
+            found.append(RuntimeRefused(NAME, f"{told} is not a registered operator", where))
+    return found
+
+
 def refused(error: Exception, model: Path | None = None) -> RuntimeRefused:
     """The error of the runtime as infopt's, with the node that it objects to, where that can be told."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -216,17 +266,3 @@ def refused(error: Exception, model: Path | None = None) -> RuntimeRefused:
     line = re.sub(r"^/\S+\.(?:h|cc):\d+ .*?[&t]\) (?=\w)", "", line)
     named = (r'In Node, \("([^"]+)"', r"Node \(([^)]+)\) Op", r"Name:'([^']+)'", r"[Nn]ode:? '([^']+)'")
     return refusal(NAME, error, line, (named, r"([\w.]+:\w+)\(-?\d+\) is not a registered"), model)
-
-
-def cpu_name() -> str:
-    """The processor's model name, and the instruction sets that matter to INT8."""
-    try:
-        info = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        import platform
-
-        return platform.processor() or platform.machine()
-    model = re.search(r"model name\s*:\s*(.+)", info)
-    flags = set((re.search(r"flags\s*:\s*(.+)", info) or [""])[0].split())
-    sets = [flag for flag in ("amx_int8", "amx_bf16", "avx512_vnni", "avx_vnni", "avx512_bf16") if flag in flags]
-    return " ".join([model[1] if model else "CPU", *([f"({', '.join(sets)})"] if sets else [])])

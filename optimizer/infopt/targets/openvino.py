@@ -118,6 +118,14 @@ class OpenVINOTarget:
         """Infopt itself, where the runtime is installed."""
         return f"infopt compile {graph.name} --target {NAME}"
 
+    def refusals(self, model: Path) -> list[RuntimeRefused]:
+        """What the ONNX frontend objects to: a refusal for each node of an operator that it does not know."""
+        try:
+            _core().read_model(os.fspath(model))
+        except Exception as error:
+            return every_refused(error, model)
+        return []
+
     def kernels(self, artifact: Artifact) -> Kernels:
         """Count compute layers of the runtime model by the primitive that the plugin picked for each."""
         layers = [_layer(op) for op in _compiled(artifact).get_runtime_model().get_ops()]
@@ -183,6 +191,21 @@ def refused(error: Exception, model: Path | None = None) -> RuntimeRefused:
     )
     unknown_op = r"No conversion rule found for operations: ([\w.]+)"
     return refusal(NAME, error, (told or lines)[-1], (named, unknown_op), model)
+
+
+def every_refused(error: Exception, model: Path) -> list[RuntimeRefused]:
+    """As :func:`refused`, with every node of the operators that the frontend does not know."""
+    import onnx_ir as ir
+
+    listed = re.search(r"No conversion rule found for operations: ([^\n]+)", str(error))
+    names = re.split(r",\s*", listed[1].strip()) if listed else []
+    # An operator is told with its version, Blorp-13, or with its domain, made.up.Foo; built-in ones in C++ words.
+    ops = {re.sub(r"-\d+$", "", name).replace("::", ".").rpartition(".")[2]: name for name in names}
+    nodes = [node for node in ir.load(model).graph.all_nodes() if node.op_type in ops]
+    found = [
+        RuntimeRefused(NAME, f"no conversion rule for {ops[n.op_type]}", n.name or n.outputs[0].name) for n in nodes
+    ]
+    return found or [refused(error, model)]
 
 
 def _compiled(artifact: Artifact) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from infopt.errors import RuntimeRefused
     from infopt.shapes import ShapeRange
     from infopt.targets.trt_build import Layer
 
@@ -117,6 +118,22 @@ class TensorRTTarget:
         from infopt.targets.trt_build import network_layers
 
         return network_layers(self._library(), self.name, graph)
+
+    def refusals(self, model: Path) -> list[RuntimeRefused]:
+        """Every node that the parser objects to; empty when the model parses."""
+        from infopt.targets.trt_build import parser_refusals
+
+        return parser_refusals(self._library(), self.name, model)
+
+    def planned(self, artifact: Artifact) -> Kernels:
+        """As :meth:`kernels`, read from the engine's program without a GPU; TensorRT-RTX engines alone carry one.
+
+        Raises:
+            Unmeasured: The engine carries no program.
+        """
+        from infopt.targets.trt_kernels import planned_kernels
+
+        return planned_kernels(artifact.main)
 
     def _library(self) -> Any:
         return importlib.import_module(self.module)

@@ -87,6 +87,19 @@ def network_layers(trt: Any, target: str, model: Path) -> list[Layer]:
     return found
 
 
+def parser_refusals(trt: Any, target: str, model: Path) -> list[RuntimeRefused]:
+    """Every node that the parser objects to, each with its reason; empty when the model parses."""
+    logger = quiet_logger(trt)
+    builder = trt.Builder(logger)
+    network = _new_network(trt, builder)
+    parser = trt.OnnxParser(network, logger)
+    error = _parse(parser, logger, target, model)
+    if error is None:
+        return []
+    told = [parser.get_error(i) for i in range(parser.num_errors)]
+    return [_parser_refusal(target, [each], error.log) for each in told] or [error]
+
+
 def numpy_dtype(tensor_type: Any) -> np.dtype[Any]:
     """The numpy type of a binding's ``DataType``."""
     name = tensor_type.name

@@ -23,10 +23,20 @@ class Quantize:
     tolerance: ClassVar[Tolerance] = "measured"
     calibrated: ClassVar[bool] = True
 
+    method: Annotated[
+        Literal["fast"],
+        Opt("How to choose: fast puts into integers all that the target runs, with ranges as observed."),
+    ] = "fast"
     ranges: Annotated[
-        Literal["minmax", "mean-minmax"],
-        Opt("Range of an activation: extremes over all samples, or the mean of each sample's extremes."),
+        Literal["minmax", "mean-minmax", "percentile", "entropy", "mse"],
+        Opt(
+            "Range of an activation: extremes over all samples, the mean of each sample's extremes, or clipped: "
+            "at a percentile, to lose the least information, or for the least square error."
+        ),
     ] = "minmax"
+    percentile: Annotated[
+        float, Opt("Share of the values, in percent, below the upper end of a range by percentile.", low=50, high=100)
+    ] = 99.99
     keep_float: Annotated[
         tuple[str, ...], Opt("Node to keep in float, by name; may be repeated.", ("--keep-float",), metavar="NODE")
     ] = ()

@@ -11,10 +11,12 @@ from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 from infopt.errors import InputError, unknown
 from infopt.model import Model, Note, Range
 from infopt.passes import Context
-from infopt.target import Table
+from infopt.target import Scheme, Table
+from infopt_passes.calibrate.calibration import calibrate
+from infopt_passes.calibrate.clipping import Grid
+from infopt_passes.calibrate.observers import Spans, observer
 from infopt_passes.quantize.insert import insert
-from infopt_passes.quantize.numbers import activation_range
-from infopt_passes.quantize.observe import OBSERVERS, calibrate
+from infopt_passes.quantize.numbers import activation_range, limits
 from infopt_passes.quantize.plan import Plan, clipped, make_plan
 from infopt_passes.quantize.prepare import prepared
 
@@ -36,13 +38,21 @@ def quantized(model: Model, options: Quantize, context: Context) -> Model:
     _check_names(options.keep_float, graph)
     plan = make_plan(graph.graph, graph.opset_imports.get("", 0), target.table, options.keep_float)
     names = [value.name or "" for group in plan.groups() for value in group]
-    seen = calibrate(model.edited(graph), names, OBSERVERS[options.ranges], context) if names else {}
-    ranges, notes = _ranges(plan, seen, target.table)
+    chosen = observer(options.ranges, options.percentile, _grid(target.table.activation))
+    grids = {value.name or "": _grid(scheme) for value, scheme in plan.schemes.items()}
+    seen = calibrate(model.edited(graph), names, chosen, context, grids=grids) if names else {}
+    ranges = _ranges(plan, seen, target.table)
+    notes = _doubts(seen)
     notes += [Note("float", node.name or node.op_type, why) for node, why in plan.kept.items()]
     insert(graph.graph, plan, ranges, target.table)
     NameFixPass()(graph)
     RemoveUnusedNodesPass()(graph)
     return replace(model.edited(graph, *notes), ranges=tuple(ranges.items()))
+
+
+def _grid(scheme: Scheme) -> Grid:
+    bottom, top = limits(scheme)
+    return Grid(top - bottom + 1, scheme.symmetric)
 
 
 def _check_names(names: tuple[str, ...], graph: ir.Model) -> None:
@@ -52,17 +62,27 @@ def _check_names(names: tuple[str, ...], graph: ir.Model) -> None:
             raise unknown("node", name, known)
 
 
-def _ranges(plan: Plan, seen: dict[str, tuple[float, float]], table: Table) -> tuple[dict[str, Range], list[Note]]:
+def _ranges(plan: Plan, seen: dict[str, Spans], table: Table) -> dict[str, Range]:
     """Scale and zero point of every quantized tensor; tensors of a group get those of their union."""
     ranges: dict[str, Range] = {}
-    notes: list[Note] = []
     for group in plan.groups():
         spans = [seen[value.name or ""] for value in group]
+        low, high = min(span.lows.min() for span in spans), max(span.highs.max() for span in spans)
         scheme = next((plan.schemes[value] for value in group if value in plan.schemes), table.activation)
         bounds = [clipped(value, table) for value in group]
         within = max(low for low, _ in bounds), min(high for _, high in bounds)
-        known = activation_range(min(low for low, _ in spans), max(high for _, high in spans), scheme, within)
-        if known.low == known.high == 0:
-            notes.append(Note("warning", group[0].name or "", "always zero on the calibration samples"))
+        known = activation_range(float(low), float(high), scheme, within)
         ranges.update({value.name or "": known for value in group})
-    return ranges, notes
+    return ranges
+
+
+def _doubts(seen: dict[str, Spans]) -> list[Note]:
+    """The tensors that the samples do not tell enough about."""
+    notes = []
+    for name, span in seen.items():
+        low, high = span.smallest.min(), span.largest.max()
+        if low == high == 0:
+            notes.append(Note("warning", name, "always zero on the calibration samples"))
+        elif low == high:
+            notes.append(Note("warning", name, f"always {low:.6g} on the calibration samples"))
+    return notes

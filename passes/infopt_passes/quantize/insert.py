@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from infopt.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.model import Range
 from infopt.target import Role, Scheme, Table
-from infopt_passes.quantize.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
-from infopt_passes.quantize.numbers import quantize_bias, quantize_weight, weight_scales
+from infopt_passes.quantize.lazy import lent, quantized_tensor
+from infopt_passes.quantize.numbers import quantize_bias, weight_scales
 from infopt_passes.quantize.plan import Plan
 
 
@@ -24,12 +25,19 @@ class Writer:
     graph: ir.Graph
     constants: dict[str, ir.Value] = field(default_factory=dict)
 
-    def constant(self, key: str, array: Any) -> ir.Value:
-        """The initializer of a key, made on the first call; the key is its name, unless the model has that already."""
+    def constant(self, key: str, content: Any) -> ir.Value:
+        """The initializer of a key, made on the first call; the key is its name, unless the model has that already.
+
+        Args:
+            key: What the constant is.
+            content: An array, or a tensor that makes its own when it is written.
+        """
         if key not in self.constants:
             name = next(n for n in _numbered(key) if n not in self.graph.initializers)
-            value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-            value.type, value.shape = ir.TensorType(value.const_value.dtype), ir.Shape(array.shape)  # type: ignore[union-attr]
+            tensor = content if isinstance(content, ir.LazyTensor) else ir.tensor(content, name=name)
+            tensor.name = name
+            value = ir.Value(name=name, const_value=tensor)
+            value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(content.shape)
             self.graph.register_initializer(value)
             self.constants[key] = value
         return self.constants[key]
@@ -44,13 +52,16 @@ class Writer:
         quantize.outputs[0].type, quantize.outputs[0].shape = ir.TensorType(zero.dtype), value.shape  # type: ignore[arg-type]
         return self._dequantize(quantize, [quantize.outputs[0], scale, zero], value, output or f"{name}:dequantized")
 
-    def weight(self, weight: ir.Value, integers: Any, scales: Any, axis: int, key: str) -> ir.Value:
+    def weight(
+        self, weight: ir.Value, integers: Any, scales: Any, axis: int, key: str, implicit: bool = False
+    ) -> ir.Value:
         """An integer constant behind a DQ that gives the float value back."""
-        stored = self.constant(f"{key}:quantized", integers)
-        scale = self.constant(f"{key}:scale", scales)
-        zero = self.constant(f"{key}:zero_point", np.zeros(scales.shape, integers.dtype))
+        inputs = [self.constant(f"{key}:quantized", integers), self.constant(f"{key}:scale", scales)]
+        if not implicit:
+            kind = inputs[0].dtype.numpy()  # type: ignore[union-attr]
+            inputs.append(self.constant(f"{key}:zero_point", np.zeros(scales.shape, kind)))
         attributes = {"axis": axis} if scales.ndim else {}
-        node = ir.node("DequantizeLinear", [stored, scale, zero], attributes=attributes, name=f"{key}:DQ")
+        node = ir.node("DequantizeLinear", inputs, attributes=attributes, name=f"{key}:DQ")
         node.outputs[0].name = f"{key}:dequantized"
         node.outputs[0].type, node.outputs[0].shape = weight.type, weight.shape
         self.graph.append(node)
@@ -103,17 +114,20 @@ def _weights(writer: Writer, node: ir.Node, scheme: Scheme, biases: str, ranges:
     bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT and biases == "int32" else None
     assert data is not None
     assert weight is not None
-    array, axis = _array(weight), channel_axis(node) % len(_array(weight).shape)
+    tensor = weight.const_value
+    assert tensor is not None
+    axis = channel_axis(node) % len(tensor.shape)
     step = 1.0 if bias is None else ranges[data.name or ""].scale
     # A ConvTranspose has the channels of one group in its weight; the groups share their scales.
     groups = int(node.attributes.get_int("group", 1)) if node.op_type == "ConvTranspose" else 1
-    addend = None if bias is None else np.broadcast_to(_array(bias).reshape(-1), (array.shape[axis] * groups,))
+    channels = int(tensor.shape.numpy()[axis]) * groups
+    addend = None if bias is None else np.broadcast_to(_array(bias).reshape(-1), (channels,))
     largest = None if addend is None else np.abs(addend.reshape(groups, -1)).max(axis=0)
-    scales = weight_scales(array, axis, scheme, largest, step)
+    scales = lent(tensor, lambda array: weight_scales(array, axis, scheme, largest, step))
     # A weight that several nodes share is quantized for each: scales may depend on the node's bias and axis.
     key = weight.name if len(weight.uses()) == 1 else f"{weight.name}:{node.name}"
-    integers = quantize_weight(array, scales, axis, scheme)
-    node.replace_input_with(WEIGHT_INPUT, writer.weight(weight, integers, scales, axis, str(key)))
+    integers = quantized_tensor(tensor, scales, axis, scheme)
+    node.replace_input_with(WEIGHT_INPUT, writer.weight(weight, integers, scales, axis, str(key), scheme.implicit))
     if bias is not None and addend is not None:
         accumulated = np.broadcast_to(np.tile(scales, groups if scales.ndim else 1) * np.float32(step), addend.shape)
         stored = quantize_bias(addend, accumulated)

@@ -16,6 +16,9 @@ Span = tuple[float, float]
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**10
 """Scales below this are subnormal or close to it: their inverse overflows."""
 
+PART = 1 << 20
+"""Elements of a weight that are rounded at once."""
+
 BIAS_LIMIT = 2**30
 """A quantized bias stays below this, so that it cannot overflow the int32 accumulator that it is added to."""
 
@@ -80,14 +83,17 @@ def weight_scales(weight: Array, axis: int, scheme: Scheme, bias: Array | None, 
         input_scale: Scale of the input.
 
     Returns:
-        float32 of shape (channels,), or () for a scheme per tensor.
+        float32 of shape (channels,), or () for a scheme per tensor, and where one scale is as good.
     """
     others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
-    peak = np.abs(weight).max(axis=others if scheme.per_channel else None).astype(np.float64)
+    axes = others if scheme.per_channel else None
+    peak = np.maximum(weight.max(axis=axes), -weight.min(axis=axes)).astype(np.float64)
+    if scheme.uniform > 1 and peak.ndim and np.square(peak).max() <= scheme.uniform * np.square(peak).mean():
+        peak = peak.max()  # rounding noise is proportional to the square of the step
     scales = peak / limits(scheme)[1]
     if bias is not None:
         fits = np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
-        scales = np.maximum(scales, fits if scheme.per_channel else fits.max(initial=0.0))
+        scales = np.maximum(scales, fits if np.ndim(scales) else fits.max(initial=0.0))
     return np.where(scales < SMALLEST_SCALE, 1.0, scales).astype(np.float32)
 
 
@@ -97,7 +103,14 @@ def quantize_weight(weight: Array, scales: Array, axis: int, scheme: Scheme) -> 
     if scales.ndim:
         shape[axis] = -1
     bottom, top = limits(scheme)
-    return np.clip(np.rint(weight / scales.reshape(shape)), bottom, top).astype(scheme.dtype)
+    steps, result = scales.reshape(shape), np.empty(weight.shape, scheme.dtype)
+    # In parts, so that the floats in between take little room beside a large weight.
+    rows = max(1, PART * len(weight) // max(weight.size, 1))
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        ratio = weight[part] / (steps[part] if scales.ndim and axis % weight.ndim == 0 else steps)
+        result[part] = np.clip(np.rint(ratio, out=ratio), bottom, top, out=ratio)
+    return result
 
 
 def quantize_bias(bias: Array, scales: Array) -> Array:

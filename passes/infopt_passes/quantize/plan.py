@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from infopt.target import Output, Role, Rule, Scheme, Table
-from infopt_passes.quantize.facts import (
+from infopt.facts import (
     BIAS_INPUT,
     COMPUTE_OPS,
     activations,
@@ -17,6 +16,7 @@ from infopt_passes.quantize.facts import (
     facts,
     is_constant,
 )
+from infopt.target import Output, Role, Rule, Scheme, Table
 
 Use = tuple[ir.Node, int]
 

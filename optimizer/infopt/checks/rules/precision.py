@@ -1,0 +1,69 @@
+"""What the targets' tables would leave in float."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
+
+from infopt.checks.rule import LintRule, Spot
+from infopt.checks.subject import DOMAINS, Subject, label
+from infopt.facts import facts
+from infopt.target import Role, Target
+
+HEAVY = frozenset("Conv ConvTranspose Gemm MatMul Einsum LSTM GRU RNN Attention".split())
+"""Operators in which the time goes, whether or not a table knows them."""
+
+
+def stays(subject: Subject) -> Iterator[Spot]:
+    """Compute nodes of a float model that a target's table does not quantize, with the table's own reason."""
+    if subject.model.quantized_nodes():
+        return
+    nodes = {label(node): node for node in subject.nodes}
+    told: dict[tuple[str, str], set[str]] = {}
+    for target in subject.targets:
+        for name, why in float_nodes(subject, target)[1].items():
+            told.setdefault((name, why), set()).add(target.name)
+    for (name, why), targets in told.items():
+        yield Spot(why, nodes.get(name), place=name, targets=frozenset(targets))
+
+
+def float_nodes(subject: Subject, target: Target) -> tuple[int, dict[str, str]]:
+    """How many compute nodes of the main graph a table quantizes, and why it does not quantize the others.
+
+    Args:
+        subject: A float model.
+        target: Brings the table.
+
+    Returns:
+        The count, and a reason by the node's name.
+    """
+    graph = subject.model.graph.clone()
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+    reasons = {label(node): _why(node, target, subject.opset) for node in graph.graph if _counts(node, target)}
+    return sum(why is None for why in reasons.values()), {name: why for name, why in reasons.items() if why}
+
+
+def _counts(node: ir.Node, target: Target) -> bool:
+    return node.domain in DOMAINS and (node.op_type in HEAVY or node.op_type in target.table.compute_ops)
+
+
+def _why(node: ir.Node, target: Target, opset: int) -> str | None:
+    rule = target.table.rule(node.op_type)
+    if rule is None or rule.role is not Role.COMPUTE:
+        return f"{node.op_type} has no row in its table"
+    if max(opset, target.table.opset) < rule.since:
+        return f"{node.op_type} has integer kernels from opset {rule.since} on"
+    if any(value is not None and value.dtype not in (None, ir.DataType.FLOAT) for value in node.inputs[:2]):
+        return "its operands are not float32"
+    seen = facts(node)
+    return next((why for condition in rule.unless if (why := condition(seen))), None)
+
+
+ROWS = (
+    LintRule(
+        "stays-float", "note", "The target's table has no integer kernel for this compute node: quantize leaves it in "
+        "float.", "nothing to do unless the node takes most of the time (infopt targets shows the table)", stays,
+    ),
+)  # fmt: skip

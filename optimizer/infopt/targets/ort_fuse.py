@@ -1,0 +1,135 @@
+"""What ONNX Runtime's optimizer leaves undone: each is one pass over every activation of a transformer, or four.
+
+``MatMulIntegerToFloat`` takes a bias, but the runtime only puts one there in dynamically quantized graphs
+(onnxruntime/core/optimizer/matmul_integer_to_float.cc). On Q/DQ graphs it leaves an Add, or a ``BiasGelu``, behind it.
+GELU is recognized in two orders of its factors (onnxruntime/core/optimizer/gelu_fusion.cc), and torch exports a third.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+PRODUCT = "MatMulIntegerToFloat"
+BIAS = 6
+"""Position of the bias among the inputs of the product."""
+
+
+SQRT_2 = math.sqrt(2)
+
+
+def fuse(optimized: Path) -> int:
+    """Fuse what is left, in place.
+
+    Args:
+        optimized: A graph that ONNX Runtime has optimized; its external data stays as it is.
+
+    Returns:
+        Number of fusions; with 0 the file is not touched.
+    """
+    import onnx_ir as ir
+
+    model = ir.load(optimized)
+    nodes = list(model.graph.all_nodes())
+    done = sum(_fuse_gelu(node) for node in nodes if node.op_type == "Erf")
+    done += sum(_fuse_bias(node) for node in nodes if node.op_type == PRODUCT and len(node.inputs) <= BIAS)
+    if done:
+        model.opset_imports.setdefault("com.microsoft", 1)
+        ir.save(model, optimized)
+    return done
+
+
+def _fuse_gelu(erf: ir.Node) -> bool:
+    """Make ``x * (0.5 * (erf(x / sqrt(2)) + 1))`` a Gelu."""
+    import onnx_ir as ir
+
+    scaled = erf.inputs[0].producer() if erf.inputs[0] is not None else None
+    data = _scaled_by(scaled, 1 / SQRT_2) if scaled is not None else None
+    shifted = _next(erf, "Add", 1.0)
+    halved = _next(shifted, "Mul", 0.5) if shifted is not None else None
+    uses = tuple(halved.outputs[0].uses()) if halved is not None else ()
+    graph = erf.graph
+    if data is None or len(uses) != 1 or uses[0].node.op_type != "Mul" or graph is None:
+        return False
+    last = uses[0].node
+    if last.inputs[1 - uses[0].idx] is not data or last.graph is not graph:
+        return False
+    gelu = ir.node("Gelu", [data], domain="com.microsoft", name=last.name)
+    old, new = last.outputs[0], gelu.outputs[0]
+    name, new.shape, new.type = old.name, old.shape, old.type
+    graph.insert_after(last, gelu)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    for node in (last, halved, shifted, erf, scaled):
+        if node is not None and not any(output.uses() or output.is_graph_output() for output in node.outputs):
+            graph.remove(node, safe=True)
+    new.name = name
+    return True
+
+
+def _next(node: ir.Node, op: str, number: float) -> ir.Node | None:
+    """The only reader of a node, if it is that operator with that number."""
+    output = node.outputs[0]
+    uses = tuple(output.uses())
+    if len(uses) != 1 or output.is_graph_output() or uses[0].node.op_type != op:
+        return None
+    return uses[0].node if _is_number(uses[0].node.inputs[1 - uses[0].idx], number) else None
+
+
+def _scaled_by(node: ir.Node, factor: float) -> ir.Value | None:
+    """What a node multiplies by a factor, or divides by its inverse."""
+    if node.op_type == "Div" and _is_number(node.inputs[1], 1 / factor):
+        return node.inputs[0]
+    if node.op_type == "Mul":
+        return next((node.inputs[1 - i] for i in (0, 1) if _is_number(node.inputs[i], factor)), None)
+    return None
+
+
+def _is_number(value: ir.Value | None, number: float) -> bool:
+    known = value.const_value if value is not None and value.is_initializer() else None
+    return (
+        known is not None and known.size == 1 and math.isclose(float(known.numpy().reshape(())), number, rel_tol=1e-5)
+    )
+
+
+def _fuse_bias(product: ir.Node) -> bool:
+    """Move a bias behind an integer product into it."""
+    output = product.outputs[0]
+    uses = tuple(output.uses())
+    if len(uses) != 1 or output.is_graph_output() or product.graph is None:
+        return False
+    reader = uses[0].node
+    bias = reader.inputs[1 - uses[0].idx] if reader.op_type in ("Add", "BiasGelu") and len(reader.inputs) == 2 else None
+    columns = product.inputs[1].shape if product.inputs[1] is not None else None
+    if bias is None or columns is None or not bias.is_initializer() or bias.shape is None:
+        return False
+    if len(bias.shape) != 1 or bias.shape[0] != columns[-1] or reader.graph is not product.graph:
+        return False
+    product.resize_inputs(BIAS + 1)
+    product.replace_input_with(BIAS, bias)
+    if reader.op_type == "Add":
+        _take_over(product, reader)
+    else:
+        _without_bias(reader, output)
+    return True
+
+
+def _take_over(product: ir.Node, add: ir.Node) -> None:
+    """Give the product the output of the Add."""
+    old, new = product.outputs[0], add.outputs[0]
+    name = new.name
+    assert add.graph is not None
+    new.replace_all_uses_with(old, replace_graph_outputs=True)
+    old.shape, old.type = new.shape, new.type
+    add.graph.remove(add, safe=True)
+    old.name = name
+
+
+def _without_bias(gelu: ir.Node, data: ir.Value) -> None:
+    """Make a BiasGelu a Gelu of the same domain."""
+    gelu.op_type = "Gelu"
+    gelu.replace_input_with(0, data)
+    gelu.resize_inputs(1)
