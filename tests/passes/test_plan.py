@@ -519,3 +519,31 @@ def test_planning_changes_nothing(build: Any) -> None:
     before = ir.to_proto(model.graph).SerializeToString(deterministic=True)
     planned(model, ORT)
     assert ir.to_proto(model.graph).SerializeToString(deterministic=True) == before
+
+
+# --- kernels that a neighbour's results end in ----------------------------------------------------------------
+
+FUSED = replace(
+    RESIDUAL,
+    rules=(
+        *RESIDUAL.rules,
+        Rule(("Sigmoid", "Mul"), Role.FLOAT, fused=True, why="fused"),
+        Rule(("Softmax",), Role.FLOAT, why="wide"),
+    ),
+)
+"""A target that computes a gate at the end of the convolution in front of it."""
+
+
+@pytest.mark.parametrize(("op", "joined"), [("Sigmoid", True), ("Softmax", False), ("Erf", False)])
+def test_what_ends_a_neighbours_kernel_gives_integers_to_a_join(build: Any, op: str, joined: bool) -> None:
+    text = f"""(float[N,4,8,8] x) => (float[N,4,8,8] y) {{
+        a = {CONV}(x, w1, b1)  g = {op}(a)  p = {CONV}(g, w2, b2)  h = {op}(p)
+        s = Concat<axis=2>(g, h)  y = {CONV}(s, w3, b3) }}"""
+    plan = planned(build(text, **W), FUSED)
+    assert ("s" in integers(plan)) is joined
+    assert scales(plan) == ([{"g", "h", "s"}] if joined else [])
+
+
+def test_a_gate_that_ends_a_neighbours_kernel_is_not_cut_off_from_it(build: Any) -> None:
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  g = Sigmoid(a)  m = Mul(a, g)  y = {CONV}(m, w2, b2) }}"
+    assert tensors(planned(build(text, **only("w1 b1 w2 b2")), FUSED)) == {"x", "m"}
