@@ -10,10 +10,19 @@ from onnx import TensorProto, helper, numpy_helper
 
 from infopt.errors import OptionError, RuntimeRefused
 from infopt.shapes import parse_shape
-from infopt.target import Artifact, CompileOptions, Facts, FloatNode, Kernels, Role, Unmeasured
+from infopt.target import Artifact, CompileOptions, Facts, FloatNode, Kernels, Unmeasured
 from infopt.targets.trt import tensorrt, tensorrt_rtx
 from infopt.targets.trt_kernels import Operation, planned_kernels, program
-from infopt.targets.trt_table import TABLE, narrow_conv, small_product, vector_product
+from infopt.targets.trt_table import (
+    long_attention,
+    narrow_conv,
+    other_equation,
+    other_window,
+    small_attention,
+    small_product,
+    vector_product,
+    volume_window,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,45 +88,10 @@ def gemm(path: Path, trans: int, **attributes: float) -> Path:
     return g.save(path, y, x=("N", 64))
 
 
-def moved(path: Path, op: str, **attributes: object) -> Path:
-    """Two integer convolutions with a data mover between them, Q/DQ on both of its sides."""
-    g = Graph()
-    extra = {"Reshape": [0, 16, 4, 64], "Slice": [[0], [8], [2]], "Squeeze": [2], "Unsqueeze": [2]}.get(op, [])
-    extra = extra if op == "Slice" else [extra] if extra else []
-    y = g.pair(g.op("Conv", g.pair("x"), g.weight((16, 16, 1, 1), 0)))
-    y = g.op("Unsqueeze", y, g.const(np.array([2]))) if op == "Squeeze" else y
-    inputs = [y, y] if op == "Concat" else [y, *(g.const(np.array(each, np.int64)) for each in extra)]
-    y = g.pair(g.op(op, *inputs, name="mover", **attributes))
-    y = g.pair(g.op("Squeeze", y, g.const(np.array([2])))) if op == "Unsqueeze" else y
-    if op == "Flatten":
-        y = g.op("MatMul", y, g.weight((4096, 16), 1), name="layer")
-    else:
-        y = g.op("Conv", y, g.weight((16, 32 if op == "Concat" else 16, 1, 1), 0), name="layer")
-    return g.save(path, y, x=("N", 16, 16, 16))
-
-
 INTEGER: dict[str, Callable[[Path], Path]] = {
-    "Conv": conv,
     "Conv, opset 21": lambda path: conv(path, opset=21),
     "Conv, first layer": lambda path: conv(path, (64, 3, 7, 7)),
-    "Conv, depthwise": lambda path: conv(path, (32, 1, 3, 3), 32),
-    "Conv, grouped": lambda path: conv(path, (32, 16, 3, 3), 2),
-    "Conv, one axis": lambda path: conv(path, (32, 16, 3)),
-    "Conv, three axes": lambda path: conv(path, (32, 16, 3, 3, 3)),
-    "MatMul": matmul,
-    "Gemm": lambda path: gemm(path, 0),
-    "Gemm, transposed weight": lambda path: gemm(path, 1),
     "Gemm, scaled": lambda path: gemm(path, 1, alpha=0.5, beta=2.0),
-}
-MOVERS: dict[str, dict[str, object]] = {
-    "MaxPool": {"kernel_shape": [2, 2], "strides": [2, 2]},
-    "Transpose": {"perm": [0, 1, 3, 2]},
-    "Reshape": {},
-    "Flatten": {},
-    "Squeeze": {},
-    "Unsqueeze": {},
-    "Slice": {},
-    "Concat": {"axis": 1},
 }
 
 
@@ -137,27 +111,13 @@ def step(engine: Path, node: str) -> Operation:
     return next(operation for operation in program(engine) if node in operation.nodes)
 
 
-# --- the table: every row gives integer operands in a real engine
-
-
-def test_the_tests_cover_every_row():
-    rows = {op for rule in TABLE.rules for op in rule.ops}
-    assert rows == {name.split(",")[0] for name in INTEGER} | set(MOVERS) | {"Add"}
+# --- what an engine runs in integers; the table's rows are proven in conformance/test_tensorrt_rtx.py
 
 
 @pytest.mark.parametrize("case", INTEGER)
-def test_compute_rows_run_in_integers(case: str, tmp_path: Path):
+def test_layers_run_in_integers(case: str, tmp_path: Path):
     engine = built(INTEGER[case](tmp_path / "model.onnx"))
     assert planned_kernels(engine) == Kernels(1, 1, ())
-
-
-@pytest.mark.parametrize("op", MOVERS)
-def test_movers_move_integers(op: str, tmp_path: Path):
-    engine = built(moved(tmp_path / "model.onnx", op, **MOVERS[op]))
-    assert planned_kernels(engine) == Kernels(2, 2, ())
-    # Most movers vanish; what is left of the others must not touch floats behind the first convolution's Q.
-    left = [each for each in program(engine) if "mover" in each.nodes]
-    assert all(each.outputs[0] == "int8" for each in left if "layer" not in each.nodes)
 
 
 def test_the_skip_input_of_a_residual_add_stays_in_integers(tmp_path: Path):
@@ -170,15 +130,13 @@ def test_the_skip_input_of_a_residual_add_stays_in_integers(tmp_path: Path):
     fused = step(engine, "add")
     assert "int8" in fused.inputs
     assert fused.outputs == ("int8",)
-    assert TABLE.rule("Add").role is Role.RESIDUAL
 
 
-def test_transposed_convolutions_run_in_float_and_have_no_row(tmp_path: Path):
+def test_transposed_convolutions_run_in_float(tmp_path: Path):
     g = Graph()
     y = g.op("ConvTranspose", g.pair("x"), g.weight((16, 32, 2, 2), 1), name="up", strides=[2, 2])
     engine = built(g.save(tmp_path / "model.onnx", y, x=("N", 16, 8, 8)))
     assert planned_kernels(engine) == Kernels(0, 1, (FloatNode("up", "ConvTranspose"),))
-    assert TABLE.rule("ConvTranspose") is None
 
 
 def test_a_weight_scaled_along_the_inner_axis_runs_in_float(tmp_path: Path):
@@ -195,6 +153,48 @@ def test_merged_products_are_counted_one_by_one(tmp_path: Path):
     assert (found.integer, found.total) == (0, 3)
 
 
+def test_a_layer_that_is_called_like_its_tensor_is_known_by_its_name(tmp_path: Path):
+    g = Graph()
+    path = g.save(
+        tmp_path / "model.onnx", g.op("MatMul", "x", g.const(np.ones((64, 32), np.float32)), name="v0"), x=("N", 10, 64)
+    )
+    assert planned_kernels(built(path)) == Kernels(0, 1, (FloatNode("v0", "MatMul"),))
+
+
+def attention(path: Path, tokens: int = 64, quantized: bool = True) -> Path:
+    """Two heads of 32 over some tokens, with a scale and a mask as exporters write them."""
+    g = Graph()
+
+    def pair(value: str) -> str:
+        return g.pair(value) if quantized else value
+
+    def heads(source: str, perm: list[int]) -> str:
+        product = g.op("MatMul", g.pair(source), g.weight((64, 64), 1))
+        split = g.op("Reshape", product, g.const(np.array([0, tokens, 2, 32])))
+        return g.op("Transpose", split, perm=perm)
+
+    scores = g.op("MatMul", pair(heads("x", [0, 2, 1, 3])), pair(heads("x", [0, 2, 3, 1])), name="scores")
+    scaled = g.op("Add", g.op("Div", scores, g.const(np.float32(5.6))), "mask")
+    context = g.op("MatMul", pair(g.op("Softmax", scaled, axis=-1)), pair(heads("x", [0, 2, 1, 3])), name="context")
+    joined = g.op("Reshape", g.op("Transpose", context, perm=[0, 2, 1, 3]), g.const(np.array([0, tokens, 64])))
+    y = g.op("MatMul", g.pair(joined), g.weight((64, 64), 1), name="out")
+    return g.save(path, y, x=("N", tokens, 64), mask=("N", 1, 1, tokens))
+
+
+def test_an_attention_with_integer_products_becomes_one_kernel(tmp_path: Path):
+    engine = built(attention(tmp_path / "model.onnx"))
+    (fused,) = (each for each in program(engine) if each.op == "Attention")
+    assert fused.integer
+    assert {"scores", "context"} <= set(fused.nodes)
+    assert planned_kernels(engine) == Kernels(5, 5, ())
+
+
+def test_an_attention_with_float_products_is_counted_as_float(tmp_path: Path):
+    found = planned_kernels(built(attention(tmp_path / "model.onnx", quantized=False)))
+    assert (found.integer, found.total) == (4, 6)
+    assert {node.name for node in found.float_nodes} == {"scores", "context"}
+
+
 def test_an_engine_without_a_program_is_not_counted(tmp_path: Path):
     engine = tmp_path / "model.engine"
     engine.write_bytes(b"ptrt" + bytes(100))
@@ -204,9 +204,10 @@ def test_an_engine_without_a_program_is_not_counted(tmp_path: Path):
 
 def test_q_and_dq_surround_the_parsed_convolution(tmp_path: Path):
     layers = tensorrt_rtx().parsed_layers(conv(tmp_path / "model.onnx"))
-    kinds = [kind for _, kind in layers if kind != "CONSTANT"]
-    assert kinds == ["QUANTIZE", "DEQUANTIZE", "DEQUANTIZE", "CONVOLUTION"]
-    assert ("layer", "CONVOLUTION") in layers
+    kinds = {layer.name: layer.kind for layer in layers}
+    assert [kind for kind in kinds.values() if kind != "CONSTANT"] == ["QUANTIZE", *["DEQUANTIZE"] * 2, "CONVOLUTION"]
+    (layer,) = (each for each in layers if each.name == "layer")
+    assert [kinds[source] for source in layer.sources] == ["DEQUANTIZE", "DEQUANTIZE"]
 
 
 # --- conditions
@@ -245,6 +246,54 @@ def test_products_that_do_not_pay_stay_in_float():
     for rows in ((None, 1, 64), (1, 10, 64)):
         assert not vector_product(facts("MatMul", (64, 64), rows))
     assert not small_product(facts("MatMul", (16, 16)))
+
+
+@pytest.mark.parametrize(
+    ("equation", "weight", "stays"),
+    [
+        ("bij,jk->bik", (32, 16), False),
+        ("b i j, j k -> b i k", (32, 16), False),
+        ("bij,kj->bik", (16, 32), True),
+        ("bij,jhk->bihk", (32, 4, 16), True),
+        ("bhqd,bhkd->bhqk", None, False),
+        ("bij,bij->bi", None, True),
+        ("bi,bj->bij", None, True),
+        ("bij,bij->b", None, True),
+        ("...ij,jk->...ik", (32, 16), True),
+        ("bij->bji", None, True),
+    ],
+)
+def test_only_equations_that_are_products_with_a_matrix_run_in_integers(
+    equation: str, weight: tuple[int, ...] | None, stays: bool
+):
+    assert bool(other_equation(facts("Einsum", weight, attributes={"equation": equation}))) is stays
+
+
+def test_attention_of_long_sequences_or_small_heads_stays_in_float():
+    def seen(*shapes: tuple[int | None, ...] | None) -> Facts:
+        return facts("MatMul", None, inputs=shapes)
+
+    assert "513 tokens" in str(long_attention(seen((1, 4, 513, 64), (1, 4, 64, 513))))
+    assert not long_attention(seen((1, 4, 512, 64), (1, 4, 64, 512)))
+    assert small_attention(seen((1, 4, 64, 8), (1, 4, 8, 64)))
+    assert small_attention(seen((1, 4, 1, 64), None))
+    for unknown in ((None, 4, None, 64), None):
+        assert not long_attention(seen(unknown, None))
+        assert not small_attention(seen(unknown, None))
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "stays"),
+    [((3, 3), (), False), ((7, 7), (1, 1), False), ((3, 3), (2, 2), True), ((5, 5), (), True), ((3, 3, 3), (), True)],
+)
+def test_averages_over_other_windows_stay_in_float(window: tuple[int, ...], strides: tuple[int, ...], stays: bool):
+    given = {"kernel_shape": window} | ({"strides": strides} if strides else {})
+    assert bool(other_window(facts("AveragePool", None, attributes=given))) is stays
+
+
+def test_pooling_over_three_axes_stays_in_float():
+    assert volume_window(facts("MaxPool", None, attributes={"kernel_shape": (2, 2, 2)}))
+    assert not volume_window(facts("MaxPool", None, attributes={"kernel_shape": (2, 2)}))
 
 
 # --- refusals

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from infopt.measure import Contest, Result, contest, float_artifacts
 from infopt.model import Model
 from infopt.report import FloatLayer, KernelCount
 from infopt.resolve import Resolved
-from infopt.target import Artifact, CompileOptions, FloatNode, Session, Target, Unmeasured
+from infopt.target import Artifact, CompileOptions, Session, Target, Unmeasured
 from infopt.targets.onnxruntime import EMULATE, open_onnx
 from infopt.ui import Listener
 
@@ -174,21 +174,10 @@ def _kernels(resolved: Resolved, build: Build, artifact: Artifact | None) -> Ker
         return KernelCount(found.integer, found.total, (), "the model is float")
     layers = []
     for layer in found.float_nodes:
-        name = _origin(layer, graph)
+        name = layer.origin(graph)
         op = graph.get(name, layer.op)
         layers.append(FloatLayer(name, op, whys.get(name) or _unplanned(op, resolved.target), None))
     return KernelCount(found.integer, found.total, tuple(layers))
-
-
-def _origin(layer: FloatNode, graph: Collection[str]) -> str:
-    """The node that a runtime's layer was made from: runtimes append to its name, or put a word before it."""
-    for name in (layer.name, *layer.also):
-        bare = name.rpartition(" ")[2].rstrip("/")
-        while bare not in graph and "/" in bare:
-            bare = bare.rpartition("/")[0]
-        if bare in graph:
-            return bare
-    return layer.name
 
 
 def _unplanned(op: str, target: Target) -> str:

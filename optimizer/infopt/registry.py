@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Group = Literal["passes", "targets"]
 
+OWN = "infopt.targets."
+"""Where infopt's own targets are."""
+
 
 def names(group: Group) -> dict[str, str]:
     """Names of a group, each with the place that it is loaded from; the first to claim a name has it."""
@@ -45,14 +48,18 @@ def target(name: str, isa: Isa | Literal["auto"] = "auto") -> Target:
         isa: Instruction set of the machine that will run it; ``"auto"`` is this machine's.
 
     Raises:
-        OptionError: No such target (the nearest name is given), or it has no table for the instruction set.
+        OptionError: No such target (the nearest name is given), it has no table for the instruction set, or its table
+            contradicts itself.
     """
+    from infopt.cpu import machine_isa
     from infopt.target import ByIsa
 
     found = cast("Target", _load("targets", name)())
+    if not names("targets")[name].startswith(OWN):  # tests keep infopt's own in order, and users need not wait for it
+        _check(name, found)
     if isinstance(found, ByIsa):
         return found.for_isa(isa)
-    if isa != "auto":
+    if isa not in ("auto", machine_isa()):  # a recipe names the machine's for every target
         raise OptionError(f"target {name!r} has no tables by instruction set", "leave --isa out")
     return found
 
@@ -66,6 +73,16 @@ def require(chosen: Target) -> None:
     reason = chosen.available()
     if reason:
         raise TargetUnavailable(f"target {chosen.name!r} is not available: {reason}")
+
+
+def _check(name: str, loaded: Target) -> None:
+    from infopt.table_check import check_table
+    from infopt.target import Table
+
+    table = getattr(loaded, "table", None)
+    if not isinstance(table, Table):
+        raise OptionError(f"target {name!r} has no table but {type(table).__name__}", "give it an infopt.target.Table")
+    check_table(name, table)
 
 
 def _load(group: Group, name: str) -> Any:

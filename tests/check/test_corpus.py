@@ -12,6 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from infopt.checks.rules import RULES
+from infopt.checks.run import targets_named
+from infopt.errors import OptionError
 from infopt.model import Model, load
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 BROKEN, FINE = True, False
 I8, U8 = np.int8, np.uint8
 SCALES = {"s": np.float32(0.05), "z": I8(0)}
-FLOATED = "(float[1,16,8,8] x) => (y)"
 CASES: list[Case] = []
 
 
@@ -70,7 +71,7 @@ CONV = "Conv<pads=[1,1,1,1]>"
 WEIGHT = "w = DequantizeLinear<axis=0>(wq, ws, wz)"
 
 
-def chain(body: str, output: str = "float y") -> str:
+def chain(body: str, output: str = "float[a,b,c,d] y") -> str:
     return f"(float[1,16,8,8] x) => ({output}) {{ {body} }}"
 
 
@@ -172,7 +173,7 @@ def dynamically(build: Build, broken: bool) -> Model:
 def branches(build: Build, zero: Any) -> Model:
     body = f"""x_q = QuantizeLinear(x, s, z) d = DequantizeLinear(x_q, s, z) e = DequantizeLinear(x_q, s, z) {WEIGHT}
         v = DequantizeLinear<axis=0>(vq, vs, vz) c = {CONV}(d, w) f = {CONV}(e, v) {pair("y", "c")} {pair("k", "f")}"""
-    return build(chain(body, "float y, float k"), **{**SCALES, "z": zero}, **weight(), **weight("v"))
+    return build(chain(body, "float[a,b,c,d] y, float[e,f,g,h] k"), **{**SCALES, "z": zero}, **weight(), **weight("v"))
 
 
 @case("s8-shared", "x_q", "onnxruntime", fixable=True)
@@ -196,10 +197,10 @@ def no_output(build: Build, broken: bool) -> Model:
     return build(chain(body), **{**SCALES, "z": U8(9)}, **weight())
 
 
-@case("half-quantized-add", "y", "onnxruntime")
+@case("half-quantized-add", "a", "onnxruntime")
 def half_add(build: Build, broken: bool) -> Model:
     other = "e = Identity(x)" if broken else pair("e", "x")
-    return build(chain(f"{pair('d', 'x')} {other} y = Add(d, e)"), **{**SCALES, "z": U8(9)})
+    return build(chain(f"{pair('d', 'x')} {other} a = Add(d, e) {pair('y', 'a')}"), **{**SCALES, "z": U8(9)})
 
 
 # --- placement
@@ -270,7 +271,7 @@ def norm(build: Build, broken: bool) -> Model:
 def redundant(build: Build, broken: bool) -> Model:
     again = pair("e", "d") if broken else pair("e", "m")
     body = f"{pair('d', 'x')} m = Sigmoid(d) {again} {WEIGHT} y = {CONV}(e, w)"
-    return build(chain(body, "float y, float m"), **SCALES, **weight())
+    return build(chain(body, "float[a,b,c,d] y, float[i,j,k,l] m"), **SCALES, **weight())
 
 
 @case("requantized", "e_q", "tensorrt")
@@ -450,13 +451,6 @@ RUNTIME = {rule.id for rule in RULES if rule.find is None}
 """What only a runtime can tell; tested in test_runtimes.py."""
 
 
-@pytest.fixture(autouse=True)
-def processor(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """The advice of some rules depends on the processor: here it is an x86 without VNNI."""
-    monkeypatch.setattr("infopt.checks.rules.onnxruntime.x86", lambda: True)
-    monkeypatch.setattr("infopt.checks.rules.onnxruntime.vnni", lambda: False)
-
-
 @pytest.mark.parametrize("each", CASES, ids=lambda case: f"{case.rule}-{case.make.__name__}")
 def test_a_planted_defect_is_found_and_its_sibling_is_not(each: Case, build: Build, find: Find) -> None:
     found = find(each.make(build, BROKEN), each.target).get(each.rule, [])
@@ -490,23 +484,55 @@ def test_external_data_are_listed(build: Build, find: Find, tmp_path: Path) -> N
 
 def test_what_the_onnx_checker_says_is_told(find: Find, tmp_path: Path) -> None:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
-    for op, wrong in (("Blorp", True), ("Relu", False)):
-        graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], "n")], "g", [x], [y])
+    unshaped = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    for op, out, wrong in (
+        ("Blorp", y, True),
+        ("Blorp", unshaped, True),
+        ("Relu", y, False),
+        ("Relu", unshaped, False),
+    ):
+        graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], "n")], "g", [x], [out])
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "m.onnx")
         found = find(load(tmp_path / "m.onnx"), "onnxruntime").get("invalid-onnx", [])
         assert bool(found) is wrong
         assert not wrong or "Blorp" in found[0].reason
 
 
-def test_advice_about_signedness_is_for_x86_only(build: Build, find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infopt.checks.rules.onnxruntime.x86", lambda: False)
-    found = find(layer(build), "onnxruntime")
-    assert not {"s8-shared", "s8-activation", "u8s8-saturation"} & set(found)
+def test_advice_about_signedness_depends_on_the_processor(build: Build, find: Find) -> None:
+    rules = {"s8-shared", "s8-activation", "u8s8-saturation"}
+    signed, unsigned = layer(build), saturating(build, BROKEN)
+    for isa in ("avx2", "vnni", "amx", "arm"):
+        assert rules & set(find(signed, "onnxruntime", isa=isa)) == (set() if isa == "arm" else {"s8-activation"})
+        assert rules & set(find(unsigned, "onnxruntime", isa=isa)) == ({"u8s8-saturation"} if isa == "avx2" else set())
 
 
-def test_products_in_32_bits_do_not_saturate(build: Build, find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infopt.checks.rules.onnxruntime.vnni", lambda: True)
-    assert "u8s8-saturation" not in find(saturating(build, BROKEN), "onnxruntime")
+def test_a_target_without_tables_by_instruction_set_refuses_one() -> None:
+    assert targets_named(("onnxruntime", "openvino"), "arm")[0].isa == "arm"  # type: ignore[attr-defined]
+    with pytest.raises(OptionError, match="by instruction set"):
+        targets_named(("tensorrt",), "arm")
+
+
+def test_a_weight_in_blocks_is_compressed_and_not_quantized_by_half(build: Build, find: Find) -> None:
+    def half_done(block: int) -> bool:
+        blocks = f"<axis=0, block_size={block}>" if block else "<axis=1>"
+        text = f"(float[4,16] x) => (float[4,16] y) {{ w = DequantizeLinear{blocks}(wq, ws) y = MatMul(x, w) }}"
+        scales = np.full((4, 16) if block else 16, 0.1, np.float32)
+        return "half-quantized" in find(build(text, opset=21, ir_version=10, wq=integers((16, 16)), ws=scales))
+
+    assert not half_done(4)
+    assert half_done(0)
+
+
+def test_a_weight_that_is_quantized_in_the_graph_is_no_activation(build: Build, find: Find) -> None:
+    body = f"""{pair("d", "x")} wq = QuantizeLinear<axis=0>(wf, ws, wz) {WEIGHT} c = {CONV}(d, w) {pair("y", "c")}"""
+    constants = {key: value for key, value in weight().items() if key != "wq"}
+    found = find(build(chain(body), **SCALES, **constants, wf=(16, 16, 3, 3)))
+    assert not {"activation-per-channel", "weight-axis", "half-quantized", "s8-shared"} & set(found)
+
+
+def test_a_bias_and_a_wide_activation_are_told_apart(build: Build, find: Find) -> None:
+    assert "wide-integer" not in find(bias(build, BROKEN), "tensorrt")
+    assert "int32-bias" not in find(sixteen_bits(build, BROKEN), "tensorrt")
 
 
 def test_one_finding_speaks_for_the_targets_that_it_is_about(build: Build, find: Find) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -297,6 +298,32 @@ def test_targets_and_passes_are_listed(cli: Cli) -> None:
     assert (targets.code, targets.err, passes.code, passes.err) == (0, "", 0, "")
     assert all(name in targets.out for name in registry.names("targets"))
     assert all(name in passes.out for name in registry.names("passes"))
+
+
+def test_one_target_can_be_asked_for(cli: Cli) -> None:
+    asked = cli("targets", "onnxruntime")
+    assert asked.out.startswith("onnxruntime ")
+    assert len(asked.out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", registry.names("targets"))
+def test_what_a_target_runs_in_integers_is_printed_by_operator(cli: Cli, name: str) -> None:
+    printed, told = cli("targets", name, "--ops"), json.loads(cli("targets", name, "--ops", "--json").out)
+    assert (printed.code, printed.err) == (0, "")
+    table = registry.target(name).table
+    assert [row["operators"] for row in told["rows"]] == [list(rule.ops) for rule in table.rules]
+    assert all(re.search(rf"\b{op}\b", printed.out) for rule in table.rules for op in rule.ops)
+
+
+def test_all_targets_stand_side_by_side(cli: Cli) -> None:
+    result = cli("targets", "--ops")
+    assert "MatMul of computed tensors" in result.out
+    assert all(name in result.out for name in ("onnxruntime", "openvino", "tensorrt-rtx"))
+
+
+def test_a_table_needs_its_target(cli: Cli) -> None:
+    cli.refuses("targets", "onnxruntime", "--json", says=("--json goes with --ops",))
+    cli.refuses("targets", "tensort", "--ops", says=("did you mean 'tensorrt'?",))
 
 
 @pytest.mark.parametrize("command", ["quantize", "compile", "run", "compare", "gate", "simplify", "targets", "passes"])

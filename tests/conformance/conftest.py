@@ -1,7 +1,7 @@
 """What becomes of each row of a target's table in the real runtime; the graphs are in ``rows.py``.
 
 A module of tests names its table in ``TABLE``, in ``LEFT`` the graphs that a condition of the table leaves in float,
-and in ``UNPROVEN`` what its runtime does otherwise than the table says.
+and in ``UNPROVEN`` what its runtime does otherwise than the table says. ``EXTRA`` holds graphs of its own.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ class Ran:
         artifact: What was compiled.
         kernels: What the target counts in it.
         steps: Largest difference from float, in steps of an 8-bit output.
+        astray: Largest difference from the quantized graph computed as it is written, in the same steps.
     """
 
     result: Model
     artifact: Artifact
     kernels: Any
     steps: float
+    astray: float
 
 
 SURROUNDINGS = {"any batch, signed": ("N", True), "fixed batch, after Relu": ("2", False)}
@@ -48,7 +50,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """
     for name in {"row", "float_row"}.intersection(metafunc.fixturenames):
         module, pairs = metafunc.module, []
-        for row in ROWS:
+        for row in (*ROWS, *getattr(module, "EXTRA", ())):
             for title, around in SURROUNDINGS.items() if chosen(row, module, name == "row") else ():
                 case = f"{row.name}: {title}"
                 why = module.UNPROVEN.get(case)
@@ -129,11 +131,14 @@ def run_quantized(make_context: Any, run_float: Any) -> Callable[..., Ran]:
         settings = chosen.settings("int8")
         options = CompileOptions(settings[setting] if setting else next(iter(settings.values())))
         artifact = chosen.compile(path, path.parent, options)
+        feeds = list(context.calibration.feeds())
         with chosen.open(artifact) as session:
-            steps = max(
-                _steps(list(run_float(model, feed).values()), session.run(feed)) for feed in context.calibration.feeds()
-            )
-        return Ran(result, artifact, chosen.kernels(artifact), steps)
+            found = [session.run(feed) for feed in feeds]
+        steps, astray = (
+            max(_steps(list(run_float(each, feed).values()), ours) for feed, ours in zip(feeds, found, strict=True))
+            for each in (model, result)
+        )
+        return Ran(result, artifact, chosen.kernels(artifact), steps, astray)
 
     return apply
 
@@ -143,3 +148,9 @@ def _steps(wanted: list[np.ndarray], found: list[np.ndarray]) -> float:
         float(np.abs(a - b).max() / ((max(a.max(), 0) - min(a.min(), 0)) / 255))
         for a, b in zip(wanted, found, strict=True)
     )
+
+
+@pytest.fixture(scope="session")
+def largest_step() -> Callable[..., float]:
+    """Largest difference of outputs from the wanted ones, in steps of 8 bits over their range."""
+    return _steps

@@ -61,8 +61,8 @@ def _layer(op: str, variant: str, shapes: str, call: str, **weights: Any) -> Row
 
 
 CHANNELS = "(float[N,16,8,8] x) => (float[N,16,8,8] y)"
-VECTORS = "(float[N,16] x) => (float[N,8] y)"
-TOKENS = "(float[N,5,16] x) => (float[N,5,16] y)"
+VECTORS = "(float[N,32] x) => (float[N,16] y)"
+TOKENS = "(float[N,16,16] x) => (float[N,16,16] y)"
 ONE, TWO = np.float32(1), np.float32([1, 1, 2, 2])
 VALUES = np.linspace(0.5, 1.5, 16, dtype=np.float32)
 PER_CHANNEL = VALUES.reshape(1, 16, 1, 1)
@@ -118,26 +118,39 @@ ROWS = [
         "ConvTranspose", "grouped", "s = ConvTranspose<kernel_shape=[2,2], strides=[2,2], group=2>(a, wt, bt)",
         {"wt": (16, 8, 2, 2), "bt": (16,), **END}, "16,16,16",
     ),
-    _layer("Gemm", "", VECTORS, "Gemm(x, w, b)", w=(16, 8), b=(8,)),
-    _layer("Gemm", "transB", VECTORS, "Gemm<transB=1>(x, w, b)", w=(8, 16), b=(8,)),
-    _layer("Gemm", "without bias", VECTORS, "Gemm<transB=1>(x, w)", w=(8, 16)),
-    _layer("MatMul", "", VECTORS, "MatMul(x, w)", w=(16, 8)),
-    _layer("MatMul", "of tokens", "(float[N,5,16] x) => (float[N,5,8] y)", "MatMul(x, w)", w=(16, 8)),
-    _layer("MatMul", "by several matrices", "(float[N,3,5,16] x) => (float[N,3,5,8] y)", "MatMul(x, w)", w=(3, 16, 8)),
+    _layer("Gemm", "", VECTORS, "Gemm(x, w, b)", w=(32, 16), b=(16,)),
+    _layer("Gemm", "transB", VECTORS, "Gemm<transB=1>(x, w, b)", w=(16, 32), b=(16,)),
+    _layer("Gemm", "without bias", VECTORS, "Gemm<transB=1>(x, w)", w=(16, 32)),
+    _layer("MatMul", "", VECTORS, "MatMul(x, w)", w=(32, 16)),
+    _layer("MatMul", "of tokens", TOKENS, "MatMul(x, w)", w=(16, 16)),
     Row(
-        "MatMul", "of computed tensors", weights={"wa": (16, 16), "wc": (16, 16), "we": (5, 16)}, computed=True,
-        whole="""(float[N,5,16] x) => (float[N,5,16] y) {
+        "MatMul", "with a bias", weights={"w": (16, 16), "b": (16,)},
+        whole="(float[N,5,16] x) => (float[N,5,16] z) { y = MatMul(x, w)  z = Add(y, b) }",
+    ),
+    Row(
+        "MatMul", "of vectors with a bias", weights={"w": (16, 32), "b": (32,)},
+        whole="(float[N,16] x) => (float[N,32] z) { y = MatMul(x, w)  z = Add(y, b) }",
+    ),
+    _layer(
+        "MatMul", "by several matrices", "(float[N,3,5,16] x) => (float[N,3,5,32] y)", "MatMul(x, w)", w=(3, 16, 32),
+    ),
+    Row(
+        "MatMul", "of computed tensors", weights=dict.fromkeys(["wa", "wc", "we"], (16, 16)), computed=True,
+        whole="""(float[N,16,16] x) => (float[N,16,16] y) {
             a = MatMul(x, wa)  c = MatMul(x, wc)  t = Transpose<perm=[0,2,1]>(c)  s = MatMul(a, t)
             y = MatMul(s, we) }""",
     ),
     Row(
         "MatMul", "in attention", weights=dict.fromkeys(["wq", "wk", "wv", "we"], (16, 16)), computed=True,
-        whole="""(float[N,5,16] x) => (float[N,5,16] y) {
+        whole="""(float[N,16,16] x) => (float[N,16,16] y) {
             q = MatMul(x, wq)  k = MatMul(x, wk)  t = Transpose<perm=[0,2,1]>(k)  a = MatMul(q, t)
             p = Softmax<axis=-1>(a)  v = MatMul(x, wv)  s = MatMul(p, v)  y = MatMul(s, we) }""",
     ),
     Row("Einsum", weights={"wa": (16, 16), "we": (16, 16)}, whole=f"""{TOKENS} {{
         s = Einsum<equation="bij,jk->bik">(x, wa)  y = MatMul(s, we) }}"""),
+    Row("Einsum", "of computed tensors", weights=dict.fromkeys(["wa", "wc", "we"], (16, 16)), computed=True,
+        whole=f"""{TOKENS} {{ a = MatMul(x, wa)  c = MatMul(x, wc)
+        s = Einsum<equation="bij,bkj->bik">(a, c)  y = MatMul(s, we) }}"""),
     _recurrent("LSTM", 4),
     _recurrent("GRU", 3),
     Row("Add", "", "s = Add(a, c)", END, first=2),
@@ -154,14 +167,14 @@ ROWS = [
     Row("MaxPool", "", "s = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a)", END, "16,4,4"),
     Row("Reshape", "", "s = Reshape(a, k)", {"k": _int(0, 16, 16, 4), **END}, "16,16,4"),
     Row("Transpose", "", "s = Transpose<perm=[0,1,3,2]>(a)", END),
-    Row("Flatten", "", "s = Flatten(a)", {"we": (1024, 4), "be": (4,)}, "4", last=GEMM),
+    Row("Flatten", "", "s = Flatten(a)", {"we": (1024, 16), "be": (16,)}, "16", last=GEMM),
     Row(
         "Flatten", "after MaxPool", "p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(a)  s = Flatten(p)",
-        {"we": (256, 4), "be": (4,)}, "4", last=GEMM,
+        {"we": (256, 16), "be": (16,)}, "16", last=GEMM,
     ),
     Row(
         "Squeeze", "", "p = GlobalAveragePool(a)  s = Squeeze(p, k)",
-        {"k": _int(2, 3), "we": (16, 4), "be": (4,)}, "4", last=GEMM,
+        {"k": _int(2, 3), "we": (16, 16), "be": (16,)}, "16", last=GEMM,
     ),
     Row(
         "Unsqueeze", "", "r = Reshape(a, i)  s = Unsqueeze(r, k)",
@@ -175,6 +188,8 @@ ROWS = [
     Row("Mul", "per channel", "s = Mul(a, k)", {"k": PER_CHANNEL, **END}),
     Row("Max", "", "s = Max(a, c)", END, first=2),
     Row("PRelu", "", "s = PRelu(a, k)", {"k": VALUES.reshape(16, 1, 1) / 8, **END}),
+    Row("Relu", "", "s = Relu(a)", END),
+    Row("Clip", "", "s = Clip(a, k, l)", {"k": np.float32(0), "l": ONE, **END}),
     Row("HardSigmoid", "", "s = HardSigmoid(a)", END),
     Row("HardSwish", "", "s = HardSwish(a)", END),
     Row("Elu", "", "s = Elu(a)", END),

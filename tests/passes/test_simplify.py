@@ -182,3 +182,47 @@ def test_nothing_is_logged(build: Any, make_context: Any, caplog: pytest.LogCapt
     model = build(f"{X} {{ a = {CONV}(x, w)  y = Clip<min=0.0, max=6.0>(a) }}", opset=9, w=(4, 3, 3, 3))
     Simplify()(model, make_context(model))
     assert [record.getMessage() for record in caplog.records] == []
+
+
+@pytest.mark.parametrize("tail", ["y = Add(a, b)", "y = Add(b, a)", "c = Add(a, k)  y = Relu(c)"])
+def test_a_product_with_a_bias_becomes_a_gemm(build: Any, make_context: Any, run_float: Any, tail: str) -> None:
+    weights = {"w": (8, 6), "b": (6,), "k": (1, 6)}
+    used = {name: shape for name, shape in weights.items() if name == "w" or f" {name})" in tail or f"({name}," in tail}
+    model = build(f"(float[N,8] x) => (float[N,6] y) {{ a = MatMul(x, w)  {tail} }}", **used)
+    context = make_context(model)
+    result = Simplify()(model, context)
+    assert next(node.op_type for node in result.graph.graph) == "Gemm"
+    feed = next(iter(context.calibration.feeds()))
+    np.testing.assert_allclose(run_float(result, feed)["y"], run_float(model, feed)["y"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("(float[N,4,8] x) => (float[N,4,6] y) { a = MatMul(x, w)  y = Add(a, b) }", {"w": (8, 6), "b": (6,)}),
+        ("(float[N,8] x) => (float[N,6] y) { a = MatMul(x, w)  y = Add(a, b) }", {"w": (8, 6), "b": (1,)}),
+        (
+            "(float[N,8] x) => (float[N,6] y, float[N,6] a) { a = MatMul(x, w)  y = Add(a, b) }",
+            {"w": (8, 6), "b": (6,)},
+        ),
+        ("(float[N,8] x, float[N,6] z) => (float[N,6] y) { a = MatMul(x, w)  y = Add(a, z) }", {"w": (8, 6)}),
+    ],
+    ids=["tokens", "scalar", "read elsewhere", "computed"],
+)
+def test_other_products_stay(build: Any, make_context: Any, text: str, weights: Any) -> None:
+    model = build(text, **weights)
+    assert [node.op_type for node in Simplify()(model, make_context(model)).graph.graph] == ["MatMul", "Add"]
+
+
+def test_norms_that_share_their_vectors_are_folded_all_the_same(build: Any, make_context: Any, run_float: Any) -> None:
+    conv = "Conv<kernel_shape=[1,1]>"
+    text = f"""(float[N,4,6,6] x) => (float[N,4,6,6] y) {{
+        a = {conv}(x, w, z)  n = BatchNormalization(a, s, z, z, v)  r = Relu(n)
+        b = {conv}(r, u, z)  m = BatchNormalization(b, s, z, z, v)  y = Relu(m) }}"""
+    vectors = {"s": np.float32([1, 2, 3, 4]), "z": np.float32([0, 1, 0, -1]), "v": np.float32([1, 2, 1, 2])}
+    model = build(text, w=(4, 4, 1, 1), u=(4, 4, 1, 1), **vectors)
+    context = make_context(model)
+    result = Simplify()(model, context)
+    assert [node.op_type for node in result.graph.graph] == ["Conv", "Relu", "Conv", "Relu"]
+    feed = next(iter(context.calibration.feeds()))
+    np.testing.assert_allclose(run_float(result, feed)["y"], run_float(model, feed)["y"], rtol=1e-4, atol=1e-5)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infopt.shapes import show_shape
+from infopt.target import ByIsa, FloatNode
 
 if TYPE_CHECKING:
     from infopt.shapes import ShapeRange
@@ -37,14 +38,6 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class FloatLayer:
-    """A compute layer that runs in float, by the names of the nodes that it was made from."""
-
-    names: tuple[str, ...]
-    op: str
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What a runtime says of a model.
 
@@ -62,7 +55,7 @@ class Answer:
     refusals: tuple[Refusal, ...] = ()
     integer: int | None = None
     total: int | None = None
-    floats: tuple[FloatLayer, ...] = field(default=())
+    floats: tuple[FloatNode, ...] = field(default=())
 
 
 def ask(target: Target, model: Path, shapes: Sequence[ShapeRange], kernels: bool) -> Answer:
@@ -80,12 +73,7 @@ def ask(target: Target, model: Path, shapes: Sequence[ShapeRange], kernels: bool
     missing = target.available()
     if missing:
         return Answer(reason=missing)
-    request = {
-        "target": target.name,
-        "model": str(model.resolve()),
-        "shapes": [show_shape(each) for each in shapes],
-        "kernels": kernels,
-    }
+    request = request_of(target, model, shapes, kernels)
     with tempfile.TemporaryDirectory(prefix="infopt-") as work:
         reply = Path(work) / "reply.json"
         child = subprocess.run(
@@ -97,12 +85,24 @@ def ask(target: Target, model: Path, shapes: Sequence[ShapeRange], kernels: bool
             check=False,
         )
         told = json.loads(reply.read_text(encoding="utf-8")) if reply.exists() else {"stage": "start"}
-    return _answer(told, child)
+    return answer_of(told, child)
 
 
-def _answer(told: dict[str, Any], child: subprocess.CompletedProcess[str]) -> Answer:
+def request_of(target: Target, model: Path, shapes: Sequence[ShapeRange], kernels: bool) -> dict[str, Any]:
+    """What :mod:`infopt.checks.child` is asked, as JSON values."""
+    return {
+        "target": target.name,
+        "isa": target.isa if isinstance(target, ByIsa) and target.isa else "auto",
+        "model": str(model.resolve()),
+        "shapes": [show_shape(each) for each in shapes],
+        "kernels": kernels,
+    }
+
+
+def answer_of(told: dict[str, Any], child: subprocess.CompletedProcess[str] | None = None) -> Answer:
+    """What :mod:`infopt.checks.child` told, and how its process ended where it did not come to the end."""
     refusals = [Refusal(**each) for each in told.get("refusals", [])]
-    if told["stage"] != "done":
+    if told["stage"] != "done" and child is not None:
         last = (child.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
         refusals.append(Refusal("crash", None, f"its process ended at the stage {told['stage']!r} with {how}: {last}"))
@@ -112,5 +112,5 @@ def _answer(told: dict[str, Any], child: subprocess.CompletedProcess[str]) -> An
         tuple(refusals),
         told.get("integer"),
         told.get("total"),
-        tuple(FloatLayer(tuple(each["names"]), each["op"]) for each in told.get("floats", [])),
+        tuple(FloatNode(each["name"], each["op"], tuple(each["also"])) for each in told.get("floats", [])),
     )

@@ -36,10 +36,18 @@ def main() -> None:
         reply.write_text(json.dumps(told), encoding="utf-8")
 
     with tempfile.TemporaryDirectory(prefix="infopt-") as work:
-        _interrogate(registry.target(request["target"]), request, Path(work), note)
+        interrogate(registry.target(request["target"], request["isa"]), request, Path(work), note)
 
 
-def _interrogate(target: Target, request: dict[str, Any], work: Path, note: Callable[..., None]) -> None:
+def interrogate(target: Target, request: dict[str, Any], work: Path, note: Callable[..., None]) -> None:
+    """Ask a runtime, in this process.
+
+    Args:
+        target: Which.
+        request: ``model``, ``shapes`` as text, and whether ``kernels`` are asked for.
+        work: A folder to build in.
+        note: Hears what is known as soon as it is: ``stage``, ``version``, ``refusals``, counts of kernels.
+    """
     model = Path(request["model"])
     note(stage="version", version=target.version())
     note(stage="opset")
@@ -106,8 +114,7 @@ def _kernels(target: Target, artifact: Artifact) -> dict[str, Any]:
             found = planned(artifact)
         except Unmeasured:
             return {}
-    floats = [{"names": [each.name, *each.also], "op": each.op} for each in found.float_nodes]
-    return {"integer": found.integer, "total": found.total, "floats": floats}
+    return {"integer": found.integer, "total": found.total, "floats": [asdict(each) for each in found.float_nodes]}
 
 
 def _refusal(stage: str, error: RuntimeRefused) -> Refusal:

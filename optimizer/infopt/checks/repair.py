@@ -128,7 +128,7 @@ def _shift(subject: Subject, spot: Spot, dtype: type[np.generic]) -> str:
             if isinstance(each, Quant):
                 _shift_zero(each, offset, dtype)
             else:
-                each.outputs[0].dtype = _ir_type(dtype)
+                _retype(each.outputs[0], dtype)
     return f"{before.name.lower() if before else 'integers'} written as {np.dtype(dtype).name}, same values"
 
 
@@ -165,7 +165,7 @@ def _shift_zero(quant: Quant, offset: int, dtype: type[np.generic]) -> None:
         points = np.broadcast_to(points, quant.scale.shape).copy() if points.ndim == 0 else points
     _set_zero(quant.node, points)
     if quant.quantizes:
-        quant.node.outputs[0].dtype = _ir_type(dtype)
+        _retype(quant.node.outputs[0], dtype)
 
 
 def _constant_shift(quant: Quant, dtype: type[np.generic]) -> np.ndarray[Any, Any] | None:
@@ -219,8 +219,9 @@ def _node(spot: Spot) -> ir.Node:
     return spot.node
 
 
-def _ir_type(dtype: type[np.generic]) -> ir.DataType:
-    return ir.DataType.from_numpy(np.dtype(dtype))
+def _retype(value: ir.Value, dtype: type[np.generic]) -> None:
+    """Give a value a type of its own: clones share the type objects of the original."""
+    value.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
 
 
 def _numbered(name: str) -> Iterator[str]:

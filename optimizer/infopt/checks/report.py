@@ -11,6 +11,7 @@ from infopt.checks.rule import Severity
 from infopt.codec import encode
 
 SCHEMA = "infopt.check/1"
+State = Literal["built", "parsed", "refused", "crashed", "not asked"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
@@ -50,7 +51,8 @@ class TargetState:
         name: Name of the target.
         runtime: Name of the runtime.
         version: Its version; ``None`` where it is not installed.
-        state: ``built``, ``refused``, ``crashed``, or ``not asked`` with a reason.
+        state: ``built``; ``parsed``, where it did not build for shapes that were guessed; ``refused``; ``crashed``; or
+            ``not asked`` with a reason.
         reason: Why it was not asked.
         integer: Compute layers that run in integers, in a quantized model; ``None`` where that is not known.
         total: Compute layers.
@@ -61,7 +63,7 @@ class TargetState:
     name: str
     runtime: str
     version: str | None
-    state: Literal["built", "refused", "crashed", "not asked"]
+    state: State
     reason: str | None = None
     integer: int | None = None
     total: int | None = None
@@ -83,14 +85,14 @@ class Fixed:
     """What ``--fix`` did.
 
     Attributes:
-        path: The file that was written; ``None`` when there was nothing to mend.
+        path: The file that was written; a copy when there was nothing to mend.
         repairs: What was mended.
         difference: Largest difference of an output, relative to the output's largest value, on made-up samples;
             ``None`` when the model was not run.
         unproven: Why it was not run.
     """
 
-    path: str | None
+    path: str
     repairs: tuple[Repair, ...]
     difference: float | None = None
     unproven: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from onnx_ir.passes.common import ShapeInferencePass
 
@@ -14,23 +14,25 @@ from infopt.checks.ask import Answer, ask
 from infopt.checks.mend import Mended, mended
 from infopt.checks.merge import merged
 from infopt.checks.options import CheckOptions
-from infopt.checks.report import CheckReport, Finding, Fixed, ModelState, TargetState, sorted_findings
+from infopt.checks.report import CheckReport, Finding, Fixed, ModelState, State, TargetState, sorted_findings
 from infopt.checks.rules import RULES
 from infopt.checks.rules.precision import float_nodes
 from infopt.checks.sarif import write_sarif
 from infopt.checks.subject import Subject, label
 from infopt.data import InputSpec, infer_batch_axes
-from infopt.errors import InfoptError, ModelError, OptionError
+from infopt.errors import InfoptError, ModelError, OptionError, OutputError
 from infopt.model import Model, blamed_on, input_specs, load, save
 from infopt.options import parsed
 from infopt.output import check_file as check_output
 from infopt.output import staged_file
 from infopt.proof import largest_difference_where_it_runs
 from infopt.shapes import ShapeRange, complete, parse_shape
+from infopt.target import ByIsa
 from infopt.ui import Listener, Silent
 
 if TYPE_CHECKING:
     from infopt.checks.rule import LintRule, Spot
+    from infopt.cpu import Isa
     from infopt.target import Target
 
 TOLERANCE = 1e-6
@@ -72,7 +74,7 @@ def check_file(path: Path, options: CheckOptions, listener: Listener | None = No
     job = _job(options, listener or Silent())
     model = load(path)
     complete(_specs(model), job.shapes)  # what does not fit the inputs is refused here
-    place = check_output(options.sarif, overwrite=True, protect=model.files) if options.sarif else None
+    place = _place(options.sarif, model) if options.sarif else None
     with blamed_on(path):
         report = _fixed(model, job, options.output) if options.output else _checked(model, job)
     if place is not None:
@@ -88,12 +90,19 @@ def _job(options: CheckOptions, listener: Listener) -> Job:
         raise OptionError("-o says where a repaired model goes, but none is asked for", "give --fix too")
     if output is not None and output.suffix != ".onnx":
         raise OptionError(f"{output} is not the name of an ONNX file", "give -o OUT.onnx")
-    targets = targets_named(options.target)
+    targets = targets_named(options.target, options.isa)
     if options.fix and len(targets) != 1:
         raise OptionError(
             "a repair is for one target: what one wants can be wrong for another", "give --target once with --fix"
         )
     return Job(targets, tuple(parsed(parse_shape, text, "--shape") for text in options.shape), options, listener)
+
+
+def _place(path: Path, model: Model) -> Path:
+    """Where the SARIF file goes, seen to before any work."""
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: {path.parent} is not a directory", "give another path to --sarif")
+    return check_output(path, overwrite=True, protect=model.files)
 
 
 def findings(subject: Subject) -> tuple[Finding, ...]:
@@ -180,8 +189,6 @@ def _inferred(model: Model) -> Model:
 
 
 def _state(target: Target, answer: Answer, subject: Subject) -> TargetState:
-    stages = {each.stage for each in answer.refusals}
-    state = "crashed" if "crash" in stages else "refused" if stages else "built" if answer.version else "not asked"
     rows = compute = None
     if not subject.model.quantized_nodes():
         rows, left = float_nodes(subject, target)
@@ -190,13 +197,20 @@ def _state(target: Target, answer: Answer, subject: Subject) -> TargetState:
         target.name,
         target.runtime,
         answer.version,
-        state,  # type: ignore[arg-type]
+        _became(answer),
         answer.reason,
         answer.integer,
         answer.total,
         rows,
         compute,
     )
+
+
+def _became(answer: Answer) -> State:
+    stages = {each.stage for each in answer.refusals}
+    if not stages:
+        return "built" if answer.version else "not asked"
+    return "crashed" if "crash" in stages else "parsed" if stages == {"guess"} else "refused"
 
 
 def _model_state(model: Model) -> ModelState:
@@ -211,12 +225,19 @@ def _model_state(model: Model) -> ModelState:
     )
 
 
-def targets_named(names: Sequence[str]) -> tuple[Target, ...]:
+def targets_named(names: Sequence[str], isa: Isa | Literal["auto"] = "auto") -> tuple[Target, ...]:
     """The named targets, each once; all that there are when none is named.
 
+    Args:
+        names: Names of targets.
+        isa: Instruction set of the machine that will run the model, for the targets that ask.
+
     Raises:
-        OptionError: No such target.
+        OptionError: No such target, or none of them has tables by instruction set.
     """
     from infopt import registry
 
-    return tuple(registry.target(name) for name in dict.fromkeys(names or registry.names("targets")))
+    found = [registry.target(name) for name in dict.fromkeys(names or registry.names("targets"))]
+    if isa != "auto" and not any(isinstance(target, ByIsa) for target in found):
+        raise OptionError("none of the targets has tables by instruction set", "leave --isa out")
+    return tuple(target.for_isa(isa) if isinstance(target, ByIsa) else target for target in found)

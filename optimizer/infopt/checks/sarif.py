@@ -19,7 +19,7 @@ VERSION = "2.1.0"
 def sarif(report: CheckReport) -> str:
     """A report as the text of a SARIF file."""
     index = {rule.id: position for position, rule in enumerate(RULES)}
-    path = report.fixed.path if report.fixed and report.fixed.path else report.model.path
+    path = report.fixed.path if report.fixed else report.model.path
     driver = {"name": "infopt", "semanticVersion": report.infopt, "rules": [_rule(rule) for rule in RULES]}
     run = {
         "tool": {"driver": driver},

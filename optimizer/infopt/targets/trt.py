@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from infopt.shapes import complete, joined
 from infopt.target import Artifact, CompileOptions, Kernels, Session, Settings, Table, Unmeasured
 from infopt.targets.cuda import driver, gpu_name, no_gpu
-from infopt.targets.trt_table import TABLE
+from infopt.targets.trt_table import TABLE, TENSORRT_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from infopt.errors import RuntimeRefused
     from infopt.shapes import ShapeRange
+    from infopt.targets.trt_build import Layer
 
 ENGINE = "model.engine"
 
@@ -108,8 +109,8 @@ class TensorRTTarget:
             raise Unmeasured(f"{reason}: an engine can only be inspected where it runs")
         return inspected_kernels(inspected(self._library(), driver(), artifact))
 
-    def parsed_layers(self, graph: Path) -> list[tuple[str, str]]:
-        """Name and type of the layers that the parser makes of a graph.
+    def parsed_layers(self, graph: Path) -> list[Layer]:
+        """The layers that the parser makes of a graph.
 
         Raises:
             RuntimeRefused: The parser refuses the graph.
@@ -152,7 +153,8 @@ class TensorRTTarget:
 def tensorrt() -> TensorRTTarget:
     """The ``tensorrt`` target, TensorRT 10 and 11."""
     tool = "trtexec --stronglyTyped"
-    return TensorRTTarget("tensorrt", "TensorRT", "tensorrt", "tensorrt", tool, offline=False)
+    name = "tensorrt"
+    return TensorRTTarget(name, "TensorRT", name, name, tool, offline=False, table=TENSORRT_TABLE)
 
 
 def tensorrt_rtx() -> TensorRTTarget:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,23 @@ def build_engine(trt: Any, target: str, model: Path, out: Path, options: Compile
         raise error
 
 
-def network_layers(trt: Any, target: str, model: Path) -> list[tuple[str, str]]:
-    """Name and type of every layer that the parser makes of a graph, such as ``("conv1", "CONVOLUTION")``.
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of a parsed network.
+
+    Attributes:
+        name: The name that the parser gave it, usually the ONNX node's.
+        kind: Its type, such as ``"CONVOLUTION"``.
+        sources: Names of the layers that its inputs come from; those of the network come from none.
+    """
+
+    name: str
+    kind: str
+    sources: tuple[str, ...]
+
+
+def network_layers(trt: Any, target: str, model: Path) -> list[Layer]:
+    """Every layer that the parser makes of a graph.
 
     Raises:
         RuntimeRefused: The parser refuses the model.
@@ -134,14 +150,17 @@ def _settle(trt: Any) -> None:
     builder.build_serialized_network(network, builder.create_builder_config())
 
 
-def _layers(trt: Any, target: str, model: Path) -> list[tuple[str, str]] | InfoptError:
+def _layers(trt: Any, target: str, model: Path) -> list[Layer] | InfoptError:
     logger = quiet_logger(trt)
     builder = trt.Builder(logger)
     network = _new_network(trt, builder)
     parser = trt.OnnxParser(network, logger)
     error = _parse(parser, logger, target, model)
-    layers = map(network.get_layer, range(network.num_layers))
-    return error or [(layer.name, layer.type.name) for layer in layers]
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    makers = {layer.get_output(i).name: layer.name for layer in layers for i in range(layer.num_outputs)}
+    read = [[layer.get_input(i) for i in range(layer.num_inputs)] for layer in layers]
+    sources = [tuple(makers[one.name] for one in inputs if one and one.name in makers) for inputs in read]
+    return error or [Layer(each.name, each.type.name, found) for each, found in zip(layers, sources, strict=True)]
 
 
 def _new_network(trt: Any, builder: Any) -> Any:

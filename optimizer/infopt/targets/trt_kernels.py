@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 COMPUTE = {"corrltn": "Conv", "deconvolution": "ConvTranspose", "fully_connected": "MatMul"}
 """Operations of a program that are compute layers, with the ONNX operators that they stand for."""
 
+ATTENTION = "mha"
+"""Part of the names of kernels that stand for both products of an attention and the Softmax between them."""
+
 INSPECTED = {
     "deconv": "ConvTranspose",
     "conv": "Conv",
@@ -52,6 +55,12 @@ class Operation:
     outputs: tuple[str, ...]
 
     @property
+    def op(self) -> str:
+        """The ONNX operator of a compute layer; empty for what is none."""
+        fused = self.kind == "function" and ATTENTION in self.name
+        return "Attention" if fused else COMPUTE.get(self.kind, "")
+
+    @property
     def integer(self) -> bool:
         """Whether both factors are integers."""
         return self.inputs[:2] == ("int8", "int8")
@@ -59,8 +68,13 @@ class Operation:
     @property
     def layers(self) -> list[str]:
         """The compute layers that this operation is; products with the same operand are often merged."""
-        made_up = self.name.startswith(("__", "$$"))
-        return self.nodes[:1] if made_up and self.nodes else self.name.split("+")
+        made_up = self.name.startswith(("_", "$$"))
+        return self.nodes[:1] if made_up and self.nodes else [self._node(part) for part in self.name.split("+")]
+
+    def _node(self, name: str) -> str:
+        """A node by the name of its operation, which gets a number where a tensor has that name already."""
+        plain = re.sub(r"_U\d+$", "", name)
+        return plain if name not in self.nodes and plain in self.nodes else name
 
 
 def program(engine: Path) -> list[Operation]:
@@ -83,10 +97,10 @@ def planned_kernels(engine: Path) -> Kernels:
     Raises:
         Unmeasured: The engine carries no program that can be read.
     """
-    compute = [operation for operation in program(engine) if operation.kind in COMPUTE]
+    compute = [operation for operation in program(engine) if operation.op]
     total = sum(len(operation.layers) for operation in compute)
     floats = (operation for operation in compute if not operation.integer)
-    left = tuple(FloatNode(name, COMPUTE[each.kind]) for each in floats for name in each.layers)
+    left = tuple(FloatNode(name, each.op) for each in floats for name in each.layers)
     return Kernels(total - len(left), total, left)
 
 

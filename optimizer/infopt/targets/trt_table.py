@@ -1,19 +1,23 @@
 """What TensorRT and TensorRT-RTX run in integers.
 
-Sources: NVIDIA's developer guide (Q/DQ placement); for the sizes that do not pay, the exclusion rules of
-modelopt/onnx/quantization. The tests read in real TensorRT-RTX engines that each row gives integer operands.
-ConvTranspose has no row: TensorRT-RTX dequantizes its operands and runs it in float.
+Sources: NVIDIA's developer guide (explicit quantization, Q/DQ placement); for the sizes that do not pay, the exclusion
+rules of modelopt/onnx/quantization. What holds for TensorRT-RTX is read from real engines by the conformance tests;
+where the tables differ, TensorRT's rows rest on the guide, and the tests see only that the parser takes them.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from infopt.target import Facts, Output, Role, Rule, Scheme, Table
-from infopt.targets.conditions import matrix_weight, runtime_weight
+from infopt.targets.conditions import not_nearest, runtime_weight
 
 LEAST = 16
 """Channels, or inner or outer size of a matrix product, below which integer tensor cores run half empty."""
+
+LONGEST = 512
+"""Tokens up to which attention has fused kernels with integer products."""
 
 
 def narrow_conv(facts: Facts) -> str | None:
@@ -40,9 +44,47 @@ def vector_product(facts: Facts) -> str | None:
 
 def small_product(facts: Facts) -> str | None:
     """Small matrix products lose more by quantizing their input than they gain."""
-    if facts.weight is None or min(facts.weight) >= LEAST:
+    if facts.weight is None or min(facts.weight[-2:]) >= LEAST:
         return None
     return f"its weight is {'x'.join(map(str, facts.weight))}, and less than {LEAST} does not pay"
+
+
+def other_equation(facts: Facts) -> str | None:
+    """Only equations that are a matrix product become one; a weight's columns are its last axis."""
+    terms, _, result = str(facts.attributes.get("equation", "")).replace(" ", "").partition("->")
+    left, _, right = terms.partition(",")
+    inner = set(left) & set(right) - set(result)
+    columns = set(right) - set(left)
+    several = len(inner) != 1 or len(columns) != 1 or not columns <= set(result) or not set(left) - set(right)
+    apart = facts.weight is not None and (len(right) != 2 or right[-1:] not in columns)
+    return "its equation is not a product with a matrix" if several or apart or "." in terms else None
+
+
+def long_attention(facts: Facts) -> str | None:
+    """Attention over long sequences is faster in fused kernels of half precision."""
+    longest = max((size or 0 for shape in facts.inputs[:2] for size in (shape or ())[-2:]), default=0)
+    return f"attention over {longest} tokens has no fused integer kernel" if longest > LONGEST else None
+
+
+def small_attention(facts: Facts) -> str | None:
+    """Products of small matrices lose more by quantizing both operands than they gain."""
+    sizes = [size for shape in facts.inputs[:2] for size in (shape or ())[-2:] if size is not None]
+    smallest = min(sizes, default=LEAST)
+    return f"a side of {smallest} is less than {LEAST}, which does not pay" if smallest < LEAST else None
+
+
+def other_window(facts: Facts) -> str | None:
+    """TensorRT-RTX averages windows of 3x3 and 7x7 in integers, at each place; others in float."""
+    window = "x".join(map(str, facts.attributes.get("kernel_shape", ())))
+    steps = set(facts.attributes.get("strides", ()))
+    if window in ("3x3", "7x7") and steps <= {1}:
+        return None
+    return f"its window of {window}{' with strides' if steps - {1} else ''} is averaged in float"
+
+
+def volume_window(facts: Facts) -> str | None:
+    """Pooling over three axes has float kernels only."""
+    return "it pools over three axes" if len(facts.attributes.get("kernel_shape", ())) > 2 else None
 
 
 def _rows(facts: Facts) -> int | None:
@@ -55,21 +97,56 @@ def _rows(facts: Facts) -> int | None:
     return prod(known) if len(known) == len(rows) else None
 
 
-PRODUCT = (runtime_weight, matrix_weight, vector_product, small_product)
+PRODUCT = (runtime_weight, vector_product, small_product)
+ATTENTION = (long_attention, small_attention)
+
+IN_FRONT = "it ends the kernel of the layer in front, with the Q behind it: Q/DQ in between would only round twice"
+ONE_KERNEL = "it is one kernel with the Q behind it, and needs its input in full"
+SEVERAL = "it is computed in float between integer layers"
+WIDE = "it needs more than 8 bits; where a product reads its result, that is quantized"
 
 TABLE = Table(
     activation=Scheme("int8", symmetric=True),
     weight=Scheme("int8", symmetric=True, per_channel=True, narrow=True),
     bias="float",
     rules=(
-        Rule(("Conv",), Role.COMPUTE, Output.WANTED, (runtime_weight, narrow_conv)),
-        Rule(("Gemm", "MatMul"), Role.COMPUTE, Output.WANTED, PRODUCT),
-        Rule(("Add",), Role.RESIDUAL),
-        Rule(("MaxPool",), Role.MOVE),
+        Rule(("Conv",), Role.COMPUTE, Output.OFFERED, (runtime_weight, narrow_conv)),
+        Rule(("Gemm", "MatMul"), Role.COMPUTE, Output.OFFERED, PRODUCT),
+        Rule(("Einsum",), Role.COMPUTE, Output.OFFERED, (runtime_weight, other_equation, small_product)),
+        Rule(("MatMul",), Role.COMPUTE, Output.OFFERED, ATTENTION, computed=True),
+        Rule(("Einsum",), Role.COMPUTE, Output.OFFERED, (other_equation, *ATTENTION), computed=True),
+        Rule(("Add",), Role.RESIDUAL, fused=True),
+        Rule(("MaxPool",), Role.MOVE, unless=(volume_window,)),
+        Rule(("GlobalMaxPool", "ReduceMax"), Role.MOVE),
         Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE),
+        Rule(("Split", "Gather", "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth"), Role.MOVE),
+        Rule(("Resize",), Role.MOVE, unless=(not_nearest,), fused=True),
         Rule(("Concat",), Role.JOIN, shared=True),
+        Rule(("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Tanh"), Role.FLOAT, fused=True, why=IN_FRONT),
+        Rule(("Sigmoid", "HardSigmoid", "HardSwish", "Mish", "Gelu", "Erf"), Role.FLOAT, fused=True, why=IN_FRONT),
+        Rule(("Sub", "Mul", "Div", "Max"), Role.FLOAT, fused=True, why=IN_FRONT),
+        Rule(("LayerNormalization",), Role.FLOAT, fused=True, why=ONE_KERNEL),
+        Rule(("AveragePool",), Role.FOLLOW, unless=(other_window,)),
+        Rule(("GlobalAveragePool", "ReduceMean", "InstanceNormalization"), Role.FLOAT, why=SEVERAL),
+        Rule(("Softmax",), Role.FLOAT, why=WIDE),
+        Rule(("ConvTranspose",), Role.FLOAT, why="TensorRT-RTX turns its operands back into floats"),
+        Rule(("LSTM", "GRU"), Role.FLOAT, why="the builder fails on quantized gates"),
     ),
-    absorbs=frozenset(),
     opset=13,
 )
-"""Shared by both targets. A symmetric range does not cut at zero, so it absorbs no ReLU: Q comes after it."""
+"""TensorRT-RTX. A symmetric range does not cut at zero: the Q stands behind a ReLU, and both end the kernel."""
+
+DIFFERENT = (
+    Rule(("ConvTranspose",), Role.COMPUTE, Output.OFFERED, (runtime_weight,)),
+    Rule(("AveragePool",), Role.FOLLOW),
+)
+
+TENSORRT_TABLE = replace(
+    TABLE,
+    rules=(*DIFFERENT, *(
+        replace(rule, ops=ops)
+        for rule in TABLE.rules
+        if (ops := tuple(op for op in rule.ops if op not in {op for other in DIFFERENT for op in other.ops}))
+    )),
+)  # fmt: skip
+"""TensorRT: it has integer kernels for transposed convolutions and for averages over any window."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from infopt.checks.rule import LintRule
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-NODES = 4
+NODES = 3
 """Nodes that a row names unless every one is wanted."""
 
 MARK = "fix"
@@ -30,7 +30,7 @@ MARK = "fix"
 def headline(report: CheckReport) -> str:
     """The first line: ``FAIL  model.onnx: 3 errors, 1 warning, 2 notes``."""
     counts = [_counted(report.count(each), each) for each in SEVERITIES if report.count(each)]
-    path = report.fixed.path if report.fixed and report.fixed.path else report.model.path
+    path = report.fixed.path if report.fixed else report.model.path
     told = ", ".join(counts) or "nothing found"
     mended = f"; {_counted(len(report.fixed.repairs), 'place')} repaired" if report.fixed else ""
     return f"{'FAIL' if report.errors else 'PASS'}  {visible(path)}: {told}{mended}"
@@ -50,7 +50,7 @@ def render(report: CheckReport, console: Console, details: bool = False) -> None
     for state in report.targets:
         console.print(Padding(_state(state, report), (0, 0, 0, 2)))
     if report.fixed:
-        _print_fixed(report.fixed, console, details)
+        _print_fixed(report, report.fixed, console, details)
     if report.findings:
         console.print()
         console.print(_grid(report.findings, len(report.targets), details))
@@ -77,6 +77,7 @@ def _state(state: TargetState, report: CheckReport) -> Text:
     version = f" {state.version}" if state.version else ""
     told = {
         "built": f"parsed and built by {state.runtime}{version}",
+        "parsed": f"parsed by {state.runtime}{version}, not built for the shapes that were guessed",
         "refused": f"refused by {state.runtime}{version}",
         "crashed": f"{state.runtime}{version} crashed on it",
         "not asked": f"rules only, the runtime was not asked: {visible(state.reason or '')}",
@@ -88,18 +89,23 @@ def _state(state: TargetState, report: CheckReport) -> Text:
     return Text(f"{state.name}: {found or 'nothing found'}; {told}")
 
 
-def _print_fixed(fixed: Fixed, console: Console, details: bool) -> None:
-    if not fixed.repairs:
-        console.print(Padding(Text("nothing could be repaired; the file is a copy"), (0, 0, 0, 2)))
-        return
-    proof = f"not compared: {fixed.unproven}" if fixed.unproven else f"largest difference {fixed.difference:.1e}"
-    console.print(Padding(Text(f"repaired, written to {visible(fixed.path or '')}; outputs: {visible(proof, 300)}"),
-                          (0, 0, 0, 2)))  # fmt: skip
+def _print_fixed(report: CheckReport, fixed: Fixed, console: Console, details: bool) -> None:
+    lines: list[tuple[int, str, str]] = []
+    if fixed.repairs:
+        proof = f"not compared: {fixed.unproven}" if fixed.unproven else f"largest difference {fixed.difference:.1e}"
+        lines.append((2, f"repaired, written to {visible(fixed.path)}; outputs: {visible(proof, 300)}", ""))
+    else:
+        lines.append((2, f"nothing could be repaired; {visible(fixed.path)} is a copy", ""))
     grouped: dict[tuple[str, str], list[str]] = {}
     for each in fixed.repairs:
         grouped.setdefault((each.rule, each.what), []).append(each.node or "")
     for (rule, what), nodes in grouped.items():
-        console.print(Padding(Text(f"{rule}: {visible(what)} ({_names(nodes, details)})", style="green"), (0, 0, 0, 4)))
+        lines.append((4, f"{rule}: {visible(what)} ({_names(nodes, details)})", "green"))
+    left = sorted({each.rule for each in report.findings if each.severity != "note"})
+    if left:
+        lines.append((2, f"no repair without another result: {', '.join(left)}", "yellow"))
+    for indent, line, style in lines:
+        console.print(Padding(Text(line, style=style), (0, 0, 0, indent)))
 
 
 def _grid(findings: Iterable[Finding], several: int, details: bool) -> Table:
@@ -145,11 +151,11 @@ def _groups(findings: Iterable[Finding]) -> list[list[Finding]]:
     return list(grouped.values())
 
 
-def _names(nodes: list[str], details: bool) -> str:
+def _names(nodes: list[str], details: bool, between: str = ", ") -> str:
     shown = nodes if details or len(nodes) <= NODES + 1 else nodes[:NODES]
-    told = ", ".join(visible(name, 60) for name in shown)
+    told = between.join(visible(name, 60) for name in shown)
     more = len(nodes) - len(shown)
-    return f"{told} and {more} more" if more else told
+    return f"{told}{between if between != ', ' else ' '}and {more} more" if more else told
 
 
 def _table() -> Table:

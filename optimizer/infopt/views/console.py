@@ -28,6 +28,9 @@ _CELLS = {
     "SYNTHETIC": "yellow",
 }
 
+NAME, SENTENCES = 160, 400
+"""Characters of a name and of what is told in sentences that are shown."""
+
 
 def render(report: Report, console: Console, details: bool = False) -> None:
     """Print a report; its first line is the headline in words.
@@ -42,17 +45,23 @@ def render(report: Report, console: Console, details: bool = False) -> None:
     text = Text.assemble((label, _STYLES.get(label, _BAD)), "  ", rest)
     console.print(text, soft_wrap=not console.is_terminal)
     for item in warnings(report):
-        console.print(Padding(Text(f"! {visible(item, 400)}", style="yellow"), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"! {visible(item, SENTENCES)}", style="yellow"), (0, 0, 0, 2)))
     for table in tables(report):
         if details or not table.detail:
-            _print(table, console)
+            print_table(table, console)
 
 
-def _print(table: Table, console: Console) -> None:
+def print_table(table: Table, console: Console) -> None:
+    """Print a table with its title and notes.
+
+    Args:
+        table: The table; its texts are raw.
+        console: Where to print.
+    """
     console.print()
     console.print(Text(table.title, style="bold"))
     for note in table.notes:
-        console.print(Padding(Text(visible(note, 400)), (0, 0, 0, 2)))
+        console.print(Padding(Text(visible(note, SENTENCES)), (0, 0, 0, 2)))
     if not table.rows:
         return
     grid = RichTable(
@@ -79,4 +88,5 @@ def _empty(table: Table, index: int) -> bool:
 
 def _cell(column: Column, raw: str) -> Text:
     """A cell as plain text: Rich reads no markup in it, and a terminal no control sequence."""
-    return Text(visible(raw), style=_CELLS.get(raw, "") if column.kind == "text" else "")
+    told = column.kind == "text"
+    return Text(visible(raw, SENTENCES if told else NAME), style=_CELLS.get(raw, "") if told else "")

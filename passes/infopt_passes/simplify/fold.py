@@ -12,8 +12,10 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.optimizer import optimize_ir
 
+from infopt.facts import is_constant
 from infopt_passes.quiet import quiet
 from infopt_passes.simplify.affine import fold_affine
+from infopt_passes.simplify.gemm import fuse_gemm
 
 ROUNDS = 8
 """Upper bound of rounds; real models settle within three."""
@@ -34,6 +36,7 @@ def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
     # Before IR version 4 every initializer had to be an input too.
     result.ir_version = max(result.ir_version, 4)
     ClearMetadataAndDocStringPass()(result)
+    _unshare_norms(result.graph)
     with quiet():
         # The library's limits count elements; what they let through is checked in bytes.
         optimize_ir(
@@ -44,10 +47,26 @@ def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
             should_fold=lambda node: False if _grows(node, fold_limit) else None,
         )
         fold_affine(result.graph)
+        fuse_gemm(result.graph)
         RemoveUnusedNodesPass()(result)
     # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
     ClearMetadataAndDocStringPass()(result)
     return result
+
+
+def _unshare_norms(graph: ir.Graph) -> None:
+    """Give each BatchNormalization, and what it is folded into, vectors of its own: shared ones are not folded."""
+    for norm in [node for node in graph if node.op_type == "BatchNormalization"]:
+        before = norm.inputs[0].producer() if norm.inputs[0] is not None else None
+        for node in (norm, before):
+            for index, value in enumerate(node.inputs) if node is not None else ():
+                if value is None or not is_constant(value) or len(value.uses()) == 1 or len(value.shape or "..") != 1:
+                    continue
+                assert value.const_value is not None
+                own = ir.Value(name=f"{value.name}:{node.outputs[0].name}:{index}", const_value=value.const_value)  # type: ignore
+                own.type, own.shape = value.type, value.shape
+                graph.register_initializer(own)
+                node.replace_input_with(index, own)  # type: ignore[union-attr]
 
 
 def _grows(node: ir.Node, limit: int) -> bool:

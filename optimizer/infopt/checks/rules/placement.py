@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from infopt.checks import repair
 from infopt.checks.rule import ONNXRUNTIME, LintRule, Spot
-from infopt.checks.subject import ACTIVATIONS, PRODUCTS, Quant, Subject, constant_tensor, is_op
+from infopt.checks.subject import ACTIVATIONS, PRODUCTS, Quant, Subject, behind, constant_tensor, is_op
 
 MIXED = 8.0
 """Ratio of the scales of a Concat's inputs from which the smaller one loses three bits of its eight."""
@@ -24,15 +24,21 @@ def halves(subject: Subject) -> Iterator[Spot]:
     """Compute nodes of which one operand comes through Q/DQ and the other one does not."""
     for node in subject.products():
         sides = [subject.dequantized(value) for value in node.inputs[:2]]
-        if len([side for side in sides if side is not None]) == 1:
+        if len([side for side in sides if side is not None]) == 1 and not _compressed(sides[1]):
             index = 0 if sides[0] is None else 1
             yield Spot(f"its {('data', 'weight')[index]} is float, the other operand is quantized", node)
 
 
+def _compressed(weight: Quant | None) -> bool:
+    """Whether a weight is quantized to save memory: in blocks or in less than 8 bits, for float kernels."""
+    return weight is not None and (weight.block > 0 or weight.integer in (ir.DataType.INT4, ir.DataType.UINT4))
+
+
 def half_pairs(subject: Subject) -> Iterator[Spot]:
-    """Add and Mul with one operand in integers and one, computed, in float."""
+    """Add and Mul with a quantized output, and one operand in integers and one, computed, in float."""
     for node in subject.nodes:
-        if is_op(node, PAIRWISE) and (odd := _odd(subject, node)):
+        wanted = is_op(node, PAIRWISE) and subject.quantized(behind(node.outputs[0]))
+        if wanted and (odd := _odd(subject, node)):
             yield Spot(f"{odd} is float, the other input is quantized", node)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -17,19 +18,41 @@ from infopt.model import input_specs
 from infopt.shapes import complete, show_shape
 
 BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+UNSHAPED = "Field 'shape' of 'type' is required"
 BUILT_IN = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
 
 
 def invalid(subject: Subject) -> Iterator[Spot]:
     """What the ONNX checker says of the file."""
+    reason = _refused(subject.model.path) if subject.model.path.is_file() else None
+    if reason is not None:
+        yield Spot(reason)
+
+
+def _refused(path: Path) -> str | None:
+    """Why the checker refuses a file; that outputs have no shape is no reason, no runtime asks for it."""
     import onnx
 
     try:
-        if subject.model.path.is_file():
-            onnx.checker.check_model(os.fspath(subject.model.path))
+        onnx.checker.check_model(os.fspath(path))
     except Exception as error:  # the checker's own class, or protobuf's
-        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        yield Spot(lines[0][:300])
+        if UNSHAPED not in str(error):
+            return _line(error)
+    else:
+        return None
+    proto = onnx.load(path, load_external_data=False)
+    for value in (*proto.graph.input, *proto.graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    try:
+        onnx.checker.check_model(proto.SerializeToString())
+    except Exception as error:
+        return _line(error)
+    return None
+
+
+def _line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
 def unnamed(subject: Subject) -> Iterator[Spot]:
