@@ -13,7 +13,16 @@ from infopt.shapes import parse_shape
 from infopt.target import Artifact, CompileOptions, Facts, FloatNode, Kernels, Unmeasured
 from infopt.targets.trt import tensorrt, tensorrt_rtx
 from infopt.targets.trt_kernels import Operation, planned_kernels, program
-from infopt.targets.trt_table import narrow_conv, small_product, vector_product
+from infopt.targets.trt_table import (
+    long_attention,
+    narrow_conv,
+    other_equation,
+    other_window,
+    small_attention,
+    small_product,
+    vector_product,
+    volume_window,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,6 +161,40 @@ def test_a_layer_that_is_called_like_its_tensor_is_known_by_its_name(tmp_path: P
     assert planned_kernels(built(path)) == Kernels(0, 1, (FloatNode("v0", "MatMul"),))
 
 
+def attention(path: Path, tokens: int = 64, quantized: bool = True) -> Path:
+    """Two heads of 32 over some tokens, with a scale and a mask as exporters write them."""
+    g = Graph()
+
+    def pair(value: str) -> str:
+        return g.pair(value) if quantized else value
+
+    def heads(source: str, perm: list[int]) -> str:
+        product = g.op("MatMul", g.pair(source), g.weight((64, 64), 1))
+        split = g.op("Reshape", product, g.const(np.array([0, tokens, 2, 32])))
+        return g.op("Transpose", split, perm=perm)
+
+    scores = g.op("MatMul", pair(heads("x", [0, 2, 1, 3])), pair(heads("x", [0, 2, 3, 1])), name="scores")
+    scaled = g.op("Add", g.op("Div", scores, g.const(np.float32(5.6))), "mask")
+    context = g.op("MatMul", pair(g.op("Softmax", scaled, axis=-1)), pair(heads("x", [0, 2, 1, 3])), name="context")
+    joined = g.op("Reshape", g.op("Transpose", context, perm=[0, 2, 1, 3]), g.const(np.array([0, tokens, 64])))
+    y = g.op("MatMul", g.pair(joined), g.weight((64, 64), 1), name="out")
+    return g.save(path, y, x=("N", tokens, 64), mask=("N", 1, 1, tokens))
+
+
+def test_an_attention_with_integer_products_becomes_one_kernel(tmp_path: Path):
+    engine = built(attention(tmp_path / "model.onnx"))
+    (fused,) = (each for each in program(engine) if each.op == "Attention")
+    assert fused.integer
+    assert {"scores", "context"} <= set(fused.nodes)
+    assert planned_kernels(engine) == Kernels(5, 5, ())
+
+
+def test_an_attention_with_float_products_is_counted_as_float(tmp_path: Path):
+    found = planned_kernels(built(attention(tmp_path / "model.onnx", quantized=False)))
+    assert (found.integer, found.total) == (4, 6)
+    assert {node.name for node in found.float_nodes} == {"scores", "context"}
+
+
 def test_an_engine_without_a_program_is_not_counted(tmp_path: Path):
     engine = tmp_path / "model.engine"
     engine.write_bytes(b"ptrt" + bytes(100))
@@ -203,6 +246,54 @@ def test_products_that_do_not_pay_stay_in_float():
     for rows in ((None, 1, 64), (1, 10, 64)):
         assert not vector_product(facts("MatMul", (64, 64), rows))
     assert not small_product(facts("MatMul", (16, 16)))
+
+
+@pytest.mark.parametrize(
+    ("equation", "weight", "stays"),
+    [
+        ("bij,jk->bik", (32, 16), False),
+        ("b i j, j k -> b i k", (32, 16), False),
+        ("bij,kj->bik", (16, 32), True),
+        ("bij,jhk->bihk", (32, 4, 16), True),
+        ("bhqd,bhkd->bhqk", None, False),
+        ("bij,bij->bi", None, True),
+        ("bi,bj->bij", None, True),
+        ("bij,bij->b", None, True),
+        ("...ij,jk->...ik", (32, 16), True),
+        ("bij->bji", None, True),
+    ],
+)
+def test_only_equations_that_are_products_with_a_matrix_run_in_integers(
+    equation: str, weight: tuple[int, ...] | None, stays: bool
+):
+    assert bool(other_equation(facts("Einsum", weight, attributes={"equation": equation}))) is stays
+
+
+def test_attention_of_long_sequences_or_small_heads_stays_in_float():
+    def seen(*shapes: tuple[int | None, ...] | None) -> Facts:
+        return facts("MatMul", None, inputs=shapes)
+
+    assert "513 tokens" in str(long_attention(seen((1, 4, 513, 64), (1, 4, 64, 513))))
+    assert not long_attention(seen((1, 4, 512, 64), (1, 4, 64, 512)))
+    assert small_attention(seen((1, 4, 64, 8), (1, 4, 8, 64)))
+    assert small_attention(seen((1, 4, 1, 64), None))
+    for unknown in ((None, 4, None, 64), None):
+        assert not long_attention(seen(unknown, None))
+        assert not small_attention(seen(unknown, None))
+
+
+@pytest.mark.parametrize(
+    ("window", "strides", "stays"),
+    [((3, 3), (), False), ((7, 7), (1, 1), False), ((3, 3), (2, 2), True), ((5, 5), (), True), ((3, 3, 3), (), True)],
+)
+def test_averages_over_other_windows_stay_in_float(window: tuple[int, ...], strides: tuple[int, ...], stays: bool):
+    given = {"kernel_shape": window} | ({"strides": strides} if strides else {})
+    assert bool(other_window(facts("AveragePool", None, attributes=given))) is stays
+
+
+def test_pooling_over_three_axes_stays_in_float():
+    assert volume_window(facts("MaxPool", None, attributes={"kernel_shape": (2, 2, 2)}))
+    assert not volume_window(facts("MaxPool", None, attributes={"kernel_shape": (2, 2)}))
 
 
 # --- refusals

@@ -60,7 +60,7 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
         layers=(),
         steps=build.model.steps,
         environment=environment(),
-        warnings=(*missing, *resolved.warnings, *notes),
+        warnings=(*missing, *resolved.warnings, *evidence.warnings, *notes),
     )
     return judged(report, resolved.recipe.budget)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -49,6 +50,7 @@ class Evidence:
     latency: Latency
     kernels: KernelCount
     artifact: Artifact | None
+    warnings: tuple[str, ...] = ()
 
 
 def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Evidence:
@@ -77,7 +79,17 @@ def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) 
         if isinstance(raced, Result):
             latency = _with_float_accuracy(resolved, raced, judge)
         accuracy, close = judge.accuracy(outputs, where), judge.fidelity(outputs)
-    return Evidence(accuracy, None, close, latency, kernels, artifact)
+    return Evidence(accuracy, None, close, latency, kernels, artifact, _scales(resolved, build, workdir))
+
+
+def _scales(resolved: Resolved, build: Build, workdir: Path) -> tuple[str, ...]:
+    """Warnings where evaluation samples are of another scale than the ranges, which come from calibration samples."""
+    if resolved.calibration is None or resolved.evaluation is None or not build.model.ranges:
+        return ()
+    from infopt.clipping import scale_warnings
+
+    folder = Path(tempfile.mkdtemp(dir=workdir))
+    return scale_warnings(build.model, resolved.calibration, resolved.evaluation, resolved.recipe.job.seed, folder)
 
 
 def _race(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Result | Latency:

@@ -12,6 +12,8 @@ WEIGHT_INPUT = 1
 
 BIAS_INPUT = 2
 
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+
 COMPUTE_OPS = frozenset("Conv ConvTranspose Gemm MatMul Einsum LSTM GRU RNN Attention".split())
 """Operators that do most of a model's arithmetic: the report names each that stays in float."""
 

@@ -1,14 +1,16 @@
-"""A model with 3 GiB of external weights through ``simplify --no-verify``, against copying and hashing its files."""
+"""A model with 3 GiB of external weights: simplified, against copying and hashing its files, and quantized."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -21,8 +23,6 @@ INFOPT = [sys.executable, "-c", "from infopt.cli import main; main()"]
 
 def _large_model(folder: Path) -> Path:
     """A chain of MatMul and no-op arithmetic whose weights differ; written piece by piece."""
-    import numpy as np
-
     nodes, weights, value = [], [], "x"
     data = folder / "large.onnx.data"
     block = np.random.default_rng(0).standard_normal((WIDTH, WIDTH), np.float32) / WIDTH**0.5
@@ -57,6 +57,30 @@ def _copy_and_hash(source: Path, target: Path) -> float:
     seconds = time.perf_counter() - start
     target.unlink()
     return seconds
+
+
+def _peak(command: list[str]) -> tuple[float, int]:
+    """Seconds and peak memory, in MB, of a process of its own."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=os.environ | {"INFOPT_CACHE": "off"}, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return time.perf_counter() - start, usage.ru_maxrss // 1024
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranges", ["minmax", "entropy"])
+def test_three_gibibytes_are_quantized_in_little_memory(tmp_path: Path, ranges: str) -> None:
+    model = _large_model(tmp_path)
+    np.savez(tmp_path / "calib.npz", x=np.random.default_rng(0).standard_normal((16, WIDTH), np.float32))
+    out = tmp_path / "out"
+    command = [*INFOPT, "quantize", str(model), "--calib", str(tmp_path / "calib.npz"), "--target", "tensorrt"]
+    seconds, peak = _peak([*command, "--no-eval", "--ranges", ranges, "-o", str(out), "-q"])
+    graph = onnx.load(out / "model.onnx", load_external_data=False).graph
+    assert sum(tensor.data_type == TensorProto.INT8 and len(tensor.dims) == 2 for tensor in graph.initializer) == LAYERS
+    print(f"\n3 GiB quantize --ranges {ranges}: {seconds:.1f} s, peak {peak} MB (bar 900 MB)")
+    assert peak < 900
 
 
 @pytest.mark.slow

@@ -21,6 +21,9 @@ from infopt.target import Output, Role, Rule, Scheme, Table
 
 Use = tuple[ir.Node, int]
 
+LONGEST = 16
+"""Operators that one kernel is thought to compute along at most; the exploded forms of GELU and the like have 5."""
+
 
 @dataclass(slots=True)
 class Plan:
@@ -43,8 +46,11 @@ class Plan:
     kept: dict[ir.Node, str] = field(default_factory=dict)
 
     def groups(self) -> list[list[ir.Value]]:
-        """The quantized tensors, grouped so that each group has one scale; order follows the graph."""
-        leader = {value: value for value in self.edges}
+        """The quantized tensors, grouped so that each group has one scale; order follows the graph.
+
+        A scale is shared across tensors without a pair of their own, too.
+        """
+        leader = {value: value for value in (*self.edges, *(value for pair in self.shared for value in pair))}
 
         def find(value: ir.Value) -> ir.Value:
             while leader[value] is not value:
@@ -52,8 +58,7 @@ class Plan:
             return value
 
         for first, second in self.shared:
-            if first in leader and second in leader:
-                leader[find(second)] = find(first)
+            leader[find(second)] = find(first)
         grouped: dict[ir.Value, list[ir.Value]] = {}
         for value in self.edges:
             grouped.setdefault(find(value), []).append(value)
@@ -81,10 +86,20 @@ def make_plan(graph: ir.Graph, opset: int, table: Table, keep_float: Iterable[st
             plan.kept[node] = rule.why
     while _spread(rules, table, kept, plan):
         pass
+    _choose_schemes(table, plan)
     for node, rule in plan.integer.items():
         if rule.carries:
             _carry(node, plan)
     return plan
+
+
+def _choose_schemes(table: Table, plan: Plan) -> None:
+    """Grant each group of tensors the scheme that its readers wish for."""
+    for group in plan.groups():
+        readers = {plan.integer[node] for value in group for node, _ in plan.edges[value]}
+        wish = next((rule.activation for rule in table.rules if rule.activation and rule in readers), None)
+        if wish is not None:
+            plan.schemes.update(dict.fromkeys(group, wish))
 
 
 def absorbed(value: ir.Value, table: Table) -> ir.Value:
@@ -125,7 +140,7 @@ def _compute(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str], plan
     plan.integer[node] = rule
     for index in activations(node):
         if index < BIAS_INPUT:
-            _use(plan, node, index, rule)
+            _use(plan, node, index)
     if rule.output is Output.ALWAYS:
         _whole(plan, absorbed(node.outputs[0], table))
 
@@ -147,17 +162,25 @@ def _spread(rules: dict[ir.Node, Rule], table: Table, kept: frozenset[str], plan
 
 def _admit(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> None:
     plan.integer[node] = rule
-    inputs = _skip(node, plan) if rule.role is Role.RESIDUAL else activations(node)
-    inputs = inputs[:1] if rule.role is Role.MOVE else inputs
+    inputs = _inputs(node, rule, table, plan)
     for index in inputs:
-        _use(plan, node, index, rule)
+        _use(plan, node, index)
     outputs = [absorbed(output, table) for output in node.outputs if output.name]
     if rule.output is Output.ALWAYS or (rule.role in (Role.MOVE, Role.JOIN) and any(v in plan.edges for v in outputs)):
         for output in outputs:
             _whole(plan, output)
     if rule.role is Role.MOVE or rule.shared:
         values = [value for i in inputs if (value := node.inputs[i]) is not None]
-        plan.shared += [(values[0], other) for other in (*values[1:], *outputs) if other in plan.edges]
+        plan.shared += [(values[0], other) for other in (*values[1:], *outputs)]
+
+
+def _inputs(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> list[int]:
+    """Positions of the inputs that are quantized for a node which is not a compute node."""
+    if rule.role is Role.RESIDUAL:
+        return _skip(node, table, plan)
+    if rule.role is Role.MOVE:
+        return activations(node)[:1]
+    return (rule.residual and _skip(node, table, plan)) or activations(node)
 
 
 def _carry(node: ir.Node, plan: Plan) -> None:
@@ -210,7 +233,8 @@ def _can_join(node: ir.Node, table: Table, plan: Plan) -> bool:
     rule = table.rule(node.op_type)
     # A constant part would have to take part in the choice of the shared scale.
     apart = rule is not None and rule.shared and any(is_constant(value) for value in node.inputs)
-    return node.outputs[0] in plan.edges and not apart and _can_follow(node, table, plan)
+    # An activation behind would have to run in integers: a pair behind it is pushed through both by those who can.
+    return _wanted(node.outputs[0], table, plan) and not apart and _can_follow(node, table, plan)
 
 
 def _on_offer(value: ir.Value | None, table: Table, plan: Plan) -> bool:
@@ -230,47 +254,64 @@ def _is_fused(value: ir.Value, table: Table) -> bool:
 
 
 def _maker(value: ir.Value, table: Table, plan: Plan) -> Rule | None:
-    """The rule of the integer node that makes a tensor, activations that vanish into its range passed over."""
-    producer = value.producer()
-    while producer is not None and _vanishes(producer, table):
-        before = producer.inputs[0]
-        if before is None or len(before.uses()) != 1:
-            return None
-        producer = before.producer()
+    """The rule of the integer node that makes a tensor, operators that vanish or fuse into it passed over."""
+    producer = _source(value, table, plan).producer()
     return plan.integer.get(producer) if producer is not None else None
 
 
+def _source(value: ir.Value, table: Table, plan: Plan) -> ir.Value:
+    """The only tensor that operators which vanish or fuse make a tensor from; the tensor itself where there is none."""
+    passed: set[ir.Node] = set()
+    pending, sources = [value], set()
+    while pending and len(passed) <= LONGEST:
+        before = pending.pop()
+        node = before.producer()
+        if node is None or node in plan.integer or not (_vanishes(node, table) or _fuses(node, table)):
+            sources.add(before)
+        elif node not in passed:
+            passed.add(node)
+            pending += [data for i in activations(node) if (data := node.inputs[i]) is not None]
+    inner = {*sources, *(output for node in passed for output in node.outputs)} - {value}
+    closed = all(use.node in passed for each in inner for use in each.uses())
+    if pending or len(sources) != 1 or not closed or any(each.is_graph_output() for each in inner):
+        return value
+    return sources.pop()
+
+
+def _fuses(node: ir.Node, table: Table) -> bool:
+    return node.domain == "" and node.op_type in table.fuses
+
+
 def _can_skip(node: ir.Node, table: Table, plan: Plan) -> bool:
-    return bool(_skip(node, plan))
+    return bool(_skip(node, table, plan))
 
 
 _SPREAD = {Role.FOLLOW: _can_follow, Role.MOVE: _can_move, Role.JOIN: _can_join, Role.RESIDUAL: _can_skip}
 
 
-def _skip(node: ir.Node, plan: Plan) -> list[int]:
+def _skip(node: ir.Node, table: Table, plan: Plan) -> list[int]:
     """Index of the skip input of a residual Add, where the other side ends in a compute node that Add fuses into."""
     sides = activations(node)
-    main = [i for i in sides if _ends_in_compute(node.inputs[i], plan)]
+    main = [i for i in sides if _ends_in_compute(node.inputs[i], table, plan)]
     if len(sides) != 2 or not main:
         return []
     # Where both sides could fuse (a downsampling block), the longer side keeps its fusion; exporters put it first.
     return [i for i in sides if i != main[0]]
 
 
-def _ends_in_compute(value: ir.Value | None, plan: Plan) -> bool:
-    if value is None or len(value.uses()) != 1:
+def _ends_in_compute(value: ir.Value | None, table: Table, plan: Plan) -> bool:
+    if value is None or len(value.uses()) != 1 or value.is_graph_output():
         return False
-    producer = value.producer()
+    source = _source(value, table, plan) if table.fuses else value
+    producer = source.producer()
     rule = plan.integer.get(producer) if producer is not None else None
     return rule is not None and rule.role is Role.COMPUTE
 
 
-def _use(plan: Plan, node: ir.Node, index: int, rule: Rule) -> None:
+def _use(plan: Plan, node: ir.Node, index: int) -> None:
     value = node.inputs[index]
     assert value is not None
     plan.edges.setdefault(value, set()).add((node, index))
-    if rule.activation is not None:
-        plan.schemes.setdefault(value, rule.activation)
 
 
 def _whole(plan: Plan, value: ir.Value) -> None:
