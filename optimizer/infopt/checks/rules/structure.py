@@ -19,7 +19,8 @@ from infopt.shapes import complete, show_shape
 
 BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 UNSHAPED = "Field 'shape' of 'type' is required"
-BUILT_IN = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
+OWN_DOMAIN = "ai.onnx"
+"""What the domains that ONNX itself defines begin with."""
 
 
 def invalid(subject: Subject) -> Iterator[Spot]:
@@ -129,7 +130,12 @@ def foreign(subject: Subject) -> Iterator[Spot]:
     own = {(function.domain, function.name) for function in subject.model.graph.functions.values()}
     quantizers = {"QuantizeLinear", "DequantizeLinear"}
     for node in subject.nodes:
-        known = node.domain in BUILT_IN or (node.domain, node.op_type) in own or node.op_type in quantizers
+        known = (
+            not node.domain
+            or node.domain.startswith(OWN_DOMAIN)
+            or (node.domain, node.op_type) in own
+            or node.op_type in quantizers
+        )
         if not known:
             yield Spot(f"{node.domain}.{node.op_type} is not an ONNX operator", node)
 
