@@ -264,7 +264,11 @@ def _maker(value: ir.Value, table: Table, plan: Plan) -> Rule | None:
 
 
 def _can_skip(node: ir.Node, table: Table, plan: Plan) -> bool:
-    return bool(_skip(node, plan))
+    """Whether a sum ends a convolution; behind a product, sums are masks or need more than 8 bits."""
+    skip = _skip(node, plan)
+    main = [value for i in activations(node) if i not in skip and (value := node.inputs[i]) is not None]
+    makers = [value.producer() for value in main]
+    return bool(skip) and all(maker is not None and maker.op_type in ("Conv", "ConvTranspose") for maker in makers)
 
 
 _SPREAD = {Role.FOLLOW: _can_follow, Role.MOVE: _can_move, Role.JOIN: _can_join, Role.RESIDUAL: _can_skip}
