@@ -312,6 +312,13 @@ def test_an_add_fuses_into_a_compute_node_and_into_no_other(build: Any) -> None:
     assert tensors(plan) == {"x", "r", "s"}
 
 
+def test_a_sum_with_a_matrix_product_has_no_skip_input(build: Any) -> None:
+    text = "(float[N,4] x) => (float[N,4] y) { a = MatMul(x, k)  s = Add(a, x)  y = MatMul(s, m) }"
+    plan = planned(build(text, k=(4, 4), m=(4, 4)), RESIDUAL)
+    assert integers(plan) == ["a", "y"]
+    assert reads(plan, "x") == {("a", 0)}
+
+
 def test_an_add_without_a_fusing_side_stays_in_float(build: Any) -> None:
     text = f"{X} {{ e = Exp(x)  s = Add(e, x)  y = {CONV}(s, w1, b1) }}"
     for table in (ORT, OV, RESIDUAL):

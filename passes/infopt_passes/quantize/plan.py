@@ -11,6 +11,7 @@ import onnx_ir as ir
 from infopt.facts import (
     BIAS_INPUT,
     COMPUTE_OPS,
+    CONVOLUTIONS,
     activations,
     clip_bounds,
     float_reason,
@@ -283,7 +284,11 @@ def _fuses(node: ir.Node, table: Table) -> bool:
 
 
 def _can_skip(node: ir.Node, table: Table, plan: Plan) -> bool:
-    return bool(_skip(node, table, plan))
+    """Whether a sum ends a convolution; behind a product, sums are masks or need more than 8 bits."""
+    skip = _skip(node, table, plan)
+    main = [value for i in activations(node) if i not in skip and (value := node.inputs[i]) is not None]
+    makers = [value.producer() for value in main]
+    return bool(skip) and all(maker is not None and maker.op_type in CONVOLUTIONS for maker in makers)
 
 
 _SPREAD = {Role.FOLLOW: _can_follow, Role.MOVE: _can_move, Role.JOIN: _can_join, Role.RESIDUAL: _can_skip}
