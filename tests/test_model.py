@@ -329,3 +329,4 @@ def test_weights_that_are_written_one_by_one_are_what_they_were(
             }
             assert found.graph.node == proto.graph.node
             assert found.metadata_props == proto.metadata_props
+            assert (tmp_path / "out.onnx").read_bytes()[0] == 8  # ir_version first: runtimes tell the format by it

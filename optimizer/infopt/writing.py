@@ -32,11 +32,11 @@ def write_inline(graph: ir.Model, path: Path) -> None:
     ir.external_data.load_to_model(clone)
     proto = ir.to_proto(clone)
     body = proto.graph.SerializeToString(deterministic=True)
-    proto.ClearField("graph")
+    front, back = _without_graph(proto)
     heads = {name: _head(name, tensor) for name, tensor in streamed.items()}
     length = len(body) + sum(len(heads[name]) + tensor.nbytes for name, tensor in streamed.items())
     with path.open("wb") as file:
-        file.write(proto.SerializeToString(deterministic=True))
+        file.write(front)
         file.write(_tagged(_GRAPH, length))
         file.write(body)
         for name, tensor in streamed.items():
@@ -44,6 +44,20 @@ def write_inline(graph: ir.Model, path: Path) -> None:
             file.write(tensor.tobytes())
             if isinstance(tensor, ir.ExternalTensor):
                 tensor.release()
+        file.write(back)
+
+
+def _without_graph(proto: onnx.ModelProto) -> tuple[bytes, bytes]:
+    """The fields of a model in front of the graph and behind it, by number.
+
+    Their order means nothing to protobuf, but OpenVINO tells an ONNX file by its first fields.
+    """
+    front, back = onnx.ModelProto(), onnx.ModelProto()
+    for field, value in proto.ListFields():
+        if field.number != _GRAPH >> 3:
+            part = front if field.number < _GRAPH >> 3 else back
+            part.MergeFrom(onnx.ModelProto(**{field.name: value}))
+    return front.SerializeToString(deterministic=True), back.SerializeToString(deterministic=True)
 
 
 def _streamed(value: ir.Value) -> ir.TensorProtocol | None:
