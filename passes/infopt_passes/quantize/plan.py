@@ -42,8 +42,11 @@ class Plan:
     kept: dict[ir.Node, str] = field(default_factory=dict)
 
     def groups(self) -> list[list[ir.Value]]:
-        """The quantized tensors, grouped so that each group has one scale; order follows the graph."""
-        leader = {value: value for value in self.edges}
+        """The quantized tensors, grouped so that each group has one scale; order follows the graph.
+
+        A scale is shared across tensors without a pair of their own, too.
+        """
+        leader = {value: value for value in (*self.edges, *(value for pair in self.shared for value in pair))}
 
         def find(value: ir.Value) -> ir.Value:
             while leader[value] is not value:
@@ -51,8 +54,7 @@ class Plan:
             return value
 
         for first, second in self.shared:
-            if first in leader and second in leader:
-                leader[find(second)] = find(first)
+            leader[find(second)] = find(first)
         grouped: dict[ir.Value, list[ir.Value]] = {}
         for value in self.edges:
             grouped.setdefault(find(value), []).append(value)
@@ -180,7 +182,7 @@ def _admit(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> None:
             _whole(plan, output)
     if rule.role is Role.MOVE or rule.shared:
         values = [value for i in inputs if (value := node.inputs[i]) is not None]
-        plan.shared += [(values[0], other) for other in (*values[1:], *outputs) if other in plan.edges]
+        plan.shared += [(values[0], other) for other in (*values[1:], *outputs)]
 
 
 def _carry(node: ir.Node, plan: Plan) -> None:
@@ -202,8 +204,9 @@ def _can_follow(node: ir.Node, table: Table, plan: Plan) -> bool:
 def _can_move(node: ir.Node, table: Table, plan: Plan) -> bool:
     """The output is wanted in integers, and the data comes, maybe moved before, from where they are or are made."""
     origin = _origin(node.inputs[0], table, plan)
-    known = origin is not None and (origin in plan.edges or _maker(origin, table, plan) is not None)
-    return known and any(output in plan.edges for output in node.outputs)
+    if origin is None or not any(output in plan.edges for output in node.outputs):
+        return False
+    return origin in plan.edges or _maker(origin, table, plan) is not None or _is_fused(origin, table)
 
 
 def _origin(value: ir.Value | None, table: Table, plan: Plan) -> ir.Value | None:
