@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +32,11 @@ if TYPE_CHECKING:
 
         def __call__(self, model: Model, target: str | Target | None = None, count: int = 4) -> Context: ...
 
+    class Timed(Protocol):
+        """Runs the command line; see :func:`timed`."""
+
+        def __call__(self, *arguments: object) -> tuple[float, float]: ...
+
     class RunFloat(Protocol):
         """Runs a model; see :func:`run_float`."""
 
@@ -47,6 +56,40 @@ def no_cache() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INFOPT_CACHE", "off")
         yield
+
+
+COMMAND = """
+import sys
+from infopt.cli import main
+try:
+    main()
+finally:
+    with open("/proc/self/status") as status:
+        print("peak", next(line.split()[1] for line in status if line.startswith("VmHWM")))
+"""
+
+
+@pytest.fixture(scope="session")
+def timed() -> Timed:
+    """Run the command line in a process of its own; returns its seconds and its peak memory in MB.
+
+    The kernel's account of a child begins with the memory of the process that it was forked from, so the process tells
+    its own peak.
+    """
+
+    def run(*arguments: object) -> tuple[float, float]:
+        start = time.perf_counter()
+        result = subprocess.run(
+            [sys.executable, "-c", COMMAND, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"INFOPT_CACHE": "off"},
+        )
+        seconds = time.perf_counter() - start
+        assert result.returncode == 0, result.stderr
+        return seconds, int(result.stdout.rsplit("peak ", 1)[1]) / 1024
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from onnx import helper, numpy_helper
 
 from infopt import model as models
 from infopt.data import infer_batch_axes
@@ -297,3 +298,34 @@ def test_calibration_feeds_one_sample_or_one_fixed_batch(build: Any, batch: str,
     assert [feed["x"].shape[0] for feed in chosen.feeds()] == sizes
     assert len(chosen) == 5
     assert len(list(chosen.feeds())) == len(sizes), "feeds can be read again"
+
+
+def test_weights_that_are_written_one_by_one_are_what_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "floats": rng.standard_normal((70, 130), np.float32),
+        "bytes": rng.integers(-128, 128, (300, 300), np.int8),
+        "halves": rng.standard_normal((200, 3), np.float32).astype(np.float16),
+        "empty": np.zeros((0, 4), np.float32),
+        "scalar": np.array(7, np.int64),
+    }
+    kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in arrays.items()}
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in arrays]
+    outputs = [helper.make_tensor_value_info(f"{name}_out", kinds[name], array.shape) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "g", [], outputs, [numpy_helper.from_array(a, n) for n, a in arrays.items()])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    proto.metadata_props.add(key="kept", value="too")
+    for place, external in (("inline", {}), ("external", {"save_as_external_data": True, "size_threshold": 0})):
+        onnx.save(proto, tmp_path / f"{place}.onnx", **external)
+        for limit in (0, 1 << 10, 1 << 30):
+            monkeypatch.setattr("infopt.writing.STREAMED", limit)
+            save(load(tmp_path / f"{place}.onnx").graph, tmp_path / "out.onnx")
+            onnx.checker.check_model(tmp_path / "out.onnx", full_check=True)
+            found = onnx.load(tmp_path / "out.onnx", load_external_data=False)
+            assert {t.name: numpy_helper.to_array(t).tobytes() for t in found.graph.initializer} == {
+                name: array.tobytes() for name, array in arrays.items()
+            }
+            assert found.graph.node == proto.graph.node
+            assert found.metadata_props == proto.metadata_props

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from infopt import registry
 from infopt.errors import OptionError
-from infopt.options import Opt, build, coerce, fields, parse_fraction, parsed, plain
+from infopt.options import Opt, build, coerce, fields, parse_fraction, parse_size, parsed, plain, show_size
 from infopt.recipe import SECTIONS, Job
 
 
@@ -165,3 +165,25 @@ def test_structured_text_behind_a_flag_names_the_flag() -> None:
     assert parsed(int, "4", "--n") == 4
     with pytest.raises(OptionError, match=r"--n x: .*see --n in --help"):
         parsed(int, "x", "--n")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("512MB", 512_000_000),
+        ("1.5 GB", 1_500_000_000),
+        ("2GiB", 2 << 30),
+        ("64k", 64_000),
+        (1_000_000, 1_000_000),
+        ("7", 7),
+    ],
+)
+def test_sizes(text: str | int, size: int) -> None:
+    assert parse_size(text) == size
+    assert parse_size(show_size(size)) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1GB", "1XB", "1 i", "ten", True, 1.5j])
+def test_what_is_no_size_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="a size such as 512MB"):
+        parse_size(text)

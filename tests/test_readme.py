@@ -27,11 +27,11 @@ from infopt.metrics import load_metric, measure
 from infopt.passes import run
 from infopt.recipe import parse
 from infopt.report import read_report
-from infopt.target import Role, Scheme, Table
 from infopt.verbs import recipe_of
+from infopt.views.target_rows import operator_matrix, scheme_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from conftest import Build, MakeContext
 
@@ -199,43 +199,35 @@ def test_links_lead_somewhere() -> None:
             assert (ROOT / target).exists(), target
 
 
-def test_the_table_of_targets_is_that_of_the_code() -> None:
-    shown = README.split("<!-- targets -->\n")[1].split("\n<!-- /targets -->")[0]
-    assert shown == targets_table()
+@pytest.mark.parametrize("name", ["targets", "operators"])
+def test_the_tables_of_targets_are_those_of_the_code(name: str) -> None:
+    shown = README.split(f"<!-- {name} -->\n")[1].split(f"\n<!-- /{name} -->")[0]
+    assert shown == {"targets": schemes_table, "operators": operators_table}[name]()
 
 
-def targets_table() -> str:
-    """The table as README should have it."""
-    rows: dict[str, list[str]] = {}
-    for name in ("onnxruntime", "openvino", "tensorrt-rtx", "tensorrt"):
-        rows.setdefault(_row(registry.target(name).table), []).append(f"`{name}`")
-    head = ["target", "activations", "weights", "bias", "layers in integers", "and, between them"]
-    lines = [" | ".join(head), "|".join(["---"] * len(head))]
-    lines += [f"{', '.join(names)} | {row}" for row, names in rows.items()]
-    return "\n".join(f"|{line}|" if line.startswith("---") else f"| {line} |" for line in lines)
+ORDER = ("onnxruntime", "openvino", "tensorrt-rtx", "tensorrt")
 
 
-def _row(table: Table) -> str:
-    compute = [op for rule in table.rules if rule.role is Role.COMPUTE for op in rule.ops]
-    others = [op for rule in table.rules if rule.role is Role.FOLLOW for op in rule.ops]
-    others += [f"{op} (its skip input)" for rule in table.rules if rule.role is Role.RESIDUAL for op in rule.ops]
-    for rule in table.rules:
-        if rule.role is Role.JOIN:
-            others += [f"{op} (one scale)" if rule.shared else op for op in rule.ops]
-    schemes = (_scheme(table.activation), _scheme(table.weight), table.bias)
-    return " | ".join([*schemes, ", ".join(compute), ", ".join(others)])
+def schemes_table() -> str:
+    """The table of schemes as README should have it."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for name in ORDER:
+        table = registry.target(name).table
+        schemes = scheme_in_words(table.activation), scheme_in_words(table.weight), table.bias
+        rows.setdefault(schemes, []).append(f"`{name}`")
+    return in_markdown(("target", "data", "weights", "bias"), [(", ".join(names), *row) for row, names in rows.items()])
 
 
-def _scheme(scheme: Scheme) -> str:
-    low = " from -127" if scheme.narrow else ""
-    return f"{scheme.dtype}{low}, {'symmetric' if scheme.symmetric else 'asymmetric'}"
+def operators_table() -> str:
+    """The table of operators as README should have it."""
+    matrix = operator_matrix([registry.target(name) for name in ORDER])
+    return in_markdown([column.title for column in matrix.columns], matrix.rows)
 
 
-def test_the_data_movers_that_the_readme_names_are_those_of_every_target() -> None:
-    for name in registry.names("targets"):
-        rules = registry.target(name).table.rules
-        for op in (op for rule in rules if rule.role is Role.MOVE for op in rule.ops):
-            assert re.search(rf"\b{op}\b", section("Targets")), op
+def in_markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [" | ".join(head), *(" | ".join(row) for row in rows)]
+    shown = [f"| {line} |" for line in lines]
+    return "\n".join([shown[0], "|" + "|".join(["---"] * len(head)) + "|", *shown[1:]])
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:

@@ -13,7 +13,7 @@ from infopt.cpu import cpu_name
 from infopt.evidence import Build, Evidence
 from infopt.manifest import Manifest, Record, sha256_file, sha256_files, write_manifest
 from infopt.options import split_function
-from infopt.recipe import Recipe, to_table, to_toml, unplaced
+from infopt.recipe import Calibration, Recipe, to_table, to_toml, unplaced
 from infopt.report import (
     UNJUDGED,
     CalibData,
@@ -60,7 +60,7 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
         layers=(),
         steps=build.model.steps,
         environment=environment(),
-        warnings=(*missing, *resolved.warnings, *notes),
+        warnings=(*missing, *resolved.warnings, *evidence.warnings, *notes),
     )
     return judged(report, resolved.recipe.budget)
 
@@ -172,10 +172,10 @@ def _inputs(report: Report, recipe: Recipe) -> dict[str, str]:
 
 
 def _options(recipe: Recipe) -> dict[str, object]:
-    """The options that shape the output: not where anything lies, and not the names of what is hashed."""
+    """The options that shape the output: not where anything lies, the names of what is hashed, or memory's limit."""
     bare = replace(
         recipe,
-        calibration=replace(recipe.calibration, data=None),
+        calibration=replace(recipe.calibration, data=None, memory=Calibration().memory),
         evaluation=replace(recipe.evaluation, data=None),
     )
     table = to_table(unplaced(bare))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from infopt.measure import Contest, Result, contest, float_artifacts
 from infopt.model import Model
 from infopt.report import FloatLayer, KernelCount
 from infopt.resolve import Resolved
-from infopt.target import Artifact, CompileOptions, FloatNode, Session, Target, Unmeasured
+from infopt.target import Artifact, CompileOptions, Session, Target, Unmeasured
 from infopt.targets.onnxruntime import EMULATE, open_onnx
 from infopt.ui import Listener
 
@@ -49,6 +50,7 @@ class Evidence:
     latency: Latency
     kernels: KernelCount
     artifact: Artifact | None
+    warnings: tuple[str, ...] = ()
 
 
 def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Evidence:
@@ -77,7 +79,17 @@ def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) 
         if isinstance(raced, Result):
             latency = _with_float_accuracy(resolved, raced, judge)
         accuracy, close = judge.accuracy(outputs, where), judge.fidelity(outputs)
-    return Evidence(accuracy, None, close, latency, kernels, artifact)
+    return Evidence(accuracy, None, close, latency, kernels, artifact, _scales(resolved, build, workdir))
+
+
+def _scales(resolved: Resolved, build: Build, workdir: Path) -> tuple[str, ...]:
+    """Warnings where evaluation samples are of another scale than the ranges, which come from calibration samples."""
+    if resolved.calibration is None or resolved.evaluation is None or not build.model.ranges:
+        return ()
+    from infopt.clipping import scale_warnings
+
+    folder = Path(tempfile.mkdtemp(dir=workdir))
+    return scale_warnings(build.model, resolved.calibration, resolved.evaluation, resolved.recipe.job.seed, folder)
 
 
 def _race(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Result | Latency:
@@ -162,21 +174,10 @@ def _kernels(resolved: Resolved, build: Build, artifact: Artifact | None) -> Ker
         return KernelCount(found.integer, found.total, (), "the model is float")
     layers = []
     for layer in found.float_nodes:
-        name = _origin(layer, graph)
+        name = layer.origin(graph)
         op = graph.get(name, layer.op)
         layers.append(FloatLayer(name, op, whys.get(name) or _unplanned(op, resolved.target), None))
     return KernelCount(found.integer, found.total, tuple(layers))
-
-
-def _origin(layer: FloatNode, graph: Collection[str]) -> str:
-    """The node that a runtime's layer was made from: runtimes append to its name, or put a word before it."""
-    for name in (layer.name, *layer.also):
-        bare = name.rpartition(" ")[2].rstrip("/")
-        while bare not in graph and "/" in bare:
-            bare = bare.rpartition("/")[0]
-        if bare in graph:
-            return bare
-    return layer.name
 
 
 def _unplanned(op: str, target: Target) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from infopt.target import Facts
+from infopt.target import Facts, Role, Rule, Table
 
 WEIGHT_INPUT = 1
 """Position of the weight in Conv, ConvTranspose, Gemm and MatMul alike."""
 
 BIAS_INPUT = 2
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 COMPUTE_OPS = frozenset("Conv ConvTranspose Gemm MatMul Einsum LSTM GRU RNN Attention".split())
 """Operators that do most of a model's arithmetic: the report names each that stays in float."""
@@ -54,6 +56,36 @@ def facts(node: ir.Node) -> Facts:
         attributes={name: attr.value for name, attr in node.attributes.items() if attr.type in PLAIN},
         constants=tuple(value is None or is_constant(value) for value in node.inputs),
     )
+
+
+def row(node: ir.Node, opset: int, table: Table) -> Rule | None:
+    """The row of a table that is about a node of the main graph, in a model of some operator set."""
+    if node.domain != "":
+        return None
+    rule = table.rule(node.op_type, computed=not any(map(is_constant, node.inputs[:2])))
+    return rule if rule and opset >= rule.since else None
+
+
+def float_reason(node: ir.Node, rule: Rule, table: Table) -> str | None:
+    """Why a table leaves a node in float that it has a row for, or ``None`` when it does not."""
+    if rule.role is Role.FLOAT:
+        return rule.why
+    # The operands of a compute node are of one type: the weight tells it where shapes were not inferred.
+    typed = node.inputs if rule.role is Role.COMPUTE else node.inputs[:1]
+    for value in typed:
+        if value is not None and value.dtype not in (None, ir.DataType.FLOAT):
+            return f"its input is {value.dtype.name.lower()}, not float32"
+    seen = facts(node)
+    why = next((why for condition in rule.unless if (why := condition(seen))), None)
+    return why or (_odd_bias(node) if rule.role is Role.COMPUTE and table.bias == "int32" else None)
+
+
+def _odd_bias(node: ir.Node) -> str | None:
+    """An integer bias is one number per output channel; Gemm allows others."""
+    bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT else None
+    if bias is None or bias.shape is None or all(size == 1 for size in bias.shape[:-1]):
+        return None
+    return f"its bias has the shape {'x'.join(map(str, bias.shape))}"
 
 
 def clip_bounds(node: ir.Node) -> tuple[float, float] | None:

@@ -15,9 +15,10 @@ import onnx_ir as ir
 
 from infopt.data import InputSpec
 from infopt.errors import InfoptError, ModelError
+from infopt.writing import write_inline
 
 INLINE_LIMIT = 256_000_000
-"""Weights above this many bytes are written beside the graph: a message is in memory several times while it is made."""
+"""Weights above this many bytes are written beside the graph: whoever reads a message has all of it in memory."""
 
 QUANTIZED_OPS = frozenset(
     "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul QGemm QLinearAdd "
@@ -205,10 +206,10 @@ def save(graph: ir.Model, path: Path) -> None:
         OSError: The file cannot be written; :mod:`infopt.output` makes an error for the user of it.
     """
     large = sum(t.nbytes for t in weights(graph)) > INLINE_LIMIT
-    clone = graph.clone()
-    if not large:  # references to the files beside the original would lead nowhere
-        ir.external_data.load_to_model(clone)
-    ir.save(clone, path, external_data=f"{path.name}.data" if large else None)
+    if large:
+        ir.save(graph.clone(), path, external_data=f"{path.name}.data")
+    else:
+        write_inline(graph, path)
 
 
 def input_specs(graph: ir.Model) -> tuple[InputSpec, ...]:

@@ -51,6 +51,7 @@ def target(name: str, isa: Isa | Literal["auto"] = "auto") -> Target:
         OptionError: No such target (the nearest name is given), it has no table for the instruction set, or its table
             contradicts itself.
     """
+    from infopt.cpu import machine_isa
     from infopt.target import ByIsa
 
     found = cast("Target", _load("targets", name)())
@@ -58,7 +59,7 @@ def target(name: str, isa: Isa | Literal["auto"] = "auto") -> Target:
         _check(name, found)
     if isinstance(found, ByIsa):
         return found.for_isa(isa)
-    if isa != "auto":
+    if isa not in ("auto", machine_isa()):  # a recipe names the machine's for every target
         raise OptionError(f"target {name!r} has no tables by instruction set", "leave --isa out")
     return found
 

@@ -6,7 +6,7 @@ output; :mod:`infopt_passes.quantize` is the only reader that acts on it. A rule
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -129,9 +129,12 @@ class Rule:
         carries: The runtime carries the scale of the data through the operator: a pair in front of it is enough,
             and one behind it would be computed.
         fused: They are part of a neighbour's kernel, which can just as well give integers: a Q behind them is free.
-        activation: Scheme of the data that these operators read, where it is not the table's.
+        activation: Scheme of the data that these operators read, where it is not the table's; of several wishes for
+            one scale, that of the row that comes first in the table is granted.
         weight: Scheme of their constant weights, where it is not the table's.
         since: First opset in which the row holds.
+        residual: An input that a compute node makes for this operator alone gets no pair: the operator fuses into
+            that node.
         computed: The row is about products of two tensors that are both computed at run time, as in attention; an
             operator's other row is about those with a constant weight.
         why: For ``FLOAT``: why they stay in float.
@@ -147,6 +150,7 @@ class Rule:
     activation: Scheme | None = None
     weight: Scheme | None = None
     since: int = 1
+    residual: bool = False
     computed: bool = False
     why: str = ""
 
@@ -161,6 +165,9 @@ class Table:
         bias: ``"int32"``: biases are quantized with scale ``s_x * s_w``; ``"float"``: they are left alone.
         rules: The rows.
         absorbs: Activations that vanish into the quantized tensor behind them: into its range or the kernel's end.
+        fuses: Element-wise operators that the kernel of the compute node before them computes along, as long as no
+            pair stands between.
+        biased: A convolution has to have a bias; one without gets one that changes nothing.
         opset: Smallest opset of the graphs that the target is given.
     """
 
@@ -169,6 +176,8 @@ class Table:
     bias: Literal["int32", "float"]
     rules: tuple[Rule, ...]
     absorbs: frozenset[str] = frozenset({"Relu", "Clip"})
+    fuses: frozenset[str] = frozenset()
+    biased: bool = False
     opset: int = 13
 
     def rule(self, op: str, computed: bool = False) -> Rule | None:
@@ -232,6 +241,23 @@ class FloatNode:
     name: str
     op: str
     also: tuple[str, ...] = ()
+
+    def origin(self, known: Collection[str]) -> str:
+        """The node that it was made from: runtimes append to its name, or put a word before it.
+
+        Args:
+            known: Names of the graph's nodes.
+
+        Returns:
+            The first of them that its names lead to, else its own name.
+        """
+        for name in (self.name, *self.also):
+            bare = name.rpartition(" ")[2].rstrip("/")
+            while bare not in known and "/" in bare:
+                bare = bare.rpartition("/")[0]
+            if bare in known:
+                return bare
+        return self.name
 
 
 @dataclass(frozen=True, slots=True)

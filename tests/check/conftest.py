@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from infopt.checks.report import Finding
+    from infopt.cpu import Isa
     from infopt.model import Model
     from infopt.shapes import ShapeRange
     from infopt.target import Target
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     class Find(Protocol):
         """Makes the findings of the rules; see :func:`find`."""
 
-        def __call__(self, model: Model, *targets: str) -> dict[str, list[Finding]]: ...
+        def __call__(self, model: Model, *targets: str, isa: Isa = "avx2") -> dict[str, list[Finding]]: ...
 
 
 ALL = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
@@ -26,13 +27,14 @@ ALL = ("onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 
 @pytest.fixture(scope="session")
 def find() -> Find:
-    """What the rules find in a model, by rule; no runtime is asked."""
-    from infopt import registry
-    from infopt.checks.run import findings
+    """What the rules find in a model, by rule; no runtime is asked. The default processor is an x86 without VNNI."""
+    from infopt.checks.run import findings, targets_named
     from infopt.checks.subject import Subject
+    from infopt.target import ByIsa
 
-    def found(model: Model, *targets: str) -> dict[str, list[Finding]]:
-        chosen = tuple(registry.target(name) for name in targets or ALL)
+    def found(model: Model, *targets: str, isa: Isa = "avx2") -> dict[str, list[Finding]]:
+        chosen = targets_named(targets or ALL)
+        chosen = tuple(each.for_isa(isa) if isinstance(each, ByIsa) else each for each in chosen)
         result: dict[str, list[Finding]] = {}
         for each in findings(Subject(model, chosen)):
             result.setdefault(each.rule, []).append(each)

@@ -12,6 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from infopt.checks.rules import RULES
+from infopt.checks.run import targets_named
+from infopt.errors import OptionError
 from infopt.model import Model, load
 
 if TYPE_CHECKING:
@@ -436,10 +438,10 @@ def fixed(build: Build, broken: bool) -> Model:
     return build(f"(float[{batch},4] x) => (float[{batch},4] y) {{ y = Relu(x) }}")
 
 
-@case("stays-float", "y", "openvino")
+@case("stays-float", "y", "onnxruntime")
 def kept(build: Build, broken: bool) -> Model:
-    text = f"(float[8,16] x, float[16,16] w) => (float[8,16] y) {{ y = {'MatMul(x, w)' if broken else 'Relu(x)'} }}"
-    return build(text)
+    fed, known = (", float[16,16,3,3] w", {}) if broken else ("", {"w": (16, 16, 3, 3)})
+    return build(f"(float[1,16,8,8] x{fed}) => (float[a,b,c,d] y) {{ y = Conv(x, w) }}", **known)
 
 
 IN_FILES = {"external-data", "invalid-onnx"}
@@ -447,13 +449,6 @@ IN_FILES = {"external-data", "invalid-onnx"}
 
 RUNTIME = {rule.id for rule in RULES if rule.find is None}
 """What only a runtime can tell; tested in test_runtimes.py."""
-
-
-@pytest.fixture(autouse=True)
-def processor(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """The advice of some rules depends on the processor: here it is an x86 without VNNI."""
-    monkeypatch.setattr("infopt.checks.rules.onnxruntime.x86", lambda: True)
-    monkeypatch.setattr("infopt.checks.rules.onnxruntime.vnni", lambda: False)
 
 
 @pytest.mark.parametrize("each", CASES, ids=lambda case: f"{case.rule}-{case.make.__name__}")
@@ -489,23 +484,32 @@ def test_external_data_are_listed(build: Build, find: Find, tmp_path: Path) -> N
 
 def test_what_the_onnx_checker_says_is_told(find: Find, tmp_path: Path) -> None:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
-    for op, wrong in (("Blorp", True), ("Relu", False)):
-        graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], "n")], "g", [x], [y])
+    unshaped = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    for op, out, wrong in (
+        ("Blorp", y, True),
+        ("Blorp", unshaped, True),
+        ("Relu", y, False),
+        ("Relu", unshaped, False),
+    ):
+        graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], "n")], "g", [x], [out])
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "m.onnx")
         found = find(load(tmp_path / "m.onnx"), "onnxruntime").get("invalid-onnx", [])
         assert bool(found) is wrong
         assert not wrong or "Blorp" in found[0].reason
 
 
-def test_advice_about_signedness_is_for_x86_only(build: Build, find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infopt.checks.rules.onnxruntime.x86", lambda: False)
-    found = find(layer(build), "onnxruntime")
-    assert not {"s8-shared", "s8-activation", "u8s8-saturation"} & set(found)
+def test_advice_about_signedness_depends_on_the_processor(build: Build, find: Find) -> None:
+    rules = {"s8-shared", "s8-activation", "u8s8-saturation"}
+    signed, unsigned = layer(build), saturating(build, BROKEN)
+    for isa in ("avx2", "vnni", "amx", "arm"):
+        assert rules & set(find(signed, "onnxruntime", isa=isa)) == (set() if isa == "arm" else {"s8-activation"})
+        assert rules & set(find(unsigned, "onnxruntime", isa=isa)) == ({"u8s8-saturation"} if isa == "avx2" else set())
 
 
-def test_products_in_32_bits_do_not_saturate(build: Build, find: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infopt.checks.rules.onnxruntime.vnni", lambda: True)
-    assert "u8s8-saturation" not in find(saturating(build, BROKEN), "onnxruntime")
+def test_a_target_without_tables_by_instruction_set_refuses_one() -> None:
+    assert targets_named(("onnxruntime", "openvino"), "arm")[0].isa == "arm"  # type: ignore[attr-defined]
+    with pytest.raises(OptionError, match="by instruction set"):
+        targets_named(("tensorrt",), "arm")
 
 
 def test_a_weight_in_blocks_is_compressed_and_not_quantized_by_half(build: Build, find: Find) -> None:
@@ -517,6 +521,18 @@ def test_a_weight_in_blocks_is_compressed_and_not_quantized_by_half(build: Build
 
     assert not half_done(4)
     assert half_done(0)
+
+
+def test_a_weight_that_is_quantized_in_the_graph_is_no_activation(build: Build, find: Find) -> None:
+    body = f"""{pair("d", "x")} wq = QuantizeLinear<axis=0>(wf, ws, wz) {WEIGHT} c = {CONV}(d, w) {pair("y", "c")}"""
+    constants = {key: value for key, value in weight().items() if key != "wq"}
+    found = find(build(chain(body), **SCALES, **constants, wf=(16, 16, 3, 3)))
+    assert not {"activation-per-channel", "weight-axis", "half-quantized", "s8-shared"} & set(found)
+
+
+def test_a_bias_and_a_wide_activation_are_told_apart(build: Build, find: Find) -> None:
+    assert "wide-integer" not in find(bias(build, BROKEN), "tensorrt")
+    assert "int32-bias" not in find(sixteen_bits(build, BROKEN), "tensorrt")
 
 
 def test_one_finding_speaks_for_the_targets_that_it_is_about(build: Build, find: Find) -> None:

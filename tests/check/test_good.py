@@ -77,7 +77,8 @@ def half_precision(build: Build) -> Model:
 
 
 def casts(build: Build) -> Model:
-    text = """(float[N,16] x) => (float[N,16] y) { a = Cast<to=10>(x) b = MatMul(a, w) c = Cast<to=1>(b) y = Softmax(c) }"""
+    text = """(float[N,16] x) => (float[N,16] y) {
+        a = Cast<to=10>(x) b = MatMul(a, w) c = Cast<to=1>(b) y = Softmax(c) }"""
     return build(text, w=np.ones((16, 16), HALF))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import infopt
 from infopt.checks.mend import mended
-from infopt.errors import OptionError, OutputError
+from infopt.errors import InfoptError, OptionError, OutputError
 from infopt.model import load
 from infopt.registry import target
 
@@ -171,6 +171,16 @@ def test_the_original_is_not_touched(build: Build, stored: Stored) -> None:
     assert path.read_bytes() == before
     mended(model, (target("openvino"),), ())
     assert "uint8" not in {str(value.dtype).lower() for node in model.graph.graph for value in node.outputs}
+
+
+def test_a_repair_that_changes_a_result_is_never_written(
+    build: Build, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infopt.checks.repair.SHIFT", 127)
+    path = stored(net(build, np.int8(-10)))
+    with pytest.raises(InfoptError, match="differs by"):
+        fixed(path, "openvino", no_build=True)
+    assert [each.name for each in path.parent.iterdir()] == ["model.onnx"]
 
 
 def test_the_input_is_replaced_by_force_alone(build: Build, stored: Stored) -> None:

@@ -106,9 +106,8 @@ def test_errors_of_what_onnxruntimes_quantizer_emits(
 
 
 def test_the_default_of_onnxruntimes_quantizer_is_slow_on_its_own_runtime_where_it_branches(
-    emitted: dict[str, Path], monkeypatch: pytest.MonkeyPatch, find: Find
+    emitted: dict[str, Path], find: Find
 ) -> None:
-    monkeypatch.setattr("infopt.checks.rules.onnxruntime.x86", lambda: True)
     shared = find(load(emitted["default"]), "onnxruntime")["s8-shared"]
     assert {each.node for each in shared} == {"r1_QuantizeLinear"}
     assert "s8-shared" not in find(load(emitted["u8s8"]), "onnxruntime")
@@ -157,10 +156,7 @@ def test_mixed_signs_are_clipped_by_tensorrt_and_nowhere_else(build: Build, find
     assert {each.targets for each in errors} == {("tensorrt", "tensorrt-rtx")}
 
 
-def test_symmetric_int8_is_right_for_tensorrt_and_slow_on_onnxruntime(
-    build: Build, find: Find, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("infopt.checks.rules.onnxruntime.x86", lambda: True)
+def test_symmetric_int8_is_right_for_tensorrt_and_slow_on_onnxruntime(build: Build, find: Find) -> None:
     found = find(symmetric(build))
     assert [each for group in found.values() for each in group if each.severity == "error"] == []
     assert {each.node for each in found["s8-shared"]} == {"q1"}

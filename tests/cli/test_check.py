@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,6 +75,18 @@ def test_a_repaired_model_is_checked_again_and_decides(cli: Cli) -> None:
     again = cli("check", "q.onnx", "--target", "openvino", "--no-build", "--fix", "-o", "fixed.onnx")
     assert again.code == 2
     assert "--force" in again.err
+
+
+def test_a_check_that_is_stopped_leaves_nothing(cli: Cli) -> None:
+    child = cli.start("check", "model.onnx", "--target", "onnxruntime")
+    deadline = time.monotonic() + 60
+    while not list(cli.folder.glob("scratch/*/reply.json")) and child.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send_signal(signal.SIGTERM)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (143, ""), err
+    assert cli.listing("scratch") == {}
 
 
 def test_rules_are_listed_without_a_model(cli: Cli) -> None:

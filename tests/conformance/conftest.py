@@ -29,12 +29,14 @@ class Ran:
         artifact: What was compiled.
         kernels: What the target counts in it.
         steps: Largest difference from float, in steps of an 8-bit output.
+        astray: Largest difference from the quantized graph computed as it is written, in the same steps.
     """
 
     result: Model
     artifact: Artifact
     kernels: Any
     steps: float
+    astray: float
 
 
 SURROUNDINGS = {"any batch, signed": ("N", True), "fixed batch, after Relu": ("2", False)}
@@ -129,11 +131,14 @@ def run_quantized(make_context: Any, run_float: Any) -> Callable[..., Ran]:
         settings = chosen.settings("int8")
         options = CompileOptions(settings[setting] if setting else next(iter(settings.values())))
         artifact = chosen.compile(path, path.parent, options)
+        feeds = list(context.calibration.feeds())
         with chosen.open(artifact) as session:
-            steps = max(
-                _steps(list(run_float(model, feed).values()), session.run(feed)) for feed in context.calibration.feeds()
-            )
-        return Ran(result, artifact, chosen.kernels(artifact), steps)
+            found = [session.run(feed) for feed in feeds]
+        steps, astray = (
+            max(_steps(list(run_float(each, feed).values()), ours) for feed, ours in zip(feeds, found, strict=True))
+            for each in (model, result)
+        )
+        return Ran(result, artifact, chosen.kernels(artifact), steps, astray)
 
     return apply
 

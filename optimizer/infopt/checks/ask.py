@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infopt.shapes import show_shape
+from infopt.target import ByIsa, FloatNode
 
 if TYPE_CHECKING:
     from infopt.shapes import ShapeRange
@@ -37,14 +38,6 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class FloatLayer:
-    """A compute layer that runs in float, by the names of the nodes that it was made from."""
-
-    names: tuple[str, ...]
-    op: str
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What a runtime says of a model.
 
@@ -62,7 +55,7 @@ class Answer:
     refusals: tuple[Refusal, ...] = ()
     integer: int | None = None
     total: int | None = None
-    floats: tuple[FloatLayer, ...] = field(default=())
+    floats: tuple[FloatNode, ...] = field(default=())
 
 
 def ask(target: Target, model: Path, shapes: Sequence[ShapeRange], kernels: bool) -> Answer:
@@ -99,6 +92,7 @@ def request_of(target: Target, model: Path, shapes: Sequence[ShapeRange], kernel
     """What :mod:`infopt.checks.child` is asked, as JSON values."""
     return {
         "target": target.name,
+        "isa": target.isa if isinstance(target, ByIsa) and target.isa else "auto",
         "model": str(model.resolve()),
         "shapes": [show_shape(each) for each in shapes],
         "kernels": kernels,
@@ -118,5 +112,5 @@ def answer_of(told: dict[str, Any], child: subprocess.CompletedProcess[str] | No
         tuple(refusals),
         told.get("integer"),
         told.get("total"),
-        tuple(FloatLayer(tuple(each["names"]), each["op"]) for each in told.get("floats", [])),
+        tuple(FloatNode(each["name"], each["op"], tuple(each["also"])) for each in told.get("floats", [])),
     )

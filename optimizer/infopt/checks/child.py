@@ -1,6 +1,7 @@
 """The process in which a runtime is asked; see :mod:`infopt.checks.ask`.
 
-It reads a request from stdin and keeps its answer in a file up to date, so that what it knew survives a crash.
+It reads a request from stdin and keeps its answer in a file up to date, so that what it knew survives a crash; it
+builds beside that file.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ def main() -> None:
         told.update(news)
         reply.write_text(json.dumps(told), encoding="utf-8")
 
-    with tempfile.TemporaryDirectory(prefix="infopt-") as work:
-        interrogate(registry.target(request["target"]), request, Path(work), note)
+    # In the asker's temporary folder: it is removed there even when this process is killed.
+    work = Path(tempfile.mkdtemp(dir=reply.parent))
+    interrogate(registry.target(request["target"], request["isa"]), request, work, note)
 
 
 def interrogate(target: Target, request: dict[str, Any], work: Path, note: Callable[..., None]) -> None:
@@ -114,8 +116,7 @@ def _kernels(target: Target, artifact: Artifact) -> dict[str, Any]:
             found = planned(artifact)
         except Unmeasured:
             return {}
-    floats = [{"names": [each.name, *each.also], "op": each.op} for each in found.float_nodes]
-    return {"integer": found.integer, "total": found.total, "floats": floats}
+    return {"integer": found.integer, "total": found.total, "floats": [asdict(each) for each in found.float_nodes]}
 
 
 def _refusal(stage: str, error: RuntimeRefused) -> Refusal:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from infopt.checks.ask import Answer, FloatLayer, Refusal
+from infopt.checks.ask import Answer, Refusal
 from infopt.checks.report import Finding
 from infopt.checks.rules import RULES
 from infopt.checks.subject import Subject, label
+from infopt.target import FloatNode
 
 BY_ID = {rule.id: rule for rule in RULES}
 STAGES = {
@@ -91,8 +92,9 @@ def _refusal_finding(target: str, refusal: Refusal, subject: Subject) -> Finding
     )
 
 
-def _with_kernels(found: list[Finding], target: str, floats: tuple[FloatLayer, ...], subject: Subject) -> list[Finding]:
-    slow = {alias for layer in floats for name in layer.names for alias in _aliases(name, subject)}
+def _with_kernels(found: list[Finding], target: str, floats: tuple[FloatNode, ...], subject: Subject) -> list[Finding]:
+    known = {name for node in subject.nodes for name in (node.name, *(value.name for value in node.outputs)) if name}
+    slow = {alias for layer in floats for alias in _aliases(layer.origin(known), subject)}
     result: list[Finding] = []
     explained: set[str | None] = set()
     for each in found:

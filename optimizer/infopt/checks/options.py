@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from infopt.options import Opt
 
@@ -16,6 +16,10 @@ class CheckOptions:
     target: Annotated[
         tuple[str, ...], Opt("Target to check for; may be given again. Default: all.", metavar="NAME")
     ] = ()
+    isa: Annotated[
+        Literal["auto", "avx2", "vnni", "amx", "arm"],
+        Opt("Instruction set of the processor that will run it; auto: this machine's.", metavar="NAME"),
+    ] = "auto"
     shape: Annotated[
         tuple[str, ...],
         Opt("Range of a dynamic input; may be given again.", metavar="NAME=MIN..OPT..MAX"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from onnx_ir.passes.common import ShapeInferencePass
 
@@ -27,10 +27,12 @@ from infopt.output import check_file as check_output
 from infopt.output import staged_file
 from infopt.proof import largest_difference_where_it_runs
 from infopt.shapes import ShapeRange, complete, parse_shape
+from infopt.target import ByIsa
 from infopt.ui import Listener, Silent
 
 if TYPE_CHECKING:
     from infopt.checks.rule import LintRule, Spot
+    from infopt.cpu import Isa
     from infopt.target import Target
 
 TOLERANCE = 1e-6
@@ -88,7 +90,7 @@ def _job(options: CheckOptions, listener: Listener) -> Job:
         raise OptionError("-o says where a repaired model goes, but none is asked for", "give --fix too")
     if output is not None and output.suffix != ".onnx":
         raise OptionError(f"{output} is not the name of an ONNX file", "give -o OUT.onnx")
-    targets = targets_named(options.target)
+    targets = targets_named(options.target, options.isa)
     if options.fix and len(targets) != 1:
         raise OptionError(
             "a repair is for one target: what one wants can be wrong for another", "give --target once with --fix"
@@ -223,12 +225,19 @@ def _model_state(model: Model) -> ModelState:
     )
 
 
-def targets_named(names: Sequence[str]) -> tuple[Target, ...]:
+def targets_named(names: Sequence[str], isa: Isa | Literal["auto"] = "auto") -> tuple[Target, ...]:
     """The named targets, each once; all that there are when none is named.
 
+    Args:
+        names: Names of targets.
+        isa: Instruction set of the machine that will run the model, for the targets that ask.
+
     Raises:
-        OptionError: No such target.
+        OptionError: No such target, or none of them has tables by instruction set.
     """
     from infopt import registry
 
-    return tuple(registry.target(name) for name in dict.fromkeys(names or registry.names("targets")))
+    found = [registry.target(name) for name in dict.fromkeys(names or registry.names("targets"))]
+    if isa != "auto" and not any(isinstance(target, ByIsa) for target in found):
+        raise OptionError("none of the targets has tables by instruction set", "leave --isa out")
+    return tuple(target.for_isa(isa) if isinstance(target, ByIsa) else target for target in found)

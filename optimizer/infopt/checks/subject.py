@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from infopt.cpu import Isa, machine_isa
+from infopt.facts import channel_axis
 from infopt.model import Model
+from infopt.target import ByIsa
 
 if TYPE_CHECKING:
     from infopt.shapes import ShapeRange
@@ -25,6 +28,8 @@ MOVERS = frozenset("Reshape Transpose Squeeze Unsqueeze Flatten Slice Identity".
 ACTIVATIONS = frozenset({"Relu", "Clip"})
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Compute operators whose second operand is the weight."""
+
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 CHUNK = 1 << 20
 """Elements of a weight that are looked at at once, so that memory does not follow its size."""
@@ -75,6 +80,29 @@ class Quant:
         value = self.node.outputs[0] if self.quantizes else self.node.inputs[0]
         assert value is not None
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """What is known of a float constant without keeping it.
+
+    Attributes:
+        value: The constant.
+        reader: The first node that reads it.
+        dtype: Its type.
+        nan: Elements that are NaN.
+        infinite: Elements that are infinite.
+        largest: Largest finite magnitude.
+        peaks: Largest magnitude of each output channel, of the weight of a compute node.
+    """
+
+    value: ir.Value
+    reader: ir.Node
+    dtype: ir.DataType
+    nan: int
+    infinite: int
+    largest: float
+    peaks: np.ndarray[Any, Any] | None
 
 
 def constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
@@ -151,6 +179,25 @@ class Subject:
         """Every Q and DQ node."""
         return {node: quant for node in self.nodes if (quant := read_quant(node)) is not None}
 
+    @cached_property
+    def floats(self) -> tuple[Constant, ...]:
+        """Every float constant but scales, each read once."""
+        found: dict[ir.Value, Constant] = {}
+        for node in self.nodes:
+            for index, value in enumerate(node.inputs):
+                tensor = constant_tensor(value)
+                if value is None or tensor is None or value in found or (node in self.quants and index > 0):
+                    continue
+                if tensor.dtype in FLOATS:
+                    found[value] = _statistics(value, node, index)
+        return tuple(found.values())
+
+    @property
+    def isa(self) -> Isa:
+        """The instruction set that ONNX Runtime is to run it with."""
+        chosen = (target.isa for target in self.targets if isinstance(target, ByIsa) and target.isa)
+        return next(chosen, None) or machine_isa()
+
     @property
     def graph(self) -> ir.Graph:
         """The main graph."""
@@ -215,7 +262,36 @@ def behind(value: ir.Value) -> ir.Value:
     return value
 
 
-def chunks(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
-    """The elements of an array, some at a time."""
+def by_channel(array: np.ndarray[Any, Any], axis: int, reduce: Callable[..., Any] = np.max) -> np.ndarray[Any, Any]:
+    """The largest element of each slice along an axis, or another reduction of it."""
+    others = tuple(i for i in range(array.ndim) if i != axis % array.ndim)
+    return np.asarray(reduce(array, axis=others)) if array.size else np.zeros(0)
+
+
+def _statistics(value: ir.Value, reader: ir.Node, index: int) -> Constant:
+    """Read a constant once, some of it at a time, and let go of it: it may be mapped from a file."""
+    tensor = constant_tensor(value)
+    assert tensor is not None
+    counts = [_counts(part) for part in _parts(tensor.numpy())]
+    nan, infinite = sum(each[0] for each in counts), sum(each[1] for each in counts)
+    largest = max((each[2] for each in counts), default=0.0)
+    weight = is_op(reader, PRODUCTS) and index == 1 and len(tensor.shape) > 1 and not nan
+    peaks = _peaks(tensor.numpy(), channel_axis(reader)) if weight else None
+    if isinstance(tensor, ir.ExternalTensor):
+        tensor.release()
+    return Constant(value, reader, tensor.dtype, nan, infinite, largest, peaks)
+
+
+def _parts(array: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
     flat = array.reshape(-1)
     return (flat[start : start + CHUNK] for start in range(0, flat.size, CHUNK))
+
+
+def _counts(part: np.ndarray[Any, Any]) -> tuple[int, int, float]:
+    """NaNs, infinities and the largest finite magnitude."""
+    finite = np.isfinite(part)
+    return int(np.isnan(part).sum()), int(np.isinf(part).sum()), float(np.abs(part).max(where=finite, initial=0))
+
+
+def _peaks(array: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any]:
+    return np.asarray(np.maximum(by_channel(array, axis), -by_channel(array, axis, np.min)), np.float64)

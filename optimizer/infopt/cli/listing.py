@@ -19,9 +19,9 @@ def targets(
     from infopt import registry
     from infopt.errors import OptionError
 
-    if (ops and name is None) or (json and not ops):
-        raise OptionError("--json goes with --ops, and --ops with a target", "infopt targets NAME --ops --json")
-    if name is not None and ops:
+    if json and not (ops and name):
+        raise OptionError("--json goes with --ops and a target", "infopt targets NAME --ops --json")
+    if ops:
         _print_rows(name, json)
         return
     for each in [name] if name else registry.names("targets"):
@@ -33,11 +33,11 @@ def targets(
         typer.echo(f"{each:14} {state}")
 
 
-def _print_rows(name: str, json: bool) -> None:
+def _print_rows(name: str | None, json: bool) -> None:
     from infopt import registry
-    from infopt.views.target_rows import target_in_json, target_table
+    from infopt.views.target_rows import operator_matrix, target_in_json, target_table
 
-    if json:
+    if json and name:
         from json import dumps
 
         typer.echo(dumps(target_in_json(registry.target(name)), indent=2))
@@ -49,7 +49,10 @@ def _print_rows(name: str, json: bool) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDE)
-    print_table(target_table(registry.target(name)), console)
+    if name:
+        print_table(target_table(registry.target(name)), console)
+    else:
+        print_table(operator_matrix([registry.target(each) for each in registry.names("targets")]), console)
 
 
 def passes() -> None:

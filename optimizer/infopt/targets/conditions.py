@@ -39,3 +39,8 @@ def not_nearest(facts: Facts) -> str | None:
     """Only picking the nearest element leaves values as they are."""
     mode = facts.attributes.get("mode", "nearest")
     return None if mode == "nearest" else f"its mode is {mode}, which computes new values"
+
+
+def ungrouped(facts: Facts) -> str | None:
+    """Transposed convolutions in groups have no integer kernels."""
+    return f"it has {facts.groups} groups" if facts.groups > 1 else None

@@ -187,7 +187,7 @@ def open_onnx(model: Path | bytes, settings: Settings) -> OnnxSession:
     try:
         return OnnxSession(ort.InferenceSession(source, session_options(settings), ["CPUExecutionProvider"]))
     except Exception as error:
-        raise refused(error, model if isinstance(model, Path) else None) from error
+        raise refused(error, model) from error
 
 
 def session_options(settings: Settings) -> Any:
@@ -258,7 +258,7 @@ def unknown_operators(model: Path) -> list[RuntimeRefused]:
     return found
 
 
-def refused(error: Exception, model: Path | None = None) -> RuntimeRefused:
+def refused(error: Exception, model: Path | bytes | None = None) -> RuntimeRefused:
     """The error of the runtime as infopt's, with the node that it objects to, where that can be told."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     # The path of the file and the place in the runtime's own source come before the reason.

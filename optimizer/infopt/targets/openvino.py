@@ -16,6 +16,7 @@ from infopt.errors import RuntimeRefused
 from infopt.target import (
     Artifact,
     CompileOptions,
+    Facts,
     FloatNode,
     Kernels,
     Output,
@@ -26,7 +27,7 @@ from infopt.target import (
     Settings,
     Table,
 )
-from infopt.targets.conditions import gemm_scaled, matrix_weight, runtime_weight
+from infopt.targets.conditions import gemm_scaled, not_nearest, runtime_weight, ungrouped
 from infopt.targets.refusal import refusal
 from infopt.targets.sigstack import kept_signal_stack
 
@@ -39,20 +40,48 @@ if TYPE_CHECKING:
 NAME = "openvino"
 PRECISION = "INFERENCE_PRECISION_HINT"
 
+SIGNED = Scheme("int8", symmetric=True, unsigned=True)
+"""For kernels that cannot take a zero point: 0 where the data is never negative, signed and symmetric elsewhere."""
+
+IN_FLOAT = "OpenVINO's kernel for it computes in float, and takes the quantization behind it along"
+EPILOGUE = "it runs in the kernel of the layer before it, which quantizes its result"
+NO_KERNEL = "OpenVINO has no integer kernel for it"
+
+
+def constant_operand(facts: Facts) -> str | None:
+    """A constant that is added or multiplied runs with the layer before it or with the quantization behind it."""
+    return "one operand is a constant, with which it is no layer of its own" if any(facts.constants) else None
+
+
 TABLE = Table(
     activation=Scheme("uint8", symmetric=False),
     weight=Scheme("int8", symmetric=True, per_channel=True, narrow=True),
     bias="float",
     rules=(
+        # Concat of signed parts loses their zero point (OpenVINO 2026.4), so its wish for a scheme comes first.
+        Rule(("Concat",), Role.JOIN, shared=True, carries=True, activation=Scheme("uint8", symmetric=False)),
         Rule(("Conv",), Role.COMPUTE, Output.OFFERED, (runtime_weight,)),
+        Rule(("ConvTranspose",), Role.COMPUTE, Output.OFFERED, (runtime_weight, ungrouped), activation=SIGNED),
         Rule(("Gemm",), Role.COMPUTE, Output.WANTED, (runtime_weight, gemm_scaled)),
-        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight)),
-        Rule(("Add",), Role.FOLLOW, Output.OFFERED),
-        Rule(("AveragePool", "GlobalAveragePool"), Role.FOLLOW, Output.WANTED),
-        Rule(("MaxPool",), Role.MOVE),
-        Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE),
-        Rule(("Concat",), Role.JOIN, Output.WANTED, shared=True),
+        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight,)),
+        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, activation=SIGNED, computed=True),
+        Rule(("Add",), Role.FOLLOW, Output.OFFERED, (constant_operand,), residual=True),
+        Rule(("Sub",), Role.FOLLOW, Output.OFFERED, (constant_operand,)),
+        Rule(("Mul",), Role.FOLLOW, Output.OFFERED, (constant_operand,), activation=SIGNED),
+        Rule(("AveragePool", "GlobalAveragePool", "ReduceMean"), Role.FOLLOW, Output.WANTED),
+        Rule(("MaxPool", "GlobalMaxPool", "ReduceMax"), Role.MOVE, carries=True),
+        Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE, carries=True),
+        Rule(("Split", "Gather", "DepthToSpace", "Expand"), Role.MOVE, carries=True),
+        Rule(("Pad",), Role.MOVE, carries=True, activation=SIGNED),
+        Rule(("Resize",), Role.MOVE, unless=(not_nearest,), carries=True),
+        Rule(("Sigmoid", "Tanh", "HardSwish", "Elu", "Gelu", "LeakyRelu", "PRelu", "Mish"), Role.FLOAT, why=EPILOGUE),
+        Rule(("Div",), Role.FLOAT, why=EPILOGUE),
+        Rule(("LayerNormalization", "Erf", "Max"), Role.FLOAT, why=IN_FLOAT),
+        Rule(("InstanceNormalization",), Role.FLOAT, why="its statistics need more than 8 bits"),
+        Rule(("Softmax", "HardSigmoid", "Einsum", "LSTM", "GRU", "Tile", "SpaceToDepth"), Role.FLOAT, why=NO_KERNEL),
     ),
+    fuses=frozenset("Sigmoid Tanh HardSwish HardSigmoid Elu Gelu Erf LeakyRelu PRelu Mish Mul Div Add Sub".split()),
+    biased=True,
 )
 
 COMPUTE_LAYERS = frozenset(

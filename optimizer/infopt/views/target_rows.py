@@ -11,6 +11,8 @@ from infopt.views.tables import Column, Table
 from infopt.wording import MISSING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from infopt import target as targets
     from infopt.target import Condition, Rule, Scheme, Target
 
@@ -23,6 +25,13 @@ ROLES = {
     Role.JOIN: "joins integers",
     Role.RESIDUAL: "skip input in integers",
     Role.FLOAT: "float",
+}
+SHORT = {
+    Role.COMPUTE: "int8",
+    Role.FOLLOW: "with",
+    Role.MOVE: "moves",
+    Role.JOIN: "joins",
+    Role.RESIDUAL: "skip",
 }
 OUTPUTS = {Output.ALWAYS: "always", Output.WANTED: "where wanted", Output.OFFERED: "where of use"}
 
@@ -102,6 +111,31 @@ def target_table(chosen: Target) -> Table:
     if table.absorbs:
         notes.append(f"{' and '.join(sorted(table.absorbs))} end in the quantized tensor behind them.")
     return Table(f"{chosen.name}: what {chosen.runtime} runs in integers", columns, rows, tuple(notes))
+
+
+def operator_matrix(chosen: Sequence[Target]) -> Table:
+    """What each target does with each operator, side by side; operators with equal rows share one."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for op, computed in dict.fromkeys((op, rule.computed) for t in chosen for rule in t.table.rules for op in rule.ops):
+        cells = tuple(_cell(target.table, op, computed) for target in chosen)
+        names.setdefault(cells, []).append(f"{op} of computed tensors" if computed else op)
+    columns = (Column("operators", "name"), *(Column(target.name, "name") for target in chosen))
+    rows = tuple((", ".join(ops), *cells) for cells, ops in names.items())
+    notes = (
+        "int8: an integer kernel. with: integers if its inputs are. moves: data stay integers. joins: integers joined.",
+        "skip: the skip input of a residual sum in integers. fused: computed by its neighbour's kernel.",
+        "range: it vanishes into the range of the tensor behind it. *: not always.",
+    )
+    return Table("What runs in integers", columns, rows, notes)
+
+
+def _cell(table: targets.Table, op: str, computed: bool) -> str:
+    rule = table.rule(op, computed)
+    if rule is None:
+        return "range" if op in table.absorbs else MISSING
+    if rule.role is Role.FLOAT:
+        return "fused" if rule.fused or op in table.fuses else "float"
+    return SHORT[rule.role] + ("*" if rule.unless else "")
 
 
 def _row(rule: Rule, table: targets.Table) -> RowInWords:

@@ -93,7 +93,7 @@ def _runs(nodes: Sequence[ir.Node], limit: int) -> Iterator[range]:
     for position, node in enumerate(nodes):
         fresh = {value for value in _values([node]) if value.is_initializer() and value not in seen}
         more = sum(value.const_value.nbytes for value in fresh if value.const_value is not None)
-        if size + more > limit and size:
+        if more and size and size + more > limit:
             yield range(start, position)
             start, size, seen = position, 0, set()
         size, seen = size + more, seen | fresh

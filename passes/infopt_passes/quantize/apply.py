@@ -70,7 +70,8 @@ def _ranges(plan: Plan, seen: dict[str, Spans], table: Table) -> dict[str, Range
         low, high = min(span.lows.min() for span in spans), max(span.highs.max() for span in spans)
         scheme = next((plan.schemes[value] for value in group if value in plan.schemes), table.activation)
         bounds = [clipped(value, table) for value in group]
-        within = max(low for low, _ in bounds), min(high for _, high in bounds)
+        # Bounds that not all of a group keep would cut off what the others need.
+        within = min(low for low, _ in bounds), max(high for _, high in bounds)
         known = activation_range(float(low), float(high), scheme, within)
         ranges.update({value.name or "": known for value in group})
     return ranges

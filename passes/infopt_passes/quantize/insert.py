@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from infopt.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
+from infopt.facts import BIAS_INPUT, CONVOLUTIONS, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.model import Range
 from infopt.target import Role, Scheme, Table
 from infopt_passes.quantize.lazy import lent, quantized_tensor
 from infopt_passes.quantize.numbers import quantize_bias, weight_scales
 from infopt_passes.quantize.plan import Plan
+
+NO_BIAS = 2.0**-100
+"""A bias that a runtime does not take for zero, and that is lost in every sum that matters."""
 
 
 @dataclass(slots=True)
@@ -87,6 +90,8 @@ def insert(graph: ir.Graph, plan: Plan, ranges: dict[str, Range], table: Table) 
     for node, rule in plan.integer.items():
         if rule.role is Role.COMPUTE and is_constant(node.inputs[WEIGHT_INPUT]):
             _weights(writer, node, rule.weight or table.weight, table.bias, ranges)
+            if table.biased and node.op_type in CONVOLUTIONS:
+                _bias(writer, node)
         elif rule.role in (Role.FOLLOW, Role.JOIN):
             _constant_operands(writer, node, rule.activation or table.activation)
     for value, uses in plan.edges.items():
@@ -134,6 +139,23 @@ def _weights(writer: Writer, node: ir.Node, scheme: Scheme, biases: str, ranges:
         dequantized = writer.weight(bias, stored, np.ascontiguousarray(accumulated), 0, f"{node.name}:bias")
         dequantized.shape = ir.Shape(stored.shape)
         node.replace_input_with(BIAS_INPUT, dequantized)
+
+
+def _bias(writer: Writer, node: ir.Node) -> None:
+    """Give a convolution whose bias is missing or zero one that changes nothing: it rounds away in any other sum."""
+    bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT else None
+    if bias is not None and not (is_constant(bias) and not _array(bias).any()):
+        return
+    weight = node.inputs[WEIGHT_INPUT]
+    assert weight is not None
+    assert weight.shape is not None
+    channels = weight.shape.numpy()[channel_axis(node)]
+    if node.op_type == "ConvTranspose":
+        channels *= int(node.attributes.get_int("group", 1))
+    if len(node.inputs) <= BIAS_INPUT:
+        node.resize_inputs(BIAS_INPUT + 1)
+    added = writer.constant(f"{node.name}:no_bias", np.full(channels, NO_BIAS, np.float32))
+    node.replace_input_with(BIAS_INPUT, added)
 
 
 def _constant_operands(writer: Writer, node: ir.Node, scheme: Scheme) -> None:

@@ -11,14 +11,19 @@ import onnx_ir as ir
 from infopt.facts import (
     BIAS_INPUT,
     COMPUTE_OPS,
+    CONVOLUTIONS,
     activations,
     clip_bounds,
-    facts,
+    float_reason,
     is_constant,
+    row,
 )
 from infopt.target import Output, Role, Rule, Scheme, Table
 
 Use = tuple[ir.Node, int]
+
+LONGEST = 16
+"""Operators that one kernel is thought to compute along at most; the exploded forms of GELU and the like have 5."""
 
 
 @dataclass(slots=True)
@@ -74,7 +79,7 @@ def make_plan(graph: ir.Graph, opset: int, table: Table, keep_float: Iterable[st
         The plan; empty when nothing pays.
     """
     plan, kept = Plan(), frozenset(keep_float)
-    rules = {node: rule for node in graph if (rule := _rule(node, opset, table))}
+    rules = {node: rule for node in graph if (rule := row(node, opset, table))}
     for node, rule in rules.items():
         if rule.role is Role.COMPUTE:
             _compute(node, rule, table, kept, plan)
@@ -82,10 +87,20 @@ def make_plan(graph: ir.Graph, opset: int, table: Table, keep_float: Iterable[st
             plan.kept[node] = rule.why
     while _spread(rules, table, kept, plan):
         pass
+    _choose_schemes(table, plan)
     for node, rule in plan.integer.items():
         if rule.carries:
             _carry(node, plan)
     return plan
+
+
+def _choose_schemes(table: Table, plan: Plan) -> None:
+    """Grant each group of tensors the scheme that its readers wish for."""
+    for group in plan.groups():
+        readers = {plan.integer[node] for value in group for node, _ in plan.edges[value]}
+        wish = next((rule.activation for rule in table.rules if rule.activation and rule in readers), None)
+        if wish is not None:
+            plan.schemes.update(dict.fromkeys(group, wish))
 
 
 def absorbed(value: ir.Value, table: Table) -> ir.Value:
@@ -118,13 +133,6 @@ def _vanishes(node: ir.Node, table: Table) -> bool:
     return bounds is not None and bounds[0] <= 0 <= bounds[1]
 
 
-def _rule(node: ir.Node, opset: int, table: Table) -> Rule | None:
-    if node.domain != "":
-        return None
-    rule = table.rule(node.op_type, computed=not any(map(is_constant, node.inputs[:2])))
-    return rule if rule and opset >= rule.since else None
-
-
 def _compute(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str], plan: Plan) -> None:
     reason = _reason(node, rule, table, kept)
     if reason:
@@ -133,30 +141,13 @@ def _compute(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str], plan
     plan.integer[node] = rule
     for index in activations(node):
         if index < BIAS_INPUT:
-            _use(plan, node, index, rule)
+            _use(plan, node, index)
     if rule.output is Output.ALWAYS:
         _whole(plan, absorbed(node.outputs[0], table))
 
 
 def _reason(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str]) -> str | None:
-    if node.name in kept:
-        return "kept in float by the user"
-    # The operands of a compute node are of one type: the weight tells it where shapes were not inferred.
-    typed = node.inputs if rule.role is Role.COMPUTE else node.inputs[:1]
-    for value in typed:
-        if value is not None and value.dtype not in (None, ir.DataType.FLOAT):
-            return f"its input is {value.dtype.name.lower()}, not float32"
-    seen = facts(node)
-    why = next((why for condition in rule.unless if (why := condition(seen))), None)
-    return why or (_odd_bias(node) if rule.role is Role.COMPUTE and table.bias == "int32" else None)
-
-
-def _odd_bias(node: ir.Node) -> str | None:
-    """An integer bias is one number per output channel; Gemm allows others."""
-    bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT else None
-    if bias is None or bias.shape is None or all(size == 1 for size in bias.shape[:-1]):
-        return None
-    return f"its bias has the shape {'x'.join(map(str, bias.shape))}"
+    return "kept in float by the user" if node.name in kept else float_reason(node, rule, table)
 
 
 def _spread(rules: dict[ir.Node, Rule], table: Table, kept: frozenset[str], plan: Plan) -> bool:
@@ -172,10 +163,9 @@ def _spread(rules: dict[ir.Node, Rule], table: Table, kept: frozenset[str], plan
 
 def _admit(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> None:
     plan.integer[node] = rule
-    inputs = _skip(node, plan) if rule.role is Role.RESIDUAL else activations(node)
-    inputs = inputs[:1] if rule.role is Role.MOVE else inputs
+    inputs = _inputs(node, rule, table, plan)
     for index in inputs:
-        _use(plan, node, index, rule)
+        _use(plan, node, index)
     outputs = [absorbed(output, table) for output in node.outputs if output.name]
     if rule.output is Output.ALWAYS or (rule.role in (Role.MOVE, Role.JOIN) and any(v in plan.edges for v in outputs)):
         for output in outputs:
@@ -183,6 +173,15 @@ def _admit(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> None:
     if rule.role is Role.MOVE or rule.shared:
         values = [value for i in inputs if (value := node.inputs[i]) is not None]
         plan.shared += [(values[0], other) for other in (*values[1:], *outputs)]
+
+
+def _inputs(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> list[int]:
+    """Positions of the inputs that are quantized for a node which is not a compute node."""
+    if rule.role is Role.RESIDUAL:
+        return _skip(node, table, plan)
+    if rule.role is Role.MOVE:
+        return activations(node)[:1]
+    return (rule.residual and _skip(node, table, plan)) or activations(node)
 
 
 def _carry(node: ir.Node, plan: Plan) -> None:
@@ -236,7 +235,8 @@ def _can_join(node: ir.Node, table: Table, plan: Plan) -> bool:
     rule = table.rule(node.op_type)
     # A constant part would have to take part in the choice of the shared scale.
     apart = rule is not None and rule.shared and any(is_constant(value) for value in node.inputs)
-    return node.outputs[0] in plan.edges and not apart and _can_follow(node, table, plan)
+    # An activation behind would have to run in integers: a pair behind it is pushed through both by those who can.
+    return _wanted(node.outputs[0], table, plan) and not apart and _can_follow(node, table, plan)
 
 
 def _on_offer(value: ir.Value | None, table: Table, plan: Plan) -> bool:
@@ -256,51 +256,68 @@ def _is_fused(value: ir.Value, table: Table) -> bool:
 
 
 def _maker(value: ir.Value, table: Table, plan: Plan) -> Rule | None:
-    """The rule of the integer node that makes a tensor, activations that vanish into its range passed over."""
-    producer = value.producer()
-    while producer is not None and _vanishes(producer, table):
-        before = producer.inputs[0]
-        if before is None or len(before.uses()) != 1:
-            return None
-        producer = before.producer()
+    """The rule of the integer node that makes a tensor, operators that vanish or fuse into it passed over."""
+    producer = _source(value, table, plan).producer()
     return plan.integer.get(producer) if producer is not None else None
+
+
+def _source(value: ir.Value, table: Table, plan: Plan) -> ir.Value:
+    """The only tensor that operators which vanish or fuse make a tensor from; the tensor itself where there is none."""
+    passed: set[ir.Node] = set()
+    pending, sources = [value], set()
+    while pending and len(passed) <= LONGEST:
+        before = pending.pop()
+        node = before.producer()
+        if node is None or node in plan.integer or not (_vanishes(node, table) or _fuses(node, table)):
+            sources.add(before)
+        elif node not in passed:
+            passed.add(node)
+            pending += [data for i in activations(node) if (data := node.inputs[i]) is not None]
+    inner = {*sources, *(output for node in passed for output in node.outputs)} - {value}
+    closed = all(use.node in passed for each in inner for use in each.uses())
+    if pending or len(sources) != 1 or not closed or any(each.is_graph_output() for each in inner):
+        return value
+    return sources.pop()
+
+
+def _fuses(node: ir.Node, table: Table) -> bool:
+    return node.domain == "" and node.op_type in table.fuses
 
 
 def _can_skip(node: ir.Node, table: Table, plan: Plan) -> bool:
     """Whether a sum ends a convolution; behind a product, sums are masks or need more than 8 bits."""
-    skip = _skip(node, plan)
+    skip = _skip(node, table, plan)
     main = [value for i in activations(node) if i not in skip and (value := node.inputs[i]) is not None]
-    makers = [value.producer() for value in main]
-    return bool(skip) and all(maker is not None and maker.op_type in ("Conv", "ConvTranspose") for maker in makers)
+    makers = [_source(value, table, plan).producer() for value in main]
+    return bool(skip) and all(maker is not None and maker.op_type in CONVOLUTIONS for maker in makers)
 
 
 _SPREAD = {Role.FOLLOW: _can_follow, Role.MOVE: _can_move, Role.JOIN: _can_join, Role.RESIDUAL: _can_skip}
 
 
-def _skip(node: ir.Node, plan: Plan) -> list[int]:
+def _skip(node: ir.Node, table: Table, plan: Plan) -> list[int]:
     """Index of the skip input of a residual Add, where the other side ends in a compute node that Add fuses into."""
     sides = activations(node)
-    main = [i for i in sides if _ends_in_compute(node.inputs[i], plan)]
+    main = [i for i in sides if _ends_in_compute(node.inputs[i], table, plan)]
     if len(sides) != 2 or not main:
         return []
     # Where both sides could fuse (a downsampling block), the longer side keeps its fusion; exporters put it first.
     return [i for i in sides if i != main[0]]
 
 
-def _ends_in_compute(value: ir.Value | None, plan: Plan) -> bool:
-    if value is None or len(value.uses()) != 1:
+def _ends_in_compute(value: ir.Value | None, table: Table, plan: Plan) -> bool:
+    if value is None or len(value.uses()) != 1 or value.is_graph_output():
         return False
-    producer = value.producer()
+    source = _source(value, table, plan) if table.fuses else value
+    producer = source.producer()
     rule = plan.integer.get(producer) if producer is not None else None
     return rule is not None and rule.role is Role.COMPUTE
 
 
-def _use(plan: Plan, node: ir.Node, index: int, rule: Rule) -> None:
+def _use(plan: Plan, node: ir.Node, index: int) -> None:
     value = node.inputs[index]
     assert value is not None
     plan.edges.setdefault(value, set()).add((node, index))
-    if rule.activation is not None:
-        plan.schemes.setdefault(value, rule.activation)
 
 
 def _whole(plan: Plan, value: ir.Value) -> None:

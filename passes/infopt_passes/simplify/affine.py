@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+from infopt.facts import CONVOLUTIONS
 
 FOLDED = frozenset({"Add", "Sub", "Mul", "Div"})
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
 from infopt.checks.rule import LintRule, Spot
-from infopt.checks.subject import PRODUCTS, Subject, chunks, constant, constant_tensor, is_op
+from infopt.checks.subject import PRODUCTS, Subject, by_channel, is_op
 from infopt.facts import channel_axis
 
-FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 LARGEST = 65504.0
 """The largest float16."""
 
@@ -25,37 +23,37 @@ TINY = 1e-6
 
 def nan(subject: Subject) -> Iterator[Spot]:
     """Constants that hold NaN."""
-    for value, node in _floats(subject):
-        count = _count(value, np.isnan)
-        if count:
-            yield Spot(f"{count} elements of {value.name!r} are NaN", node, place=value.name)
+    for each in subject.floats:
+        if each.nan:
+            yield Spot(f"{each.nan} elements of {each.value.name!r} are NaN", each.reader)
 
 
 def infinite(subject: Subject) -> Iterator[Spot]:
     """Weights of compute nodes that hold infinity; a mask may."""
-    for value, node in _floats(subject):
-        if is_op(node, PRODUCTS) and (count := _count(value, np.isinf)):
-            yield Spot(f"{count} elements of {value.name!r} are infinite", node, place=value.name)
+    for each in subject.floats:
+        if each.infinite and is_op(each.reader, PRODUCTS):
+            yield Spot(f"{each.infinite} elements of {each.value.name!r} are infinite", each.reader)
 
 
 def beyond_half(subject: Subject) -> Iterator[Spot]:
     """Finite float32 constants beyond float16."""
-    for value, node in _floats(subject):
-        if value.dtype is ir.DataType.FLOAT and (largest := _largest(value)) > LARGEST:
-            yield Spot(f"{value.name!r} holds {largest:.4g}; float16 ends at {LARGEST:g}", node, place=value.name)
+    for each in subject.floats:
+        if each.dtype is ir.DataType.FLOAT and each.largest > LARGEST:
+            told = f"{each.value.name!r} holds {each.largest:.4g}; float16 ends at {LARGEST:g}"
+            yield Spot(told, each.reader)
 
 
 def dead(subject: Subject) -> Iterator[Spot]:
     """Output channels whose weights are all zero, or as good as that."""
-    for node in subject.products():
-        peaks = _peaks(subject, node)
-        if peaks is None or not peaks.size or peaks.max() == 0:
+    for each in subject.floats:
+        peaks = each.peaks
+        if peaks is None or not peaks.size or not peaks.max() > 0:
             continue
         gone, faint = int((peaks == 0).sum()), int(((peaks > 0) & (peaks < TINY * peaks.max())).sum())
-        if gone or faint:
-            told = [f"{gone} of {peaks.size} output channels are zero"] if gone else []
-            told += [f"{faint} of {peaks.size} output channels are below {TINY:g} of the largest"] if faint else []
-            yield Spot(" and ".join(told), node)
+        told = [f"{gone} of {peaks.size} output channels are zero"] if gone else []
+        told += [f"{faint} of {peaks.size} output channels are below {TINY:g} of the largest"] if faint else []
+        if told:
+            yield Spot(" and ".join(told), each.reader)
 
 
 def coarse(subject: Subject) -> Iterator[Spot]:
@@ -66,7 +64,7 @@ def coarse(subject: Subject) -> Iterator[Spot]:
         if quant is None or stored is None or quant.per_channel or quant.block or stored.ndim < 2:
             continue
         zero = int(next(iter(quant.zeros), 0))
-        peaks = _by_channel(np.abs(stored.astype(np.int32) - zero), channel_axis(node))
+        peaks = by_channel(np.abs(stored.astype(np.int16) - zero), channel_axis(node))
         used = peaks[peaks > 0]
         if used.size > 1 and used.min() <= COARSE:
             count = int((used <= COARSE).sum())
@@ -83,47 +81,6 @@ def double(subject: Subject) -> Iterator[Spot]:
         outputs = [value for value in node.outputs if value.dtype is ir.DataType.DOUBLE]
         if outputs and node.op_type not in ("Cast", "Constant"):
             yield Spot(f"{node.op_type} computes in float64", node)
-
-
-def _floats(subject: Subject) -> Iterator[tuple[ir.Value, ir.Node]]:
-    """The float constants that are read, each with its first reader; scales are another topic."""
-    seen: set[ir.Value] = set()
-    for node in subject.nodes:
-        for index, value in enumerate(node.inputs):
-            if value is None or value in seen or (node in subject.quants and index > 0):
-                continue
-            tensor = constant_tensor(value)
-            if tensor is not None and tensor.dtype in FLOATS:
-                seen.add(value)
-                yield value, node
-
-
-def _count(value: ir.Value, test: np.ufunc) -> int:
-    array = constant(value)
-    return 0 if array is None else sum(int(test(part).sum()) for part in chunks(array))
-
-
-def _largest(value: ir.Value) -> float:
-    array = constant(value)
-    parts = () if array is None else chunks(array)
-    finite = partial(np.max, initial=0.0)
-    return max((float(finite(np.abs(part[np.isfinite(part)]))) for part in parts), default=0.0)
-
-
-def _peaks(subject: Subject, node: ir.Node) -> np.ndarray | None:
-    """Largest magnitude of each output channel's float weights."""
-    value = node.inputs[1]
-    tensor = constant_tensor(value)
-    if tensor is None or tensor.dtype not in FLOATS or len(tensor.shape) < 2:
-        return None
-    array = constant(value)
-    return None if array is None else _by_channel(np.abs(array), channel_axis(node))
-
-
-def _by_channel(array: np.ndarray, axis: int) -> np.ndarray:
-    others = tuple(i for i in range(array.ndim) if i != axis % array.ndim)
-    peaks: np.ndarray = array.max(axis=others) if array.size else np.zeros(0)
-    return peaks
 
 
 ROWS = (

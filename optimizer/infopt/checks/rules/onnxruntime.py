@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,20 +9,9 @@ import onnx_ir as ir
 
 from infopt.checks import repair
 from infopt.checks.rule import ONNXRUNTIME, LintRule, Spot
-from infopt.checks.subject import Quant, Subject, constant, is_op
-from infopt.cpu import cpu_name
+from infopt.checks.subject import Quant, Subject, behind, constant, is_op
 
 CONVS = frozenset({"Conv"})
-
-
-def x86() -> bool:
-    """Whether this machine is an x86: the advice about signedness is the opposite on ARM."""
-    return platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
-
-
-def vnni() -> bool:
-    """Whether 8-bit products are summed in 32 bits here."""
-    return any(name in cpu_name() for name in ("vnni", "amx_int8"))
 
 
 def shared_signed(subject: Subject) -> Iterator[Spot]:
@@ -46,7 +34,7 @@ def signed(subject: Subject) -> Iterator[Spot]:
 
 def saturating(subject: Subject) -> Iterator[Spot]:
     """8-bit weights where sums of two products are kept in 16 bits."""
-    if not x86() or vnni():
+    if subject.isa != "avx2":
         return
     for node in subject.products():
         data, weight = (subject.dequantized(value) for value in node.inputs[:2])
@@ -60,8 +48,6 @@ def saturating(subject: Subject) -> Iterator[Spot]:
 
 def unquantized_output(subject: Subject) -> Iterator[Spot]:
     """Quantized convolutions whose output no Q reads."""
-    from infopt.checks.subject import behind
-
     for node in subject.nodes:
         if is_op(node, CONVS) and all(subject.dequantized(value) is not None for value in node.inputs[:2]):
             output = behind(node.outputs[0])
@@ -71,7 +57,7 @@ def unquantized_output(subject: Subject) -> Iterator[Spot]:
 
 
 def _signed(subject: Subject) -> Iterator[Quant]:
-    if not x86():
+    if subject.isa == "arm":  # there, signed activations have the faster kernels
         return
     for quant in subject.all_quants(quantizes=True):
         if quant.integer is ir.DataType.INT8 and constant(quant.node.inputs[0]) is None:

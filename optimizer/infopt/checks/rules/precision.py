@@ -9,11 +9,8 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from infopt.checks.rule import LintRule, Spot
 from infopt.checks.subject import DOMAINS, Subject, label
-from infopt.facts import facts
-from infopt.target import Role, Target
-
-HEAVY = frozenset("Conv ConvTranspose Gemm MatMul Einsum LSTM GRU RNN Attention".split())
-"""Operators in which the time goes, whether or not a table knows them."""
+from infopt.facts import COMPUTE_OPS, float_reason, row
+from infopt.target import Target
 
 
 def stays(subject: Subject) -> Iterator[Spot]:
@@ -46,24 +43,20 @@ def float_nodes(subject: Subject, target: Target) -> tuple[int, dict[str, str]]:
 
 
 def _counts(node: ir.Node, target: Target) -> bool:
-    return node.domain in DOMAINS and (node.op_type in HEAVY or node.op_type in target.table.compute_ops)
+    return node.domain in DOMAINS and (node.op_type in COMPUTE_OPS or node.op_type in target.table.compute_ops)
 
 
 def _why(node: ir.Node, target: Target, opset: int) -> str | None:
-    rule = target.table.rule(node.op_type)
-    if rule is None or rule.role is not Role.COMPUTE:
+    rule = row(node, max(opset, target.table.opset), target.table)
+    if rule is None:
         return f"{node.op_type} has no row in its table"
-    if max(opset, target.table.opset) < rule.since:
-        return f"{node.op_type} has integer kernels from opset {rule.since} on"
-    if any(value is not None and value.dtype not in (None, ir.DataType.FLOAT) for value in node.inputs[:2]):
-        return "its operands are not float32"
-    seen = facts(node)
-    return next((why for condition in rule.unless if (why := condition(seen))), None)
+    return float_reason(node, rule, target.table)
 
 
 ROWS = (
     LintRule(
         "stays-float", "note", "The target's table has no integer kernel for this compute node: quantize leaves it in "
-        "float.", "nothing to do unless the node takes most of the time (infopt targets shows the table)", stays,
+        "float.", "nothing to do unless the node takes most of the time (infopt targets NAME --ops shows the table)",
+        stays,
     ),
 )  # fmt: skip

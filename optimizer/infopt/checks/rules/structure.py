@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -17,19 +18,42 @@ from infopt.model import input_specs
 from infopt.shapes import complete, show_shape
 
 BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-BUILT_IN = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
+UNSHAPED = "Field 'shape' of 'type' is required"
+OWN_DOMAIN = "ai.onnx"
+"""What the domains that ONNX itself defines begin with."""
 
 
 def invalid(subject: Subject) -> Iterator[Spot]:
     """What the ONNX checker says of the file."""
+    reason = _refused(subject.model.path) if subject.model.path.is_file() else None
+    if reason is not None:
+        yield Spot(reason)
+
+
+def _refused(path: Path) -> str | None:
+    """Why the checker refuses a file; that outputs have no shape is no reason, no runtime asks for it."""
     import onnx
 
     try:
-        if subject.model.path.is_file():
-            onnx.checker.check_model(os.fspath(subject.model.path))
+        onnx.checker.check_model(os.fspath(path))
     except Exception as error:  # the checker's own class, or protobuf's
-        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        yield Spot(lines[0][:300])
+        if UNSHAPED not in str(error):
+            return _line(error)
+    else:
+        return None
+    proto = onnx.load(path, load_external_data=False)
+    for value in (*proto.graph.input, *proto.graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    try:
+        onnx.checker.check_model(proto.SerializeToString())
+    except Exception as error:
+        return _line(error)
+    return None
+
+
+def _line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
 def unnamed(subject: Subject) -> Iterator[Spot]:
@@ -106,7 +130,12 @@ def foreign(subject: Subject) -> Iterator[Spot]:
     own = {(function.domain, function.name) for function in subject.model.graph.functions.values()}
     quantizers = {"QuantizeLinear", "DequantizeLinear"}
     for node in subject.nodes:
-        known = node.domain in BUILT_IN or (node.domain, node.op_type) in own or node.op_type in quantizers
+        known = (
+            not node.domain
+            or node.domain.startswith(OWN_DOMAIN)
+            or (node.domain, node.op_type) in own
+            or node.op_type in quantizers
+        )
         if not known:
             yield Spot(f"{node.domain}.{node.op_type} is not an ONNX operator", node)
 
