@@ -105,6 +105,9 @@ ONE_KERNEL = "it is one kernel with the Q behind it, and needs its input in full
 SEVERAL = "it is computed in float between integer layers"
 WIDE = "it needs more than 8 bits; where a product reads its result, that is quantized"
 
+ACTIVATIONS = tuple("LeakyRelu PRelu Elu Tanh Sigmoid HardSigmoid HardSwish Mish Gelu Erf".split())
+ARITHMETIC = ("Sub", "Mul", "Div", "Max")
+
 TABLE = Table(
     activation=Scheme("int8", symmetric=True),
     weight=Scheme("int8", symmetric=True, per_channel=True, narrow=True),
@@ -117,14 +120,13 @@ TABLE = Table(
         Rule(("Einsum",), Role.COMPUTE, Output.OFFERED, (other_equation, *ATTENTION), computed=True),
         Rule(("Add",), Role.RESIDUAL, fused=True),
         Rule(("MaxPool",), Role.MOVE, unless=(volume_window,)),
-        Rule(("GlobalMaxPool", "ReduceMax"), Role.MOVE),
-        Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE),
+        Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"), Role.MOVE, carries=True),
+        Rule(("GlobalMaxPool", "ReduceMax", "Slice"), Role.MOVE),
         Rule(("Split", "Gather", "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth"), Role.MOVE),
         Rule(("Resize",), Role.MOVE, unless=(not_nearest,), fused=True),
         Rule(("Concat",), Role.JOIN, shared=True),
-        Rule(("Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Tanh"), Role.FLOAT, fused=True, why=IN_FRONT),
-        Rule(("Sigmoid", "HardSigmoid", "HardSwish", "Mish", "Gelu", "Erf"), Role.FLOAT, fused=True, why=IN_FRONT),
-        Rule(("Sub", "Mul", "Div", "Max"), Role.FLOAT, fused=True, why=IN_FRONT),
+        Rule(("Relu", "Clip", *ACTIVATIONS), Role.FLOAT, fused=True, why=IN_FRONT),
+        Rule(ARITHMETIC, Role.FLOAT, fused=True, why=IN_FRONT),
         Rule(("LayerNormalization",), Role.FLOAT, fused=True, why=ONE_KERNEL),
         Rule(("AveragePool",), Role.FOLLOW, unless=(other_window,)),
         Rule(("GlobalAveragePool", "ReduceMean", "InstanceNormalization"), Role.FLOAT, why=SEVERAL),
@@ -132,6 +134,7 @@ TABLE = Table(
         Rule(("ConvTranspose",), Role.FLOAT, why="TensorRT-RTX turns its operands back into floats"),
         Rule(("LSTM", "GRU"), Role.FLOAT, why="the builder fails on quantized gates"),
     ),
+    fuses=frozenset((*ACTIVATIONS, *ARITHMETIC)),
     opset=13,
 )
 """TensorRT-RTX. A symmetric range does not cut at zero: the Q stands behind a ReLU, and both end the kernel."""

@@ -203,8 +203,9 @@ def _can_follow(node: ir.Node, table: Table, plan: Plan) -> bool:
 def _can_move(node: ir.Node, table: Table, plan: Plan) -> bool:
     """The output is wanted in integers, and the data comes, maybe moved before, from where they are or are made."""
     origin = _origin(node.inputs[0], table, plan)
-    known = origin is not None and (origin in plan.edges or _maker(origin, table, plan) is not None)
-    return known and any(output in plan.edges for output in node.outputs)
+    if origin is None or not any(output in plan.edges for output in node.outputs):
+        return False
+    return origin in plan.edges or _maker(origin, table, plan) is not None or _is_fused(origin, table)
 
 
 def _origin(value: ir.Value | None, table: Table, plan: Plan) -> ir.Value | None:
@@ -287,7 +288,7 @@ def _can_skip(node: ir.Node, table: Table, plan: Plan) -> bool:
     """Whether a sum ends a convolution; behind a product, sums are masks or need more than 8 bits."""
     skip = _skip(node, table, plan)
     main = [value for i in activations(node) if i not in skip and (value := node.inputs[i]) is not None]
-    makers = [value.producer() for value in main]
+    makers = [_source(value, table, plan).producer() for value in main]
     return bool(skip) and all(maker is not None and maker.op_type in CONVOLUTIONS for maker in makers)
 
 
