@@ -74,6 +74,29 @@ def test_the_gelu_that_torch_exports_becomes_one_operator(build: Any, tmp_path: 
     assert fused(model, tmp_path, feed) == ["Gelu"]
 
 
+ORDERS = {
+    "half of the sum": "h = Mul(half, s)  g = Mul(r, h)",
+    "half at last": "h = Mul(r, s)  g = Mul(h, half)",
+    "half of the data": "h = Mul(r, half)  g = Mul(h, s)",
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_a_gelu_behind_an_integer_layer_becomes_one_operator(
+    build: Any, make_context: Any, tmp_path: Path, order: str
+) -> None:
+    conv = "Conv<kernel_shape=[1,1]>"
+    text = f"""(float[N,8,4,4] x) => (float[N,8,4,4] y) {{
+        r = {conv}(x, w, b)  d = Div(r, root)  e = Erf(d)  s = Add(e, one)  {order}  y = {conv}(g, v, b) }}"""
+    numbers = {name: value for name, value in NUMBERS.items() if name != "inverse"}
+    model = build(text, w=(8, 8, 1, 1), v=(8, 8, 1, 1), b=(8,), **numbers)
+    context = make_context(model, "onnxruntime")
+    nodes = fused(Quantize()(model, context), tmp_path, next(iter(context.calibration.feeds())))
+    assert nodes.count("Gelu") == 1
+    assert not {"Erf", "Div", "Mul"}.intersection(nodes)
+    assert nodes.count("QLinearConv") == 2
+
+
 @pytest.mark.parametrize(
     "change",
     [{"half": np.float32(0.4)}, {"root": np.float32(1.5)}, {"one": np.float32(2)}],

@@ -226,3 +226,25 @@ def test_norms_that_share_their_vectors_are_folded_all_the_same(build: Any, make
     assert [node.op_type for node in result.graph.graph] == ["Conv", "Relu", "Conv", "Relu"]
     feed = next(iter(context.calibration.feeds()))
     np.testing.assert_allclose(run_float(result, feed)["y"], run_float(model, feed)["y"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mean", "shape", "opset", "expected"),
+    [
+        ("ReduceMean<axes=[2,3], keepdims=1>(x)", "N,4,1,1", 17, ["GlobalAveragePool"]),
+        ("ReduceMean<axes=[-1,-2], keepdims=0>(x)", "N,4", 17, ["GlobalAveragePool", "Flatten"]),
+        ("ReduceMean<keepdims=0>(x, k)", "N,4", 18, ["GlobalAveragePool", "Flatten"]),
+        ("ReduceMean<axes=[1,2,3], keepdims=1>(x)", "N,1,1,1", 17, ["ReduceMean"]),
+        ("ReduceMean<axes=[3], keepdims=1>(x)", "N,4,6,1", 17, ["ReduceMean"]),
+    ],
+)
+def test_a_mean_over_all_places_becomes_a_pooling(
+    build: Any, make_context: Any, run_float: Any, mean: str, shape: str, opset: int, expected: list[str]
+) -> None:
+    weights = {"k": np.int64([2, 3])} if "k)" in mean else {}
+    model = build(f"(float[N,4,6,6] x) => (float[{shape}] y) {{ y = {mean} }}", opset=opset, **weights)
+    context = make_context(model)
+    result = Simplify()(model, context)
+    assert [node.op_type for node in result.graph.graph] == expected
+    feed = next(iter(context.calibration.feeds()))
+    np.testing.assert_allclose(run_float(result, feed)["y"], run_float(model, feed)["y"], rtol=1e-5, atol=1e-6)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import prod
+
 from infopt.target import Facts
 
 
@@ -44,3 +47,13 @@ def not_nearest(facts: Facts) -> str | None:
 def ungrouped(facts: Facts) -> str | None:
     """Transposed convolutions in groups have no integer kernels."""
     return f"it has {facts.groups} groups" if facts.groups > 1 else None
+
+
+def single_number(facts: Facts) -> str | None:
+    """A factor of one number is part of an activation that is fused as a whole, or would be a scale anyway."""
+    sizes = [prod(size or 2 for size in shape) for shape, known in _operands(facts) if known and shape is not None]
+    return "one operand is a single number" if 1 in sizes else None
+
+
+def _operands(facts: Facts) -> Iterator[tuple[tuple[int | None, ...] | None, bool]]:
+    return zip(facts.inputs, facts.constants, strict=True)

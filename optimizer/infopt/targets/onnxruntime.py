@@ -30,7 +30,14 @@ from infopt.target import (
     Settings,
     Table,
 )
-from infopt.targets.conditions import gemm_scaled, matrix_weight, not_nearest, runtime_bias, runtime_weight
+from infopt.targets.conditions import (
+    gemm_scaled,
+    matrix_weight,
+    not_nearest,
+    runtime_bias,
+    runtime_weight,
+    single_number,
+)
 from infopt.targets.isa import adapted, foreign
 from infopt.targets.ort_fuse import fuse
 from infopt.targets.refusal import refusal
@@ -67,7 +74,8 @@ TABLE = Table(
         Rule(("Gemm",), Role.COMPUTE, Output.OFFERED, (runtime_weight, runtime_bias, gemm_scaled), weight=GEMM_WEIGHT),
         Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight), weight=PRODUCT_WEIGHT),
         Rule(("MatMul",), Role.FLOAT, computed=True, why=COMPUTED),
-        Rule(("Add", "Mul"), Role.FOLLOW, Output.ALWAYS),
+        Rule(("Add",), Role.FOLLOW, Output.ALWAYS),
+        Rule(("Mul",), Role.FOLLOW, Output.ALWAYS, unless=(single_number,)),
         Rule(("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"), Role.FOLLOW, Output.ALWAYS),
         Rule(("MaxPool",), Role.MOVE, since=12),
         Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE),

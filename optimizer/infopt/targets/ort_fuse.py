@@ -2,7 +2,8 @@
 
 ``MatMulIntegerToFloat`` takes a bias, but the runtime only puts one there in dynamically quantized graphs
 (onnxruntime/core/optimizer/matmul_integer_to_float.cc). On Q/DQ graphs it leaves an Add, or a ``BiasGelu``, behind it.
-GELU is recognized in two orders of its factors (onnxruntime/core/optimizer/gelu_fusion.cc), and torch exports a third.
+GELU is recognized in two orders of its factors (onnxruntime/core/optimizer/gelu_fusion.cc), of which torch exports a
+third, and in none where the data are dequantized, once for each reader.
 """
 
 from __future__ import annotations
@@ -44,39 +45,70 @@ def fuse(optimized: Path) -> int:
 
 
 def _fuse_gelu(erf: ir.Node) -> bool:
-    """Make ``x * (0.5 * (erf(x / sqrt(2)) + 1))`` a Gelu."""
+    """Make ``x * 0.5 * (erf(x / sqrt(2)) + 1)``, its factors in any order, a Gelu."""
     import onnx_ir as ir
 
-    scaled = erf.inputs[0].producer() if erf.inputs[0] is not None else None
+    graph, scaled = erf.graph, erf.inputs[0].producer() if erf.inputs[0] is not None else None
     data = _scaled_by(scaled, 1 / SQRT_2) if scaled is not None else None
-    shifted = _next(erf, "Add", 1.0)
-    halved = _next(shifted, "Mul", 0.5) if shifted is not None else None
-    uses = tuple(halved.outputs[0].uses()) if halved is not None else ()
-    graph = erf.graph
-    if data is None or len(uses) != 1 or uses[0].node.op_type != "Mul" or graph is None:
+    shifted = _reader(erf, "Add")
+    if data is None or shifted is None or graph is None or not _is_number(_other(shifted, erf), 1.0):
         return False
-    last = uses[0].node
-    if last.inputs[1 - uses[0].idx] is not data or last.graph is not graph:
+    factors = _factors(shifted, data)
+    if factors is None or factors[-1].graph is not graph:
         return False
+    last = factors[-1]
     gelu = ir.node("Gelu", [data], domain="com.microsoft", name=last.name)
     old, new = last.outputs[0], gelu.outputs[0]
     name, new.shape, new.type = old.name, old.shape, old.type
     graph.insert_after(last, gelu)
     old.replace_all_uses_with(new, replace_graph_outputs=True)
-    for node in (last, halved, shifted, erf, scaled):
+    for node in (*reversed(factors), shifted, erf, scaled):
         if node is not None and not any(output.uses() or output.is_graph_output() for output in node.outputs):
             graph.remove(node, safe=True)
     new.name = name
     return True
 
 
-def _next(node: ir.Node, op: str, number: float) -> ir.Node | None:
-    """The only reader of a node, if it is that operator with that number."""
+def _factors(shifted: ir.Node, data: ir.Value) -> list[ir.Node] | None:
+    """The products by ``data`` and by a half behind a node, the last one last."""
+    first = _reader(shifted, "Mul")
+    if first is None:
+        return None
+    by = _other(first, shifted)
+    halved = by.producer() if by is not None else None
+    if halved is not None and halved.op_type == "Mul" and _same(_scaled_by(halved, 0.5), data):
+        return [halved, first]
+    last = _reader(first, "Mul")
+    if last is None:
+        return None
+    pair = (by, _other(last, first))
+    if any(_is_number(pair[i], 0.5) and _same(pair[1 - i], data) for i in (0, 1)):
+        return [first, last]
+    return None
+
+
+def _reader(node: ir.Node, op: str) -> ir.Node | None:
+    """The only reader of a node, if it is that operator."""
     output = node.outputs[0]
     uses = tuple(output.uses())
     if len(uses) != 1 or output.is_graph_output() or uses[0].node.op_type != op:
         return None
-    return uses[0].node if _is_number(uses[0].node.inputs[1 - uses[0].idx], number) else None
+    return uses[0].node
+
+
+def _other(reader: ir.Node, node: ir.Node) -> ir.Value | None:
+    """The operand of a reader that a node does not make."""
+    return reader.inputs[1 if reader.inputs[0] is node.outputs[0] else 0]
+
+
+def _same(one: ir.Value | None, other: ir.Value) -> bool:
+    """Whether two values are one, or what the runtime made of one: each reader of a DQ gets a DQ of its own."""
+    if one is other:
+        return True
+    makers = (one.producer() if one is not None else None, other.producer())
+    if any(maker is None or maker.op_type != "DequantizeLinear" for maker in makers):
+        return False
+    return makers[0].inputs == makers[1].inputs  # type: ignore[union-attr]
 
 
 def _scaled_by(node: ir.Node, factor: float) -> ir.Value | None:

@@ -16,6 +16,7 @@ from infopt.facts import is_constant
 from infopt_passes.quiet import quiet
 from infopt_passes.simplify.affine import fold_affine
 from infopt_passes.simplify.gemm import fuse_gemm
+from infopt_passes.simplify.pooling import pool_means
 
 ROUNDS = 8
 """Upper bound of rounds; real models settle within three."""
@@ -48,6 +49,7 @@ def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
         )
         fold_affine(result.graph)
         fuse_gemm(result.graph)
+        pool_means(result.graph)
         RemoveUnusedNodesPass()(result)
     # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
     ClearMetadataAndDocStringPass()(result)
