@@ -312,6 +312,15 @@ def test_an_add_fuses_into_a_compute_node_and_into_no_other(build: Any) -> None:
     assert tensors(plan) == {"x", "r", "s"}
 
 
+@pytest.mark.parametrize("fuses", [frozenset(), frozenset({"Sigmoid", "Mul"})])
+def test_a_residual_sum_is_seen_through_the_gate_that_ends_its_convolution(build: Any, fuses: frozenset[str]) -> None:
+    text = f"""{X} {{ r = {CONV}(x, w1, b1)  a = {CONV}(r, w2, b2)  g = Sigmoid(a)  m = Mul(a, g)
+        s = Add(r, m)  y = {CONV}(s, w3, b3) }}"""
+    plan = planned(build(text, **W), replace(RESIDUAL, fuses=fuses))
+    assert reads(plan, "r") == {("a", 0), ("s", 0)} if fuses else {("a", 0)}
+    assert "m" not in tensors(plan)
+
+
 def test_a_sum_with_a_matrix_product_has_no_skip_input(build: Any) -> None:
     text = "(float[N,4] x) => (float[N,4] y) { a = MatMul(x, k)  s = Add(a, x)  y = MatMul(s, m) }"
     plan = planned(build(text, k=(4, 4), m=(4, 4)), RESIDUAL)
