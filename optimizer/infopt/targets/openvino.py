@@ -7,12 +7,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from infopt.errors import RuntimeRefused
+from infopt.cpu import Isa, machine_isa
+from infopt.errors import OptionError, RuntimeRefused
 from infopt.target import (
     Artifact,
     CompileOptions,
@@ -28,13 +30,13 @@ from infopt.target import (
     Table,
 )
 from infopt.targets.conditions import gemm_scaled, not_nearest, runtime_weight, ungrouped
+from infopt.targets.isa import adapted, foreign
+from infopt.targets.ov_session import FIRST, STATIC, OpenVINOSession, Shapes, StaticSession, own
 from infopt.targets.refusal import refusal
 from infopt.targets.sigstack import kept_signal_stack
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from infopt.data import Feed, InputSpec
+    from infopt.data import InputSpec
     from infopt.shapes import ShapeRange
 
 NAME = "openvino"
@@ -98,6 +100,14 @@ class OpenVINOTarget:
     runtime: str = "OpenVINO"
     extra: str | None = "openvino"
     table: Table = field(default=TABLE, repr=False)
+    isa: Isa | None = None
+
+    def for_isa(self, isa: Isa | Literal["auto"]) -> OpenVINOTarget:
+        """The target as processors with an instruction set want it; see :class:`infopt.target.ByIsa`."""
+        wanted = machine_isa() if isa == "auto" else isa
+        if isa == "arm":
+            raise OptionError("target 'openvino' has no table for arm", "its table is about x86: avx2, vnni, amx")
+        return replace(self, isa=wanted, table=self.table if wanted == "arm" else adapted(self.table, wanted))
 
     def available(self) -> str | None:
         """Whether the package is installed."""
@@ -106,8 +116,8 @@ class OpenVINOTarget:
         return None
 
     def runnable(self) -> str | None:
-        """An artifact runs wherever it can be compiled."""
-        return self.available()
+        """An artifact runs wherever it can be compiled, but is measured on the processor that it is made for."""
+        return self.available() or (foreign(self.isa) if self.isa else None)
 
     def version(self) -> str:
         """Version of OpenVINO."""
@@ -118,11 +128,17 @@ class OpenVINOTarget:
         return str(_core().get_property("CPU", "FULL_DEVICE_NAME"))
 
     def settings(self, kind: Literal["float", "int8"]) -> dict[str, Settings]:
-        """One per float precision of this processor; an INT8 graph runs its float remainder in one of them too."""
+        """Two per float precision of this processor, for any shapes and for a static one.
+
+        An INT8 graph runs its float remainder in one of the precisions too.
+        """
         capable = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         hints = ["f32"] + [name for flag, name in (("BF16", "bf16"), ("FP16", "f16")) if flag in capable]
         prefix = "" if kind == "float" else "int8+"
-        return {prefix + hint: {PRECISION: hint, "PERFORMANCE_HINT": "LATENCY"} for hint in hints}
+        anyhow: dict[str, Settings] = {
+            prefix + hint: {PRECISION: hint, "PERFORMANCE_HINT": "LATENCY"} for hint in hints
+        }
+        return anyhow | {f"{name} static": {**settings, STATIC: FIRST} for name, settings in anyhow.items()}
 
     def compile(self, model: Path, out: Path, options: CompileOptions) -> Artifact:
         """Convert a graph to OpenVINO IR (``model.xml``, ``model.bin``) and compile it once, so that it is known to."""
@@ -133,7 +149,7 @@ class OpenVINOTarget:
             graph = _core().read_model(os.fspath(model))
             ov.save_model(graph, os.fspath(main), compress_to_fp16=False)
             with kept_signal_stack():
-                _core().compile_model(graph, "CPU", dict(options.settings))
+                _core().compile_model(graph, "CPU", own(options.settings))
         except Exception as error:  # the binding raises RuntimeError and its own classes alike
             raise refused(error, model) from error
         return Artifact(self.name, main, (main, main.with_suffix(".bin")), model, dict(options.settings))
@@ -141,7 +157,8 @@ class OpenVINOTarget:
     @contextmanager
     def open(self, artifact: Artifact) -> Iterator[Session]:
         """Compile the IR on the CPU with the artifact's settings."""
-        yield OpenVINOSession(_compiled(artifact).create_infer_request())
+        opened = partial(_opened, artifact)
+        yield StaticSession(opened) if STATIC in artifact.settings else opened(None)
 
     def build_command(self, graph: Path, shapes: Sequence[ShapeRange]) -> str:
         """Infopt itself, where the runtime is installed."""
@@ -164,24 +181,6 @@ class OpenVINOTarget:
 
 
 openvino = OpenVINOTarget
-
-
-@dataclass(frozen=True, slots=True)
-class OpenVINOSession:
-    """An OpenVINO infer request behind :class:`infopt.target.Session`."""
-
-    request: Any
-
-    def run(self, feed: Feed) -> list[np.ndarray]:
-        """Run one batch; see :meth:`infopt.target.Session.run`."""
-        import numpy as np
-
-        try:
-            self.request.infer(feed)
-        except Exception as error:
-            raise refused(error) from error
-        # The tensors' memory belongs to the request and changes with its next call.
-        return [np.array(tensor.data) for tensor in self.request.output_tensors]
 
 
 def ir_interface(path: Path) -> tuple[tuple[InputSpec, ...], tuple[str, ...]]:
@@ -237,10 +236,18 @@ def every_refused(error: Exception, model: Path) -> list[RuntimeRefused]:
     return found or [refused(error, model)]
 
 
-def _compiled(artifact: Artifact) -> Any:
+def _opened(artifact: Artifact, shapes: Shapes | None) -> OpenVINOSession:
+    return OpenVINOSession(_compiled(artifact, shapes).create_infer_request(), refused)
+
+
+def _compiled(artifact: Artifact, shapes: Shapes | None = None) -> Any:
+    """An artifact compiled with its settings, for given shapes of its inputs or for any."""
     try:
         with kept_signal_stack():
-            return _core().compile_model(os.fspath(artifact.main), "CPU", dict(artifact.settings))
+            model = _core().read_model(os.fspath(artifact.main))
+            if shapes is not None:
+                model.reshape({name: list(sizes) for name, sizes in shapes.items()})
+            return _core().compile_model(model, "CPU", own(artifact.settings))
     except Exception as error:
         raise refused(error, artifact.graph) from error
 
