@@ -12,6 +12,9 @@ WEIGHT_INPUT = 1
 
 BIAS_INPUT = 2
 
+Sizes = tuple[int | None, ...]
+"""Sizes of a tensor's axes, ``None`` where unknown."""
+
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 COMPUTE_OPS = frozenset("Conv ConvTranspose Gemm MatMul Einsum LSTM GRU RNN Attention".split())
@@ -29,6 +32,23 @@ def is_constant(value: ir.Value | None) -> bool:
 def activations(node: ir.Node) -> list[int]:
     """Positions of the inputs that are computed at run time."""
     return [i for i, value in enumerate(node.inputs) if value is not None and not is_constant(value)]
+
+
+def operands(node: ir.Node, spared: bool) -> list[int]:
+    """Positions of the inputs that are computed at run time, where asked for without those known to be broadcast."""
+    computed = activations(node)
+    output = _shape(node.outputs[0])
+    if not spared or output is None:
+        return computed
+    return [i for i in computed if not _broadcast(_shape(node.inputs[i]), output)]
+
+
+def _broadcast(shape: Sizes | None, output: Sizes) -> bool:
+    """Whether a shape is known to be smaller than that of the result it takes part in."""
+    if shape is None:
+        return False
+    aligned = (1,) * (len(output) - len(shape)) + shape
+    return any(size == 1 and wanted != 1 for size, wanted in zip(aligned, output, strict=True))
 
 
 def channel_axis(node: ir.Node) -> int:
@@ -104,7 +124,7 @@ def clip_bounds(node: ir.Node) -> tuple[float, float] | None:
     return low, high
 
 
-def _shape(value: ir.Value | None) -> tuple[int | None, ...] | None:
+def _shape(value: ir.Value | None) -> Sizes | None:
     if value is None or value.shape is None:
         return None
     return tuple(dim if isinstance(dim, int) else None for dim in value.shape)

@@ -135,6 +135,7 @@ class Rule:
         since: First opset in which the row holds.
         residual: An input that a compute node makes for this operator alone gets no pair: the operator fuses into
             that node.
+        spares: An operand that is broadcast gets no pair: it is small, and the kernel takes it in float.
         computed: The row is about products of two tensors that are both computed at run time, as in attention; an
             operator's other row is about those with a constant weight.
         why: For ``FLOAT``: why they stay in float.
@@ -151,6 +152,7 @@ class Rule:
     weight: Scheme | None = None
     since: int = 1
     residual: bool = False
+    spares: bool = False
     computed: bool = False
     why: str = ""
 

@@ -142,8 +142,9 @@ ATTENTION = """(float[N,6,8] x) => (float[N,6,8] y) {
     p = Softmax<axis=-1>(s)  v = MatMul(x, wv)  o = MatMul(p, v)  y = MatMul(o, wo) }"""
 
 
-def test_a_product_of_two_activations_stays_in_float(build: Any) -> None:
-    plan = planned(build(ATTENTION, **dict.fromkeys(["wq", "wk", "wv", "wo"], (8, 8))), ORT)
+@pytest.mark.parametrize("table", [ORT, OV], ids=["ort", "ov"])
+def test_a_product_of_two_activations_stays_in_float(build: Any, table: Table) -> None:
+    plan = planned(build(ATTENTION, **dict.fromkeys(["wq", "wk", "wv", "wo"], (8, 8))), table)
     assert integers(plan) == ["k", "q", "v", "y"]
     assert tensors(plan) == {"x", "o"}
     assert list(kept(plan)) == ["s", "o"]
@@ -151,12 +152,15 @@ def test_a_product_of_two_activations_stays_in_float(build: Any) -> None:
 
 
 def test_a_product_of_two_activations_runs_in_integers_where_the_table_says_so(build: Any) -> None:
-    plan = planned(build(ATTENTION, **dict.fromkeys(["wq", "wk", "wv", "wo"], (8, 8))), OV)
+    signed = Scheme("int8", symmetric=True, unsigned=True)
+    computed = Rule(("MatMul",), Role.COMPUTE, activation=signed, computed=True)
+    table = replace(OV, rules=(computed, *(rule for rule in OV.rules if not rule.computed)))
+    plan = planned(build(ATTENTION, **dict.fromkeys(["wq", "wk", "wv", "wo"], (8, 8))), table)
     assert integers(plan) == ["k", "o", "q", "s", "t", "v", "y"]
     assert tensors(plan) == {"x", "q", "k", "p", "v", "o"}
-    signed = {value.name for value, scheme in plan.schemes.items() if scheme.dtype == "int8"}
-    assert signed >= {"q", "k", "p", "v"}
-    assert not {"x", "o"} & signed
+    wishes = {value.name for value, scheme in plan.schemes.items() if scheme is signed}
+    assert wishes >= {"q", "k", "p", "v"}
+    assert not {"x", "o"} & wishes
 
 
 def test_a_products_output_is_quantized_only_if_it_is_wanted(build: Any) -> None:
@@ -376,6 +380,29 @@ def test_a_gate_follows_with_both_operands(build: Any) -> None:
     plan = planned(build(text, **only("w1 b1 w2 b2")), ORT)
     assert integers(plan) == ["a", "g", "s", "y"]
     assert tensors(plan) == {"x", "a", "g", "s", "y"}
+
+
+SQUEEZE = f"""{X} {{ a = {CONV}(x, w1, b1)  p = GlobalAveragePool(a)  h = Exp(p)  s = Mul(a, h)
+    y = {CONV}(s, w2, b2) }}"""
+
+
+def test_a_gate_that_is_broadcast_is_spared(build: Any) -> None:
+    plan = planned(build(SQUEEZE, **only("w1 b1 w2 b2")), OV)
+    assert integers(plan) == ["a", "s", "y"]
+    assert tensors(plan) == {"x", "a", "s"}
+    assert reads(plan, "a") == {("s", 0)}
+
+
+def test_a_gate_of_unknown_size_is_not_spared(build: Any) -> None:
+    assert integers(planned(build(SQUEEZE, infer=False, **only("w1 b1 w2 b2")), OV)) == ["a", "y"]
+
+
+def test_a_follower_is_wanted_by_the_follower_behind_it(build: Any) -> None:
+    text = f"""(float[N,4,8,8] x) => (float[N,4,1,1] y) {{ a = {CONV}(x, w1, b1)  c = {CONV}(a, w2, b2)  s = Add(c, a)
+        p = GlobalAveragePool(s)  y = Conv(p, w, b3) }}"""
+    plan = planned(build(text, w=(4, 4, 1, 1), **only("w1 b1 w2 b2 b3")), OV)
+    assert integers(plan) == ["a", "c", "p", "s", "y"]
+    assert tensors(plan) == {"x", "a", "s", "p"}
 
 
 # --- movers and joins -----------------------------------------------------------------------------------------

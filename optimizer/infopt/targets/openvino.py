@@ -47,6 +47,7 @@ SIGNED = Scheme("int8", symmetric=True, unsigned=True)
 
 IN_FLOAT = "OpenVINO's kernel for it computes in float, and takes the quantization behind it along"
 EPILOGUE = "it runs in the kernel of the layer before it, which quantizes its result"
+COMPUTED = "both operands are computed at run time: attention is one kernel, as fast in bf16 and more exact"
 NO_KERNEL = "OpenVINO has no integer kernel for it"
 
 
@@ -66,10 +67,10 @@ TABLE = Table(
         Rule(("ConvTranspose",), Role.COMPUTE, Output.OFFERED, (runtime_weight, ungrouped), activation=SIGNED),
         Rule(("Gemm",), Role.COMPUTE, Output.WANTED, (runtime_weight, gemm_scaled)),
         Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight,)),
-        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, activation=SIGNED, computed=True),
+        Rule(("MatMul",), Role.FLOAT, computed=True, why=COMPUTED),
         Rule(("Add",), Role.FOLLOW, Output.OFFERED, (constant_operand,), residual=True),
         Rule(("Sub",), Role.FOLLOW, Output.OFFERED, (constant_operand,)),
-        Rule(("Mul",), Role.FOLLOW, Output.OFFERED, (constant_operand,), activation=SIGNED),
+        Rule(("Mul",), Role.FOLLOW, Output.OFFERED, (constant_operand,), activation=SIGNED, spares=True),
         Rule(("AveragePool", "GlobalAveragePool", "ReduceMean"), Role.FOLLOW, Output.WANTED),
         Rule(("MaxPool", "GlobalMaxPool", "ReduceMax"), Role.MOVE, carries=True),
         Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE, carries=True),
@@ -82,7 +83,7 @@ TABLE = Table(
         Rule(("InstanceNormalization",), Role.FLOAT, why="its statistics need more than 8 bits"),
         Rule(("Softmax", "HardSigmoid", "Einsum", "LSTM", "GRU", "Tile", "SpaceToDepth"), Role.FLOAT, why=NO_KERNEL),
     ),
-    fuses=frozenset("Sigmoid Tanh HardSwish HardSigmoid Elu Gelu Erf LeakyRelu PRelu Mish Mul Div Add Sub".split()),
+    fuses=frozenset("Sigmoid Tanh HardSwish Elu Gelu Erf LeakyRelu PRelu Mish Mul Div Add Sub".split()),
     biased=True,
 )
 

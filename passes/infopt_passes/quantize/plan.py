@@ -16,6 +16,7 @@ from infopt.facts import (
     clip_bounds,
     float_reason,
     is_constant,
+    operands,
     row,
 )
 from infopt.target import Output, Role, Rule, Scheme, Table
@@ -181,7 +182,7 @@ def _inputs(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> list[int]:
         return _skip(node, table, plan)
     if rule.role is Role.MOVE:
         return activations(node)[:1]
-    return (rule.residual and _skip(node, table, plan)) or activations(node)
+    return (rule.residual and _skip(node, table, plan)) or operands(node, rule.spares)
 
 
 def _carry(node: ir.Node, plan: Plan) -> None:
@@ -193,9 +194,9 @@ def _carry(node: ir.Node, plan: Plan) -> None:
 
 def _can_follow(node: ir.Node, table: Table, plan: Plan) -> bool:
     """Every input is in integers or can be had so, and the output is of use in integers inside the graph."""
-    inputs = [node.inputs[i] for i in activations(node)]
-    output = absorbed(node.outputs[0], table)
     rule = table.rule(node.op_type)
+    inputs = [node.inputs[i] for i in operands(node, rule is not None and rule.spares)]
+    output = absorbed(node.outputs[0], table)
     useful = _wanted(output, table, plan) or (rule is not None and rule.output is Output.ALWAYS)
     return bool(inputs) and useful and not output.is_graph_output() and all(_on_offer(v, table, plan) for v in inputs)
 
@@ -224,11 +225,27 @@ def _is_mover(node: ir.Node, table: Table) -> bool:
 
 
 def _wanted(value: ir.Value, table: Table, plan: Plan) -> bool:
-    """Whether a tensor is read in integers, maybe after it was moved."""
-    if value in plan.edges:
-        return True
-    movers = [use.node for use in value.uses() if use.idx == 0 and _is_mover(use.node, table)]
-    return any(_wanted(output, table, plan) for mover in movers for output in mover.outputs)
+    """Whether a tensor is read in integers, maybe after it was moved or by what can follow in integers then."""
+    pending, seen = [value], {value}
+    while pending:
+        before = pending.pop()
+        if before in plan.edges:
+            return True
+        for use in before.uses():
+            if _passes(use.node, use.idx, table, plan):
+                behind = {absorbed(output, table) for output in use.node.outputs}
+                pending += behind - seen
+                seen |= behind
+    return False
+
+
+def _passes(node: ir.Node, index: int, table: Table, plan: Plan) -> bool:
+    """Whether a node would run in integers, if the input at an index were an integer and its output were wanted."""
+    rule = table.rule(node.op_type) if node.domain == "" else None
+    if rule is None or rule.role not in (Role.MOVE, Role.FOLLOW):
+        return False
+    others = [node.inputs[i] for i in operands(node, rule.spares) if i != index]
+    return index == 0 if rule.role is Role.MOVE else all(_on_offer(value, table, plan) for value in others)
 
 
 def _can_join(node: ir.Node, table: Table, plan: Plan) -> bool:
