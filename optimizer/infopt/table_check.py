@@ -70,8 +70,8 @@ def _rule_faults(rule: Rule) -> Iterator[str]:
         yield "what only moves data needs no quantized output"
     if rule.weight is not None and (role is not Role.COMPUTE or rule.computed):
         yield f"it has a scheme of weights, but {'computed operands' if rule.computed else f'the role {called}'}"
-    if role is Role.COMPUTE and (rule.carries or rule.fused or rule.shared):
-        flag = "carries" if rule.carries else "fused" if rule.fused else "shared"
+    flag = next((name for name in ("carries", "epilogue", "writes", "shared") if getattr(rule, name)), None)
+    if role is Role.COMPUTE and flag:
         yield f"it has the role compute, which gives a new scale and a kernel of its own, but is marked {flag}"
     if rule.carries and rule.output is Output.ALWAYS:
         yield "it carries the scale of its input, but needs a quantized output"

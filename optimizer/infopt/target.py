@@ -128,7 +128,8 @@ class Rule:
         shared: Inputs and output carry one scale and zero point (always so for ``MOVE``).
         carries: The runtime carries the scale of the data through the operator: a pair in front of it is enough,
             and one behind it would be computed.
-        fused: They are part of a neighbour's kernel, which can just as well give integers: a Q behind them is free.
+        epilogue: The kernel of the compute node before them computes them along, as long as no pair stands between.
+        writes: Their kernel, or the one that they end, can just as well write integers: a Q behind them is free.
         activation: Scheme of the data that these operators read, where it is not the table's; of several wishes for
             one scale, that of the row that comes first in the table is granted.
         weight: Scheme of their constant weights, where it is not the table's.
@@ -147,7 +148,8 @@ class Rule:
     unless: tuple[Condition, ...] = ()
     shared: bool = False
     carries: bool = False
-    fused: bool = False
+    epilogue: bool = False
+    writes: bool = False
     activation: Scheme | None = None
     weight: Scheme | None = None
     since: int = 1
@@ -167,8 +169,6 @@ class Table:
         bias: ``"int32"``: biases are quantized with scale ``s_x * s_w``; ``"float"``: they are left alone.
         rules: The rows.
         absorbs: Activations that vanish into the quantized tensor behind them: into its range or the kernel's end.
-        fuses: Element-wise operators that the kernel of the compute node before them computes along, as long as no
-            pair stands between.
         biased: A convolution has to have a bias; one without gets one that changes nothing.
         opset: Smallest opset of the graphs that the target is given.
     """
@@ -178,7 +178,6 @@ class Table:
     bias: Literal["int32", "float"]
     rules: tuple[Rule, ...]
     absorbs: frozenset[str] = frozenset({"Relu", "Clip"})
-    fuses: frozenset[str] = frozenset()
     biased: bool = False
     opset: int = 13
 
@@ -191,6 +190,11 @@ class Table:
         """
         rows = [rule for rule in self.rules if op in rule.ops]
         return next((rule for rule in rows if rule.computed == computed), rows[0] if rows else None)
+
+    @property
+    def epilogues(self) -> frozenset[str]:
+        """The operators that the kernel of the compute node before them computes along."""
+        return frozenset(op for rule in self.rules if rule.epilogue for op in rule.ops)
 
     @property
     def compute_ops(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from infopt import registry
 from infopt.errors import RuntimeRefused
-from infopt.targets.openvino import EPILOGUE, TABLE
+from infopt.targets.openvino import IN_FRONT, TABLE
 
 if TYPE_CHECKING:
     from infopt.target import Artifact
@@ -123,7 +123,7 @@ def test_what_stays_in_float_has_no_integer_kernel_or_runs_along(
     assert rule is not None
     assert rule.why or float_row.name in LEFT
     model = make_row(float_row, *around)
-    if rule.why == EPILOGUE or float_row.name in ALONG:
+    if rule.why == IN_FRONT or float_row.name in ALONG:
         _runs_in_the_layer_before_it(run_quantized(model, TARGET))
         return
     try:

@@ -12,7 +12,8 @@ from infopt.targets.conditions import runtime_weight
 from infopt.targets.onnxruntime import TABLE as ORT
 from infopt.targets.openvino import TABLE as OV
 from infopt_passes.quantize import Quantize
-from infopt_passes.quantize.plan import Plan, absorbed, make_plan
+from infopt_passes.quantize.flow import absorbed
+from infopt_passes.quantize.plan import Plan, make_plan
 
 if TYPE_CHECKING:
     from infopt.model import Model
@@ -316,12 +317,13 @@ def test_an_add_fuses_into_a_compute_node_and_into_no_other(build: Any) -> None:
     assert tensors(plan) == {"x", "r", "s"}
 
 
-@pytest.mark.parametrize("fuses", [frozenset(), frozenset({"Sigmoid", "Mul"})])
-def test_a_residual_sum_is_seen_through_the_gate_that_ends_its_convolution(build: Any, fuses: frozenset[str]) -> None:
+@pytest.mark.parametrize("epilogue", [False, True])
+def test_a_residual_sum_is_seen_through_the_gate_that_ends_its_convolution(build: Any, epilogue: bool) -> None:
     text = f"""{X} {{ r = {CONV}(x, w1, b1)  a = {CONV}(r, w2, b2)  g = Sigmoid(a)  m = Mul(a, g)
         s = Add(r, m)  y = {CONV}(s, w3, b3) }}"""
-    plan = planned(build(text, **W), replace(RESIDUAL, fuses=fuses))
-    assert reads(plan, "r") == {("a", 0), ("s", 0)} if fuses else {("a", 0)}
+    gate = Rule(("Sigmoid", "Mul"), Role.FLOAT, epilogue=epilogue, why="ends the kernel")
+    plan = planned(build(text, **W), replace(RESIDUAL, rules=(*RESIDUAL.rules, gate)))
+    assert reads(plan, "r") == {("a", 0), ("s", 0)} if epilogue else {("a", 0)}
     assert "m" not in tensors(plan)
 
 
@@ -570,7 +572,7 @@ FUSED = replace(
     RESIDUAL,
     rules=(
         *RESIDUAL.rules,
-        Rule(("Sigmoid", "Mul"), Role.FLOAT, fused=True, why="fused"),
+        Rule(("Sigmoid", "Mul"), Role.FLOAT, writes=True, why="fused"),
         Rule(("Softmax",), Role.FLOAT, why="wide"),
     ),
 )

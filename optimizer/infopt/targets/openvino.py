@@ -46,7 +46,7 @@ SIGNED = Scheme("int8", symmetric=True, unsigned=True)
 """For kernels that cannot take a zero point: 0 where the data is never negative, signed and symmetric elsewhere."""
 
 IN_FLOAT = "OpenVINO's kernel for it computes in float, and takes the quantization behind it along"
-EPILOGUE = "it runs in the kernel of the layer before it, which quantizes its result"
+IN_FRONT = "it runs in the kernel of the layer before it, which quantizes its result"
 COMPUTED = "both operands are computed at run time: attention is one kernel, as fast in bf16 and more exact"
 NO_KERNEL = "OpenVINO has no integer kernel for it"
 
@@ -55,6 +55,8 @@ def constant_operand(facts: Facts) -> str | None:
     """A constant that is added or multiplied runs with the layer before it or with the quantization behind it."""
     return "one operand is a constant, with which it is no layer of its own" if any(facts.constants) else None
 
+
+ACTIVATIONS = ("Sigmoid", "Tanh", "HardSwish", "Elu", "Gelu", "LeakyRelu", "PRelu", "Mish")
 
 TABLE = Table(
     activation=Scheme("uint8", symmetric=False),
@@ -68,22 +70,21 @@ TABLE = Table(
         Rule(("Gemm",), Role.COMPUTE, Output.WANTED, (runtime_weight, gemm_scaled)),
         Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight,)),
         Rule(("MatMul",), Role.FLOAT, computed=True, why=COMPUTED),
-        Rule(("Add",), Role.FOLLOW, Output.OFFERED, (constant_operand,), residual=True),
-        Rule(("Sub",), Role.FOLLOW, Output.OFFERED, (constant_operand,)),
-        Rule(("Mul",), Role.FOLLOW, Output.OFFERED, (constant_operand,), activation=SIGNED, spares=True),
+        Rule(("Add",), Role.FOLLOW, Output.OFFERED, (constant_operand,), residual=True, epilogue=True),
+        Rule(("Sub",), Role.FOLLOW, Output.OFFERED, (constant_operand,), epilogue=True),
+        Rule(("Mul",), Role.FOLLOW, Output.OFFERED, (constant_operand,), activation=SIGNED, spares=True, epilogue=True),
         Rule(("AveragePool", "GlobalAveragePool", "ReduceMean"), Role.FOLLOW, Output.WANTED),
         Rule(("MaxPool", "GlobalMaxPool", "ReduceMax"), Role.MOVE, carries=True),
         Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE, carries=True),
         Rule(("Split", "Gather", "DepthToSpace", "Expand"), Role.MOVE, carries=True),
         Rule(("Pad",), Role.MOVE, carries=True, activation=SIGNED),
         Rule(("Resize",), Role.MOVE, unless=(not_nearest,), carries=True),
-        Rule(("Sigmoid", "Tanh", "HardSwish", "Elu", "Gelu", "LeakyRelu", "PRelu", "Mish"), Role.FLOAT, why=EPILOGUE),
-        Rule(("Div",), Role.FLOAT, why=EPILOGUE),
-        Rule(("LayerNormalization", "Erf", "Max"), Role.FLOAT, why=IN_FLOAT),
+        Rule((*ACTIVATIONS, "Div"), Role.FLOAT, epilogue=True, why=IN_FRONT),
+        Rule(("Erf",), Role.FLOAT, epilogue=True, why=IN_FLOAT),
+        Rule(("LayerNormalization", "Max"), Role.FLOAT, why=IN_FLOAT),
         Rule(("InstanceNormalization",), Role.FLOAT, why="its statistics need more than 8 bits"),
         Rule(("Softmax", "HardSigmoid", "Einsum", "LSTM", "GRU", "Tile", "SpaceToDepth"), Role.FLOAT, why=NO_KERNEL),
     ),
-    fuses=frozenset("Sigmoid Tanh HardSwish Elu Gelu Erf LeakyRelu PRelu Mish Mul Div Add Sub".split()),
     biased=True,
 )
 

@@ -134,7 +134,7 @@ def _cell(table: targets.Table, op: str, computed: bool) -> str:
     if rule is None:
         return "range" if op in table.absorbs else MISSING
     if rule.role is Role.FLOAT:
-        return "fused" if rule.fused or op in table.fuses else "float"
+        return "fused" if rule.epilogue or rule.writes else "float"
     return SHORT[rule.role] + ("*" if rule.unless else "")
 
 
@@ -159,7 +159,7 @@ def _remark(rule: Rule) -> str:
         return ", scale carried" if rule.carries else ", one scale"
     if rule.shared:
         return ", one scale"
-    return ", in a neighbour's kernel" if rule.fused and rule.role is Role.FLOAT else ""
+    return ", in a neighbour's kernel" if rule.writes and rule.role is Role.FLOAT else ""
 
 
 def _output(rule: Rule) -> str:

@@ -15,9 +15,10 @@ from infopt.target import Scheme, Table
 from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.observers import Spans, observer
+from infopt_passes.quantize.flow import clipped
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range, limits
-from infopt_passes.quantize.plan import Plan, clipped, make_plan
+from infopt_passes.quantize.plan import Plan, make_plan
 from infopt_passes.quantize.prepare import prepared
 
 if TYPE_CHECKING:

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from infopt.facts import (
-    BIAS_INPUT,
-    COMPUTE_OPS,
-    CONVOLUTIONS,
-    activations,
-    clip_bounds,
-    float_reason,
-    is_constant,
-    operands,
-    row,
-)
+from infopt.facts import BIAS_INPUT, COMPUTE_OPS, CONVOLUTIONS, activations, float_reason, is_constant, operands, row
 from infopt.target import Output, Role, Rule, Scheme, Table
-
-Use = tuple[ir.Node, int]
-
-LONGEST = 16
-"""Operators that one kernel is thought to compute along at most; the exploded forms of GELU and the like have 5."""
+from infopt_passes.quantize.flow import Flow, Use, absorbed
 
 
 @dataclass(slots=True)
@@ -79,264 +64,146 @@ def make_plan(graph: ir.Graph, opset: int, table: Table, keep_float: Iterable[st
     Returns:
         The plan; empty when nothing pays.
     """
-    plan, kept = Plan(), frozenset(keep_float)
     rules = {node: rule for node in graph if (rule := row(node, opset, table))}
+    planner = Planner(table, frozenset(keep_float), Plan())
     for node, rule in rules.items():
         if rule.role is Role.COMPUTE:
-            _compute(node, rule, table, kept, plan)
+            planner.compute(node, rule)
         elif rule.role is Role.FLOAT and node.op_type in COMPUTE_OPS:
-            plan.kept[node] = rule.why
-    while _spread(rules, table, kept, plan):
+            planner.plan.kept[node] = rule.why
+    while planner.spread(rules):
         pass
-    _choose_schemes(table, plan)
-    for node, rule in plan.integer.items():
-        if rule.carries:
-            _carry(node, plan)
-    return plan
+    planner.choose_schemes()
+    planner.carry()
+    return planner.plan
 
 
-def _choose_schemes(table: Table, plan: Plan) -> None:
-    """Grant each group of tensors the scheme that its readers wish for."""
-    for group in plan.groups():
-        readers = {plan.integer[node] for value in group for node, _ in plan.edges[value]}
-        wish = next((rule.activation for rule in table.rules if rule.activation and rule in readers), None)
-        if wish is not None:
-            plan.schemes.update(dict.fromkeys(group, wish))
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Fills a plan.
+
+    Attributes:
+        table: The target's table.
+        kept: Names of nodes that the user keeps in float.
+        plan: The plan.
+    """
+
+    table: Table
+    kept: frozenset[str]
+    plan: Plan
+
+    @property
+    def flow(self) -> Flow:
+        """The graph as far as it is planned."""
+        return Flow(self.table, self.plan.integer, self.plan.edges)
+
+    def compute(self, node: ir.Node, rule: Rule) -> None:
+        """Take a compute node in, or note why not."""
+        reason = self._reason(node, rule)
+        if reason:
+            self.plan.kept[node] = reason
+            return
+        self.plan.integer[node] = rule
+        for index in activations(node):
+            if index < BIAS_INPUT:
+                self._use(node, index)
+        if rule.output is Output.ALWAYS:
+            self._whole(absorbed(node.outputs[0], self.table))
+
+    def spread(self, rules: dict[ir.Node, Rule]) -> bool:
+        """Extend the plan by the nodes that can follow in integers; true while something was added."""
+        before = len(self.plan.integer)
+        for node, rule in rules.items():
+            if node in self.plan.integer or node.name in self.kept or rule.role not in JOINS_IN:
+                continue
+            if JOINS_IN[rule.role](node, rule, self.flow) and not self._reason(node, rule):
+                self._admit(node, rule)
+        return len(self.plan.integer) > before
+
+    def choose_schemes(self) -> None:
+        """Grant each group of tensors the scheme that its readers wish for."""
+        for group in self.plan.groups():
+            readers = {self.plan.integer[node] for value in group for node, _ in self.plan.edges[value]}
+            wish = next((rule.activation for rule in self.table.rules if rule.activation and rule in readers), None)
+            if wish is not None:
+                self.plan.schemes.update(dict.fromkeys(group, wish))
+
+    def carry(self) -> None:
+        """Take away the pairs behind nodes through which the runtime carries the scale."""
+        for node, rule in self.plan.integer.items():
+            for output in node.outputs if rule.carries else ():
+                self.plan.edges.pop(output, None)
+                self.plan.whole.discard(output)
+
+    def _reason(self, node: ir.Node, rule: Rule) -> str | None:
+        return "kept in float by the user" if node.name in self.kept else float_reason(node, rule, self.table)
+
+    def _admit(self, node: ir.Node, rule: Rule) -> None:
+        inputs = self._inputs(node, rule)
+        self.plan.integer[node] = rule
+        for index in inputs:
+            self._use(node, index)
+        outputs = [absorbed(output, self.table) for output in node.outputs if output.name]
+        passed_on = rule.role in (Role.MOVE, Role.JOIN) and any(value in self.plan.edges for value in outputs)
+        for output in outputs if rule.output is Output.ALWAYS or passed_on else ():
+            self._whole(output)
+        if rule.role is Role.MOVE or rule.shared:
+            values = [value for i in inputs if (value := node.inputs[i]) is not None]
+            self.plan.shared += [(values[0], other) for other in (*values[1:], *outputs)]
+
+    def _inputs(self, node: ir.Node, rule: Rule) -> list[int]:
+        """Positions of the inputs that are quantized for a node which is not a compute node."""
+        if rule.role is Role.RESIDUAL:
+            return self.flow.skip(node)
+        if rule.role is Role.MOVE:
+            return activations(node)[:1]
+        return (rule.residual and self.flow.skip(node)) or operands(node, rule.spares)
+
+    def _use(self, node: ir.Node, index: int) -> None:
+        value = node.inputs[index]
+        assert value is not None
+        self.plan.edges.setdefault(value, set()).add((node, index))
+
+    def _whole(self, value: ir.Value) -> None:
+        self.plan.whole.add(value)
+        self.plan.edges.setdefault(value, set())
 
 
-def absorbed(value: ir.Value, table: Table) -> ir.Value:
-    """The tensor behind the activations that vanish into a quantized range: ReLU's output for its input."""
-    uses = tuple(value.uses())
-    while len(uses) == 1 and not value.is_graph_output():
-        node = uses[0].node
-        if not _vanishes(node, table):
-            return value
-        value = node.outputs[0]
-        uses = tuple(value.uses())
-    return value
-
-
-def clipped(value: ir.Value, table: Table) -> tuple[float, float]:
-    """The bounds that a tensor's range must keep, so that the activations in front of it can vanish into it."""
-    low, high = -math.inf, math.inf
-    producer = value.producer()
-    while producer is not None and _vanishes(producer, table):
-        bounds = clip_bounds(producer) or (low, high)
-        low, high = max(low, bounds[0]), min(high, bounds[1])
-        before = producer.inputs[0]
-        producer = None if before is None else before.producer()
-    return low, high
-
-
-def _vanishes(node: ir.Node, table: Table) -> bool:
-    """Whether a range can stand for an activation: a range holds zero, so the activation must let zero pass."""
-    bounds = clip_bounds(node) if node.op_type in table.absorbs else None
-    return bounds is not None and bounds[0] <= 0 <= bounds[1]
-
-
-def _compute(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str], plan: Plan) -> None:
-    reason = _reason(node, rule, table, kept)
-    if reason:
-        plan.kept[node] = reason
-        return
-    plan.integer[node] = rule
-    for index in activations(node):
-        if index < BIAS_INPUT:
-            _use(plan, node, index)
-    if rule.output is Output.ALWAYS:
-        _whole(plan, absorbed(node.outputs[0], table))
-
-
-def _reason(node: ir.Node, rule: Rule, table: Table, kept: frozenset[str]) -> str | None:
-    return "kept in float by the user" if node.name in kept else float_reason(node, rule, table)
-
-
-def _spread(rules: dict[ir.Node, Rule], table: Table, kept: frozenset[str], plan: Plan) -> bool:
-    """Extend the plan by the nodes that can follow in integers; true while something was added."""
-    before = len(plan.integer)
-    for node, rule in rules.items():
-        if node in plan.integer or node.name in kept or rule.role not in _SPREAD:
-            continue
-        if _SPREAD[rule.role](node, table, plan) and not _reason(node, rule, table, kept):
-            _admit(node, rule, table, plan)
-    return len(plan.integer) > before
-
-
-def _admit(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> None:
-    plan.integer[node] = rule
-    inputs = _inputs(node, rule, table, plan)
-    for index in inputs:
-        _use(plan, node, index)
-    outputs = [absorbed(output, table) for output in node.outputs if output.name]
-    if rule.output is Output.ALWAYS or (rule.role in (Role.MOVE, Role.JOIN) and any(v in plan.edges for v in outputs)):
-        for output in outputs:
-            _whole(plan, output)
-    if rule.role is Role.MOVE or rule.shared:
-        values = [value for i in inputs if (value := node.inputs[i]) is not None]
-        plan.shared += [(values[0], other) for other in (*values[1:], *outputs)]
-
-
-def _inputs(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> list[int]:
-    """Positions of the inputs that are quantized for a node which is not a compute node."""
-    if rule.role is Role.RESIDUAL:
-        return _skip(node, table, plan)
-    if rule.role is Role.MOVE:
-        return activations(node)[:1]
-    return (rule.residual and _skip(node, table, plan)) or operands(node, rule.spares)
-
-
-def _carry(node: ir.Node, plan: Plan) -> None:
-    """Take away the pairs behind a node through which the runtime carries the scale."""
-    for output in node.outputs:
-        plan.edges.pop(output, None)
-        plan.whole.discard(output)
-
-
-def _can_follow(node: ir.Node, table: Table, plan: Plan) -> bool:
+def _can_follow(node: ir.Node, rule: Rule, flow: Flow) -> bool:
     """Every input is in integers or can be had so, and the output is of use in integers inside the graph."""
-    rule = table.rule(node.op_type)
-    inputs = [node.inputs[i] for i in operands(node, rule is not None and rule.spares)]
-    output = absorbed(node.outputs[0], table)
-    useful = _wanted(output, table, plan) or (rule is not None and rule.output is Output.ALWAYS)
-    return bool(inputs) and useful and not output.is_graph_output() and all(_on_offer(v, table, plan) for v in inputs)
+    inputs = [node.inputs[i] for i in operands(node, rule.spares)]
+    output = absorbed(node.outputs[0], flow.table)
+    useful = rule.output is Output.ALWAYS or flow.wanted(output)
+    return bool(inputs) and useful and not output.is_graph_output() and all(map(flow.on_offer, inputs))
 
 
-def _can_move(node: ir.Node, table: Table, plan: Plan) -> bool:
+def _can_move(node: ir.Node, rule: Rule, flow: Flow) -> bool:
     """The output is wanted in integers, and the data comes, maybe moved before, from where they are or are made."""
-    origin = _origin(node.inputs[0], table, plan)
-    if origin is None or not any(output in plan.edges for output in node.outputs):
+    origin = flow.origin(node.inputs[0])
+    if origin is None or not any(output in flow.edges for output in node.outputs):
         return False
-    return origin in plan.edges or _maker(origin, table, plan) is not None or _is_fused(origin, table)
+    return origin in flow.edges or flow.maker(origin) is not None or flow.can_give(origin)
 
 
-def _origin(value: ir.Value | None, table: Table, plan: Plan) -> ir.Value | None:
-    """The tensor that movers made a float tensor from."""
-    while value is not None and value not in plan.edges:
-        mover = value.producer()
-        if mover is None or not _is_mover(mover, table):
-            return value
-        value = mover.inputs[0]
-    return value
-
-
-def _is_mover(node: ir.Node, table: Table) -> bool:
-    rule = table.rule(node.op_type) if node.domain == "" else None
-    return rule is not None and rule.role is Role.MOVE
-
-
-def _wanted(value: ir.Value, table: Table, plan: Plan) -> bool:
-    """Whether a tensor is read in integers, maybe after it was moved or by what can follow in integers then."""
-    pending, seen = [value], {value}
-    while pending:
-        before = pending.pop()
-        if before in plan.edges:
-            return True
-        for use in before.uses():
-            if _passes(use.node, use.idx, table, plan):
-                behind = {absorbed(output, table) for output in use.node.outputs}
-                pending += behind - seen
-                seen |= behind
-    return False
-
-
-def _passes(node: ir.Node, index: int, table: Table, plan: Plan) -> bool:
-    """Whether a node would run in integers, if the input at an index were an integer and its output were wanted."""
-    rule = table.rule(node.op_type) if node.domain == "" else None
-    if rule is None or rule.role not in (Role.MOVE, Role.FOLLOW):
-        return False
-    others = [node.inputs[i] for i in operands(node, rule.spares) if i != index]
-    return index == 0 if rule.role is Role.MOVE else all(_on_offer(value, table, plan) for value in others)
-
-
-def _can_join(node: ir.Node, table: Table, plan: Plan) -> bool:
-    rule = table.rule(node.op_type)
-    # A constant part would have to take part in the choice of the shared scale.
-    apart = rule is not None and rule.shared and any(is_constant(value) for value in node.inputs)
+def _can_join(node: ir.Node, rule: Rule, flow: Flow) -> bool:
+    """As with a follower; a constant part would have to take part in the choice of a shared scale."""
+    apart = rule.shared and any(is_constant(value) for value in node.inputs)
     # An activation behind would have to run in integers: a pair behind it is pushed through both by those who can.
-    return _wanted(node.outputs[0], table, plan) and not apart and _can_follow(node, table, plan)
+    return flow.wanted(node.outputs[0]) and not apart and _can_follow(node, rule, flow)
 
 
-def _on_offer(value: ir.Value | None, table: Table, plan: Plan) -> bool:
-    """Whether a tensor is quantized already, or its producer can give integers at no cost."""
-    origin = _origin(value, table, plan)
-    if origin is None or origin in plan.edges:
-        return origin is not None
-    rule = _maker(origin, table, plan)
-    return _is_fused(origin, table) or (rule is not None and rule.output is Output.OFFERED)
-
-
-def _is_fused(value: ir.Value, table: Table) -> bool:
-    """Whether a tensor is made by a kernel that can just as well give integers."""
-    producer = value.producer()
-    rule = table.rule(producer.op_type) if producer is not None and producer.domain == "" else None
-    return rule is not None and rule.fused
-
-
-def _maker(value: ir.Value, table: Table, plan: Plan) -> Rule | None:
-    """The rule of the integer node that makes a tensor, operators that vanish or fuse into it passed over."""
-    producer = _source(value, table, plan).producer()
-    return plan.integer.get(producer) if producer is not None else None
-
-
-def _source(value: ir.Value, table: Table, plan: Plan) -> ir.Value:
-    """The only tensor that operators which vanish or fuse make a tensor from; the tensor itself where there is none."""
-    passed: set[ir.Node] = set()
-    pending, sources = [value], set()
-    while pending and len(passed) <= LONGEST:
-        before = pending.pop()
-        node = before.producer()
-        if node is None or node in plan.integer or not (_vanishes(node, table) or _fuses(node, table)):
-            sources.add(before)
-        elif node not in passed:
-            passed.add(node)
-            pending += [data for i in activations(node) if (data := node.inputs[i]) is not None]
-    inner = {*sources, *(output for node in passed for output in node.outputs)} - {value}
-    closed = all(use.node in passed for each in inner for use in each.uses())
-    if pending or len(sources) != 1 or not closed or any(each.is_graph_output() for each in inner):
-        return value
-    return sources.pop()
-
-
-def _fuses(node: ir.Node, table: Table) -> bool:
-    return node.domain == "" and node.op_type in table.fuses
-
-
-def _can_skip(node: ir.Node, table: Table, plan: Plan) -> bool:
-    """Whether a sum ends a convolution; behind a product, sums are masks or need more than 8 bits."""
-    skip = _skip(node, table, plan)
+def _can_skip(node: ir.Node, rule: Rule, flow: Flow) -> bool:
+    """A sum ends a convolution; behind a product, sums are masks or need more than 8 bits."""
+    skip = flow.skip(node)
     main = [value for i in activations(node) if i not in skip and (value := node.inputs[i]) is not None]
-    makers = [_source(value, table, plan).producer() for value in main]
+    makers = [flow.source(value).producer() for value in main]
     return bool(skip) and all(maker is not None and maker.op_type in CONVOLUTIONS for maker in makers)
 
 
-_SPREAD = {Role.FOLLOW: _can_follow, Role.MOVE: _can_move, Role.JOIN: _can_join, Role.RESIDUAL: _can_skip}
-
-
-def _skip(node: ir.Node, table: Table, plan: Plan) -> list[int]:
-    """Index of the skip input of a residual Add, where the other side ends in a compute node that Add fuses into."""
-    sides = activations(node)
-    main = [i for i in sides if _ends_in_compute(node.inputs[i], table, plan)]
-    if len(sides) != 2 or not main:
-        return []
-    # Where both sides could fuse (a downsampling block), the longer side keeps its fusion; exporters put it first.
-    return [i for i in sides if i != main[0]]
-
-
-def _ends_in_compute(value: ir.Value | None, table: Table, plan: Plan) -> bool:
-    if value is None or len(value.uses()) != 1 or value.is_graph_output():
-        return False
-    source = _source(value, table, plan) if table.fuses else value
-    producer = source.producer()
-    rule = plan.integer.get(producer) if producer is not None else None
-    return rule is not None and rule.role is Role.COMPUTE
-
-
-def _use(plan: Plan, node: ir.Node, index: int) -> None:
-    value = node.inputs[index]
-    assert value is not None
-    plan.edges.setdefault(value, set()).add((node, index))
-
-
-def _whole(plan: Plan, value: ir.Value) -> None:
-    plan.whole.add(value)
-    plan.edges.setdefault(value, set())
+JOINS_IN: dict[Role, Callable[[ir.Node, Rule, Flow], bool]] = {
+    Role.FOLLOW: _can_follow,
+    Role.MOVE: _can_move,
+    Role.JOIN: _can_join,
+    Role.RESIDUAL: _can_skip,
+}
+"""Whether a node that is no compute node can run in integers too, by its role."""
