@@ -132,8 +132,6 @@ class Rule:
             one scale, that of the row that comes first in the table is granted.
         weight: Scheme of their constant weights, where it is not the table's.
         since: First opset in which the row holds.
-        residual: An input that a compute node makes for this operator alone gets no pair: the operator fuses into
-            that node.
         spares: An operand that is broadcast gets no pair: it is small, and the kernel takes it in float.
         computed: The row is about products of two tensors that are both computed at run time, as in attention; an
             operator's other row is about those with a constant weight.
@@ -149,7 +147,6 @@ class Rule:
     activation: Scheme | None = None
     weight: Scheme | None = None
     since: int = 1
-    residual: bool = False
     spares: bool = False
     computed: bool = False
     why: str = ""
@@ -167,7 +164,7 @@ class Table:
         absorbs: Activations that vanish into the range of the quantized tensor behind them.
         fuses: Element-wise operators that the kernel of the compute node before them computes along, as long as no
             pair stands between.
-        biased: A convolution has to have a bias; one without gets one that changes nothing.
+        biased: A convolution has to have a bias of its own; one without gets one that changes nothing.
         opset: Smallest opset of the graphs that the target is given.
     """
 

@@ -186,7 +186,7 @@ def _spread(rules: dict[ir.Node, Rule], table: Table, kept: frozenset[str], plan
 
 def _admit(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> None:
     plan.integer[node] = rule
-    inputs = _inputs(node, rule, table, plan)
+    inputs = _inputs(node, rule, plan)
     for index in inputs:
         _use(plan, node, index)
     outputs = [absorbed(output, table) for output in node.outputs if output.name]
@@ -198,13 +198,11 @@ def _admit(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> None:
         plan.shared += [(values[0], other) for other in (*values[1:], *outputs)]
 
 
-def _inputs(node: ir.Node, rule: Rule, table: Table, plan: Plan) -> list[int]:
+def _inputs(node: ir.Node, rule: Rule, plan: Plan) -> list[int]:
     """Positions of the inputs that are quantized for a node which is not a compute node."""
     if rule.role is Role.RESIDUAL:
-        return _skip(node, table, plan)
-    if rule.role is Role.MOVE:
-        return activations(node)[:1]
-    return (rule.residual and _skip(node, table, plan)) or operands(node, rule.spares)
+        return _skip(node, plan)
+    return activations(node)[:1] if rule.role is Role.MOVE else operands(node, rule.spares)
 
 
 def _carry(node: ir.Node, plan: Plan) -> None:
@@ -316,27 +314,26 @@ def _fuses(node: ir.Node, table: Table) -> bool:
 
 
 def _can_skip(node: ir.Node, table: Table, plan: Plan) -> bool:
-    return bool(_skip(node, table, plan))
+    return bool(_skip(node, plan))
 
 
 _SPREAD = {Role.FOLLOW: _can_follow, Role.MOVE: _can_move, Role.JOIN: _can_join, Role.RESIDUAL: _can_skip}
 
 
-def _skip(node: ir.Node, table: Table, plan: Plan) -> list[int]:
+def _skip(node: ir.Node, plan: Plan) -> list[int]:
     """Index of the skip input of a residual Add, where the other side ends in a compute node that Add fuses into."""
     sides = activations(node)
-    main = [i for i in sides if _ends_in_compute(node.inputs[i], table, plan)]
+    main = [i for i in sides if _ends_in_compute(node.inputs[i], plan)]
     if len(sides) != 2 or not main:
         return []
     # Where both sides could fuse (a downsampling block), the longer side keeps its fusion; exporters put it first.
     return [i for i in sides if i != main[0]]
 
 
-def _ends_in_compute(value: ir.Value | None, table: Table, plan: Plan) -> bool:
-    if value is None or len(value.uses()) != 1 or value.is_graph_output():
+def _ends_in_compute(value: ir.Value | None, plan: Plan) -> bool:
+    if value is None or len(value.uses()) != 1:
         return False
-    source = _source(value, table, plan) if table.fuses else value
-    producer = source.producer()
+    producer = value.producer()
     rule = plan.integer.get(producer) if producer is not None else None
     return rule is not None and rule.role is Role.COMPUTE
 
