@@ -15,6 +15,7 @@ from infopt.shapes import (
     ShapeRange,
     complete,
     fixed,
+    narrowed,
     parse_shape,
     show_shape,
 )
@@ -139,3 +140,16 @@ def test_ranges_that_do_not_fit_the_model_are_refused(texts: list[str], reason: 
     inputs = [spec("image", "N", 3), spec("mask", "N", "time")]
     with pytest.raises(OptionError, match=reason):
         complete(inputs, [parse_shape(text) for text in texts])
+
+
+def test_sizes_that_a_range_holds_fixed_are_fixed_in_every_input_of_that_name():
+    inputs = [spec("ids", "batch", "time"), spec("mask", "batch", "time"), spec("whole", 2, None, batch_axis=None)]
+    ids, mask, whole = narrowed(inputs, [parse_shape("mask=1x8..1x16"), parse_shape("whole=2x5")])
+    assert ids.shape == mask.shape == (1, "time")
+    assert whole.shape == (2, 5)
+    assert (ids.fixed_batch, ids.batch_axis) == (1, 0)
+
+
+def test_without_ranges_inputs_are_as_the_model_has_them():
+    inputs = (spec("ids", "batch", "time"), spec("x", None, 3))
+    assert narrowed(inputs, []) == inputs

@@ -39,7 +39,7 @@ TABLE = Table(
         Rule(("Conv", "Gemm"), Role.COMPUTE, Output.ALWAYS, unless=(too_small, of_no_use), activation=INT8),
         Rule(("MatMul",), Role.COMPUTE, computed=True),
         Rule(("MaxPool",), Role.MOVE, since=12),
-        Rule(("Relu",), Role.FLOAT, fused=True, why="it is fused"),
+        Rule(("Relu",), Role.FLOAT, writes=True, why="it is fused"),
     ),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -124,7 +124,26 @@ def _interface(base: Subject, candidate: Subject) -> tuple[tuple[InputSpec, ...]
             f"{base.path} and {candidate.path} take different inputs: {shown[0]} against {shown[1]}",
             "compare models with the same inputs",
         )
-    return sides[0] if _graph(base) or not _graph(candidate) else sides[1]
+    specs, names = sides[0] if _graph(base) or not _graph(candidate) else sides[1]
+    for side in (base, candidate):
+        if side.artifact.main.suffix == ".xml":  # it may take fewer shapes than the graph that it was made from
+            specs = _fixed_as(specs, ir_interface(side.artifact.main)[0])
+    return specs, names
+
+
+def _fixed_as(specs: tuple[InputSpec, ...], others: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
+    """Inputs with the sizes fixed that are fixed in others of the same names."""
+    sizes = {other.name: other.shape for other in others}
+    return tuple(
+        replace(
+            spec,
+            shape=tuple(
+                dim if size is None else size
+                for dim, size in zip(spec.shape, sizes.get(spec.name, spec.shape), strict=True)
+            ),
+        )
+        for spec in specs
+    )
 
 
 def _interface_of(side: Subject) -> tuple[tuple[InputSpec, ...], tuple[str, ...]]:

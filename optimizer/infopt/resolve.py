@@ -18,7 +18,7 @@ from infopt.options import parsed
 from infopt.passes import CalibrationSet
 from infopt.preprocess import Preprocess, load_preprocess
 from infopt.recipe import Recipe
-from infopt.shapes import ShapeRange, complete, parse_shape
+from infopt.shapes import ShapeRange, complete, narrowed, parse_shape
 from infopt.target import ByIsa, Target
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Resolved:
     Attributes:
         recipe: The recipe, with the data that was found filled in.
         model: The model as it was given.
-        inputs: Its inputs with their batch axes.
+        inputs: Its inputs with their batch axes, and with the sizes that the user fixed.
         target: The target.
         calibration: The samples that passes may use, where a pass needs them.
         evaluation: The samples that the report is about, if there are any.
@@ -105,6 +105,7 @@ def resolve(recipe: Recipe, calibrated: bool) -> Resolved:
     log = _Log()
     recipe, preprocess = _data(recipe, calibrated, log)
     calibration = _calibration(recipe, inputs, preprocess, log) if calibrated else None
+    inputs = narrowed(inputs, shapes)  # what is compiled takes those shapes only; what is calibrated takes any
     evaluation = _evaluation(recipe, inputs, preprocess, log)
     if evaluation:
         check_labels(metric, evaluation)

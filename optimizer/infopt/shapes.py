@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from infopt.errors import OptionError, unknown
@@ -119,6 +119,30 @@ def complete(inputs: Sequence[InputSpec], given: Sequence[ShapeRange]) -> tuple[
         chosen.get(spec.name) or _default(spec, sizes)
         for spec in inputs
         if not all(isinstance(dim, int) for dim in spec.shape)
+    )
+
+
+def narrowed(inputs: Sequence[InputSpec], given: Sequence[ShapeRange]) -> tuple[InputSpec, ...]:
+    """Inputs with those dimensions fixed for which the user's ranges hold a single size.
+
+    Dimensions of the same symbolic name are fixed together.
+    """
+    ranges = {one.name: one for one in given}
+    named = {
+        dim: low
+        for spec in inputs
+        if spec.name in ranges
+        for dim, (low, _, high) in zip(spec.shape, ranges[spec.name].sizes, strict=True)
+        if isinstance(dim, str) and low == high
+    }
+    return tuple(replace(spec, shape=_fixed_sizes(spec, ranges.get(spec.name), named)) for spec in inputs)
+
+
+def _fixed_sizes(spec: InputSpec, given: ShapeRange | None, named: dict[str, int]) -> tuple[int | str | None, ...]:
+    own = [low if low == high else None for low, _, high in given.sizes] if given else [None] * len(spec.shape)
+    by_name = [named.get(dim) if isinstance(dim, str) else None for dim in spec.shape]
+    return tuple(
+        next((size for size in known if size is not None), None) for known in zip(own, by_name, spec.shape, strict=True)
     )
 
 

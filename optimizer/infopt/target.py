@@ -134,8 +134,6 @@ class Rule:
             one scale, that of the row that comes first in the table is granted.
         weight: Scheme of their constant weights, where it is not the table's.
         since: First opset in which the row holds.
-        residual: An input that a compute node makes for this operator alone gets no pair: the operator fuses into
-            that node.
         spares: An operand that is broadcast gets no pair: it is small, and the kernel takes it in float.
         computed: The row is about products of two tensors that are both computed at run time, as in attention; an
             operator's other row is about those with a constant weight.
@@ -153,7 +151,6 @@ class Rule:
     activation: Scheme | None = None
     weight: Scheme | None = None
     since: int = 1
-    residual: bool = False
     spares: bool = False
     computed: bool = False
     why: str = ""
@@ -169,7 +166,7 @@ class Table:
         bias: ``"int32"``: biases are quantized with scale ``s_x * s_w``; ``"float"``: they are left alone.
         rules: The rows.
         absorbs: Activations that vanish into the quantized tensor behind them: into its range or the kernel's end.
-        biased: A convolution has to have a bias; one without gets one that changes nothing.
+        biased: A convolution has to have a bias of its own; one without gets one that changes nothing.
         opset: Smallest opset of the graphs that the target is given.
     """
 

@@ -19,6 +19,7 @@ import infopt
 from infopt import registry
 from infopt.manifest import identity, read_manifest, verify
 from infopt.report import read_report
+from infopt.targets.openvino import ir_interface
 from infopt.verbs import recipe_of
 
 if TYPE_CHECKING:
@@ -363,3 +364,14 @@ def test_a_run_tells_nobody_about_the_model(cli: Cli) -> None:
     script = "import infopt, os, sys\nimport onnxruntime\nsys.exit(os.path.exists(os.environ['TMPDIR'] + '/.ses'))"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60, env=environment)
+
+
+def test_a_fixed_shape_is_compiled_in_and_fed_and_compared(cli: Cli) -> None:
+    pytest.importorskip("openvino")
+    result = cli.quantize("--target", "openvino", "--shape", "x=2x1x8x8", "--bench-seconds", "0.4", quick=False)
+    assert result.code == 0, result.err
+    (inputs,), _ = ir_interface(Path("model.openvino.infopt/model.xml"))
+    assert inputs.shape == (2, 1, 8, 8)
+    assert read_report(Path("model.openvino.infopt/report.json")).latency.batch == 2
+    compared = infopt.compare("model.onnx", "model.openvino.infopt", eval="eval.npz", no_bench=True)
+    assert compared.accuracy.n == read_report(Path("model.openvino.infopt/report.json")).accuracy.n

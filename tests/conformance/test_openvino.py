@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import onnx_ir as ir
 import pytest
 
 from infopt import registry
@@ -155,3 +157,65 @@ def test_every_setting_for_integers_compiles_and_keeps_them(build: Any, run_quan
     done = run_quantized(build(text, **weights), TARGET, setting)
     assert (done.kernels.integer, done.kernels.total) == (3, 3)
     assert done.steps <= (6 if setting.endswith("f32") else 12)
+
+
+CONV = "Conv<kernel_shape=[3,3], pads=[1,1,1,1]>"
+UP = "ConvTranspose<kernel_shape=[2,2], strides=[2,2]>"
+POOL = "MaxPool<kernel_shape=[2,2], strides=[2,2]>"
+
+PATTERNS = {
+    "residual blocks": (f"""
+        c = {CONV}(a, w, b)  r = Relu(c)  d = {CONV}(r, w, b)  e = Add(d, a)  f = Relu(e)
+        g = {CONV}(f, w, b)  h = Relu(g)  i = {CONV}(h, w, b)  j = Add(i, f)  s = Relu(j)""", 4),
+    "a downsampling block": (f"""
+        c = {CONV}(a, w, b)  r = Relu(c)  d = {CONV}(r, w, b)  e = {CONV}(a, w, b)  f = Add(d, e)  s = Relu(f)""", 3),
+    "a gated residual block": (f"""
+        c = {CONV}(a, w, b)  p = Sigmoid(c)  d = Mul(c, p)  e = {CONV}(d, w, b)  q = Sigmoid(e)  f = Mul(e, q)
+        s = Add(f, a)""", 2),
+    "joined gates": (f"""
+        c = {CONV}(a, w, b)  p = Sigmoid(c)  d = Mul(c, p)  e = {CONV}(d, w, b)  q = Sigmoid(e)  f = Mul(e, q)
+        j = Concat<axis=1>(d, f)  k = {POOL}(j)  s = {CONV}(k, wide, b)""", 3),
+    "a U": (f"""
+        r = Relu(a)  p = {POOL}(r)  c = {CONV}(p, w, b)  u = {UP}(c, up, b)  j = Concat<axis=1>(r, u)
+        s = {CONV}(j, wide, b)""", 3),
+    "padding in front of a pool": (f"r = Relu(a)  p = Pad(r, ends)  m = {POOL}(p)  s = {CONV}(m, w, b)", 1),
+    "a head": (f"c = {CONV}(a, w, b)  r = Relu(c)  d = {CONV}(r, w, b)  e = Add(d, a)  s = GlobalAveragePool(e)", 2),
+    "a convolution without bias that is read in float, too": (f"c = {CONV}(a, w)  t = Tanh(a)  s = Add(c, t)", 1),
+}  # fmt: skip
+"""Nodes between a first convolution that gives ``a`` and a last one that reads ``s``, and compute layers in them."""
+
+
+@pytest.mark.parametrize("batch", ["2", "N"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_runs_in_integers_and_right(build: Any, run_quantized: Any, pattern: str, batch: str) -> None:
+    nodes, compute = PATTERNS[pattern]
+    text = (
+        f"(float[{batch},3,8,8] x) => (float[{batch},4,H,W] y) {{ a = {CONV}(x, first) {nodes} y = {CONV}(s, last) }}"
+    )
+    weights = {"first": (16, 3, 3, 3), "last": (4, 16, 3, 3)}
+    known = {
+        "w": (16, 16, 3, 3), "b": (16,), "up": (16, 16, 2, 2), "wide": (16, 32, 3, 3),
+        "ends": np.int64([0, 0, 1, 1, 0, 0, 1, 1]),
+    }  # fmt: skip
+    used = {name: value for name, value in known.items() if f" {name})" in nodes or f" {name}," in nodes}
+    done = run_quantized(build(text, **weights, **used), TARGET)
+    found = layers(done.artifact)
+    assert done.kernels.integer == done.kernels.total == compute + 2
+    assert done.astray <= 2.5
+    assert done.steps <= 6
+    single = [each for each in found if each.kind == "Convolution" and "y" not in " ".join(each.nodes)]
+    if "float, too" not in pattern and pattern != "a gated residual block":
+        assert {each.gives for each in single} <= set(INTEGERS)
+        assert not [each for each in found if each.kind in BETWEEN and "x:Q" not in each.nodes]
+
+
+def test_without_vnni_no_weight_is_so_large_that_sums_of_16_bits_saturate(build: Any, run_quantized: Any) -> None:
+    text = f"(float[2,3,8,8] x) => (float[2,16,8,8] y) {{ a = {CONV}(x, w, b)  r = Relu(a)  y = {CONV}(r, v, c) }}"
+    model = build(text, w=(16, 3, 3, 3), b=(16,), v=(16, 16, 3, 3), c=(16,))
+    done = run_quantized(model, registry.target(TARGET, "avx2"))
+    stored = [value.const_value.numpy() for name, value in done.result.graph.graph.initializers.items()
+              if name.endswith(":quantized") and value.dtype == ir.DataType.INT8]  # fmt: skip
+    assert len(stored) == 2
+    assert {int(np.abs(array).max()) for array in stored} == {63}
+    assert done.kernels.integer == done.kernels.total == 2
+    assert done.astray <= 2.5

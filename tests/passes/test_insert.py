@@ -306,6 +306,14 @@ def test_a_convolution_without_bias_gets_one_that_changes_nothing(build: Any, qu
     assert all(len(each.inputs) == 2 for each in quantized(model).graph.graph if "Conv" in each.op_type) or bias
 
 
+def test_convolutions_that_share_a_bias_get_one_each(build: Any, quantized: Quantized) -> None:
+    model = build(f"{X} {{ a = {CONV}(x, w1, b1)  y = {CONV}(a, w2, b1) }}", **only("w1 w2 b1"))
+    result = quantized(model, OPENVINO)
+    first, second = (node(result, name).inputs[2] for name in "ay")
+    assert first is not second
+    np.testing.assert_array_equal(constant(first), constant(second))
+
+
 def test_constant_operands_are_quantized_with_those_that_are_computed(build: Any, quantized: Quantized) -> None:
     text = f"{X} {{ a = {CONV}(x, w1, b1)  s = Mul(a, k)  y = {CONV}(s, w2, b2) }}"
     result = quantized(build(text, k=(1, 4, 8, 8), **only("w1 b1 w2 b2")))

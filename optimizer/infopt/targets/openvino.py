@@ -70,8 +70,8 @@ TABLE = Table(
         Rule(("Gemm",), Role.COMPUTE, Output.WANTED, (runtime_weight, gemm_scaled)),
         Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight,)),
         Rule(("MatMul",), Role.FLOAT, computed=True, why=COMPUTED),
-        Rule(("Add",), Role.FOLLOW, Output.OFFERED, (constant_operand,), residual=True, epilogue=True),
-        Rule(("Sub",), Role.FOLLOW, Output.OFFERED, (constant_operand,), epilogue=True),
+        # With a pair on one side only, Add fuses into the convolution of the other with dynamic shapes alone.
+        Rule(("Add", "Sub"), Role.FOLLOW, Output.OFFERED, (constant_operand,), epilogue=True),
         Rule(("Mul",), Role.FOLLOW, Output.OFFERED, (constant_operand,), activation=SIGNED, spares=True, epilogue=True),
         Rule(("AveragePool", "GlobalAveragePool", "ReduceMean"), Role.FOLLOW, Output.WANTED),
         Rule(("MaxPool", "GlobalMaxPool", "ReduceMax"), Role.MOVE, carries=True),
@@ -143,12 +143,19 @@ class OpenVINOTarget:
         return anyhow | {f"{name} static": {**settings, STATIC: FIRST} for name, settings in anyhow.items()}
 
     def compile(self, model: Path, out: Path, options: CompileOptions) -> Artifact:
-        """Convert a graph to OpenVINO IR (``model.xml``, ``model.bin``) and compile it once, so that it is known to."""
+        """Convert a graph to OpenVINO IR (``model.xml``, ``model.bin``) and compile it once, so that it is known to.
+
+        Sizes that the ranges hold fixed are fixed in the IR, which is faster than to leave them open.
+        """
         import openvino as ov
+
+        from infopt.shapes import narrowed
 
         main = out / "model.xml"
         try:
             graph = _core().read_model(os.fspath(model))
+            fixed = narrowed(_specs(graph), options.shapes) if options.shapes else ()
+            graph.reshape({spec.name: [-1 if dim is None else dim for dim in spec.shape] for spec in fixed})
             ov.save_model(graph, os.fspath(main), compress_to_fp16=False)
             with kept_signal_stack():
                 _core().compile_model(graph, "CPU", own(options.settings))
@@ -191,19 +198,23 @@ def ir_interface(path: Path) -> tuple[tuple[InputSpec, ...], tuple[str, ...]]:
     Raises:
         RuntimeRefused: The runtime cannot read it.
     """
-    import numpy as np
-
-    from infopt.data import InputSpec
-
     try:
         model = _core().read_model(os.fspath(path))
     except Exception as error:
         raise refused(error) from error
+    return _specs(model), tuple(port.any_name for port in model.outputs)
+
+
+def _specs(model: Any) -> tuple[InputSpec, ...]:
+    import numpy as np
+
+    from infopt.data import InputSpec
+
     specs = []
     for port in model.inputs:
         dims = tuple(dim.get_length() if dim.is_static else None for dim in port.partial_shape)
         specs.append(InputSpec(port.any_name, np.dtype(port.element_type.to_dtype()), dims))
-    return tuple(specs), tuple(port.any_name for port in model.outputs)
+    return tuple(specs)
 
 
 def refused(error: Exception, model: Path | None = None) -> RuntimeRefused:

@@ -142,20 +142,26 @@ def _weights(writer: Writer, node: ir.Node, scheme: Scheme, biases: str, ranges:
 
 
 def _bias(writer: Writer, node: ir.Node) -> None:
-    """Give a convolution whose bias is missing or zero one that changes nothing: it rounds away in any other sum."""
+    """Give a convolution a bias of its own, and where it has none or only zeros, one that changes nothing."""
     bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT else None
-    if bias is not None and not (is_constant(bias) and not _array(bias).any()):
+    if bias is None:
+        weight = node.inputs[WEIGHT_INPUT]
+        assert weight is not None
+        assert weight.shape is not None
+        channels = weight.shape.numpy()[channel_axis(node)]
+        if node.op_type == "ConvTranspose":
+            channels *= int(node.attributes.get_int("group", 1))
+        array = np.zeros(channels, np.float32)
+    elif is_constant(bias):
+        array = _array(bias)
+    else:
         return
-    weight = node.inputs[WEIGHT_INPUT]
-    assert weight is not None
-    assert weight.shape is not None
-    channels = weight.shape.numpy()[channel_axis(node)]
-    if node.op_type == "ConvTranspose":
-        channels *= int(node.attributes.get_int("group", 1))
+    if bias is not None and array.any() and len(bias.uses()) == 1:
+        return
     if len(node.inputs) <= BIAS_INPUT:
         node.resize_inputs(BIAS_INPUT + 1)
-    added = writer.constant(f"{node.name}:no_bias", np.full(channels, NO_BIAS, np.float32))
-    node.replace_input_with(BIAS_INPUT, added)
+    own = array if array.any() else np.full_like(array, NO_BIAS)
+    node.replace_input_with(BIAS_INPUT, writer.constant(f"{node.name}:bias", own))
 
 
 def _constant_operands(writer: Writer, node: ir.Node, scheme: Scheme) -> None:

@@ -155,9 +155,7 @@ class Planner:
         """Positions of the inputs that are quantized for a node which is not a compute node."""
         if rule.role is Role.RESIDUAL:
             return self.flow.skip(node)
-        if rule.role is Role.MOVE:
-            return activations(node)[:1]
-        return (rule.residual and self.flow.skip(node)) or operands(node, rule.spares)
+        return activations(node)[:1] if rule.role is Role.MOVE else operands(node, rule.spares)
 
     def _use(self, node: ir.Node, index: int) -> None:
         value = node.inputs[index]
