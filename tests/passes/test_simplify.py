@@ -248,3 +248,11 @@ def test_a_mean_over_all_places_becomes_a_pooling(
     assert [node.op_type for node in result.graph.graph] == expected
     feed = next(iter(context.calibration.feeds()))
     np.testing.assert_allclose(run_float(result, feed)["y"], run_float(model, feed)["y"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_graph_on_which_the_library_fails_is_left_as_it_was(build: Any, make_context: Any) -> None:
+    text = """(float[6] x, int64[2] k) => (float y) {
+        s = SplitToSequence<axis=0>(x, k)  a = SequenceAt(s, i)  y = ReduceSum(a) }"""
+    model = build(text, i=np.int64(0))
+    result = Simplify()(model, make_context(model))
+    assert [node.op_type for node in result.graph.graph] == ["SplitToSequence", "SequenceAt", "ReduceSum"]

@@ -39,6 +39,20 @@ def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
     ClearMetadataAndDocStringPass()(result)
     _unshare_norms(result.graph)
     with quiet():
+        result = _optimized(result, fold_limit)
+        fold_affine(result.graph)
+        fuse_gemm(result.graph)
+        pool_means(result.graph)
+        RemoveUnusedNodesPass()(result)
+    # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
+    ClearMetadataAndDocStringPass()(result)
+    return result
+
+
+def _optimized(graph: ir.Model, fold_limit: int) -> ir.Model:
+    """The graph after the library's rules; as it was where one of them fails, as some do on rare operators."""
+    result = graph.clone()
+    try:
         # The library's limits count elements; what they let through is checked in bytes.
         optimize_ir(
             result,
@@ -47,12 +61,10 @@ def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
             output_size_limit=fold_limit,
             should_fold=lambda node: False if _grows(node, fold_limit) else None,
         )
-        fold_affine(result.graph)
-        fuse_gemm(result.graph)
-        pool_means(result.graph)
-        RemoveUnusedNodesPass()(result)
-    # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
-    ClearMetadataAndDocStringPass()(result)
+    except MemoryError:
+        raise
+    except Exception:  # every rule raises its own
+        return graph
     return result
 
 
