@@ -251,7 +251,7 @@ def test_a_mean_over_all_places_becomes_a_pooling(
 
 
 def test_a_graph_on_which_the_library_fails_is_left_as_it_was(build: Any, make_context: Any) -> None:
-    text = """(float[6] x, int64[2] k) => (float y) {
+    text = """(float[6] x, int64 k) => (float y) {
         s = SplitToSequence<axis=0>(x, k)  a = SequenceAt(s, i)  y = ReduceSum(a) }"""
     model = build(text, i=np.int64(0))
     result = Simplify()(model, make_context(model))
