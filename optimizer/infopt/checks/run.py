@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,7 +28,6 @@ from infopt.output import check_file as check_output
 from infopt.output import staged_file
 from infopt.proof import largest_difference_where_it_runs
 from infopt.shapes import ShapeRange, complete, parse_shape
-from infopt.target import ByIsa
 from infopt.ui import Listener, Silent
 
 if TYPE_CHECKING:
@@ -233,11 +233,14 @@ def targets_named(names: Sequence[str], isa: Isa | Literal["auto"] = "auto") -> 
         isa: Instruction set of the machine that will run the model, for the targets that ask.
 
     Raises:
-        OptionError: No such target, or none of them has tables by instruction set.
+        OptionError: No such target, or one that was named has no table for the instruction set.
     """
     from infopt import registry
 
-    found = [registry.target(name) for name in dict.fromkeys(names or registry.names("targets"))]
-    if isa != "auto" and not any(isinstance(target, ByIsa) for target in found):
-        raise OptionError("none of the targets has tables by instruction set", "leave --isa out")
-    return tuple(target.for_isa(isa) if isinstance(target, ByIsa) else target for target in found)
+    if names:
+        return tuple(registry.target(name, isa) for name in dict.fromkeys(names))
+    found = []
+    for name in registry.names("targets"):
+        with suppress(OptionError):  # of all targets, those that there is a table for
+            found.append(registry.target(name, isa))
+    return tuple(found)
