@@ -330,3 +330,22 @@ def test_weights_that_are_written_one_by_one_are_what_they_were(
             assert found.graph.node == proto.graph.node
             assert found.metadata_props == proto.metadata_props
             assert (tmp_path / "out.onnx").read_bytes()[0] == 8  # ir_version first: runtimes tell the format by it
+
+
+def test_constants_in_other_files_are_written_into_the_model(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    values = np.arange(6, dtype=np.float32)
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "m.bin").write_bytes(values.tobytes())
+    tensor = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[6], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="m.bin")
+    nodes = [helper.make_node("Constant", [], ["c"], value=tensor), helper.make_node("Add", ["x", "c"], ["y"])]
+    kinds = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [6]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", kinds[:1], kinds[1:])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "far" / "m.onnx").write_bytes(made.SerializeToString())
+    save(load(tmp_path / "far" / "m.onnx").graph, tmp_path / "near.onnx")
+    written = onnx.load(tmp_path / "near.onnx").graph.node[0].attribute[0].t
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(written), values)

@@ -75,7 +75,17 @@ def facts(node: ir.Node) -> Facts:
         output=_shape(node.outputs[0]),
         attributes={name: attr.value for name, attr in node.attributes.items() if attr.type in PLAIN},
         constants=tuple(value is None or is_constant(value) for value in node.inputs),
+        numbers=tuple(map(_single, node.inputs)),
+        outputs=sum(bool(value.uses()) or value.is_graph_output() for value in node.outputs),
     )
+
+
+def _single(value: ir.Value | None) -> float | None:
+    """The value of a constant that is a single number."""
+    tensor = value.const_value if value is not None and is_constant(value) else None
+    if tensor is None or tensor.size != 1 or tensor.dtype == ir.DataType.STRING:
+        return None
+    return float(tensor.numpy().reshape(()))
 
 
 def row(node: ir.Node, opset: int, table: Table) -> Rule | None:

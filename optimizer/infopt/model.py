@@ -206,10 +206,21 @@ def save(graph: ir.Model, path: Path) -> None:
         OSError: The file cannot be written; :mod:`infopt.output` makes an error for the user of it.
     """
     large = sum(t.nbytes for t in weights(graph)) > INLINE_LIMIT
+    graph = graph.clone()
+    _load_attributes(graph)
     if large:
-        ir.save(graph.clone(), path, external_data=f"{path.name}.data")
+        ir.save(graph, path, external_data=f"{path.name}.data")
     else:
         write_inline(graph, path)
+
+
+def _load_attributes(graph: ir.Model) -> None:
+    """Read the tensors of Constant nodes that lie in other files: only weights are written beside a model."""
+    for node in graph.graph.all_nodes():
+        for name, attribute in list(node.attributes.items()):
+            tensor = None if attribute.is_ref() or attribute.type != ir.AttributeType.TENSOR else attribute.value
+            if isinstance(tensor, ir.ExternalTensor):
+                node.attributes[name] = ir.AttrTensor(name, ir.tensor(tensor.numpy().copy(), name=tensor.name))
 
 
 def input_specs(graph: ir.Model) -> tuple[InputSpec, ...]:

@@ -100,6 +100,8 @@ class Facts:
         output: Known shape of the first output, or ``None``.
         attributes: Integer, float and string attributes of the node, and its lists of integers.
         constants: Whether each input is a constant; absent optional inputs count as constant.
+        numbers: The value of each input that is a constant single number, ``None`` for others.
+        outputs: Number of outputs that are read, or are the graph's.
     """
 
     op: str
@@ -110,6 +112,8 @@ class Facts:
     output: tuple[int | None, ...] | None
     attributes: Mapping[str, Any]
     constants: tuple[bool, ...] = ()
+    numbers: tuple[float | None, ...] = ()
+    outputs: int = 1
 
 
 Condition = Callable[[Facts], str | None]
@@ -134,6 +138,8 @@ class Rule:
             one scale, that of the row that comes first in the table is granted.
         weight: Scheme of their constant weights, where it is not the table's.
         since: First opset in which the row holds.
+        closes: A pair stands behind an activation that vanishes, even if floats are wanted: the runtime would fuse the
+            activation into a kernel in float.
         spares: An operand that is broadcast gets no pair: it is small, and the kernel takes it in float.
         computed: The row is about products of two tensors that are both computed at run time, as in attention; an
             operator's other row is about those with a constant weight.
@@ -151,6 +157,7 @@ class Rule:
     activation: Scheme | None = None
     weight: Scheme | None = None
     since: int = 1
+    closes: bool = False
     spares: bool = False
     computed: bool = False
     why: str = ""

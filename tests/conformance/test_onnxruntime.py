@@ -170,3 +170,17 @@ def test_emulation_runs_q_and_dq_as_they_are_written(
     feed = next(iter(context.calibration.feeds()))
     (found,) = open_onnx(tmp_path / "m.onnx", EMULATE).run(feed)
     np.testing.assert_allclose(found, run_float(result, feed)["y"], atol=1e-5)
+
+
+def test_a_gemm_whose_activation_is_read_in_float_runs_in_integers(build: Any, run_quantized: Any) -> None:
+    text = "(float[N,16] x) => (float[N,8] y) { a = Gemm(x, w, b)  r = Relu(a)  y = Softmax(r) }"
+    done = run_quantized(build(text, w=(16, 8), b=(8,)), TARGET)
+    assert ran(done.artifact) == ["QuantizeLinear", "QGemm", "DequantizeLinear", "Softmax"]
+
+
+def test_a_clip_close_to_zero_costs_no_range(build: Any, run_quantized: Any) -> None:
+    text = f"""(float[N,3,8,8] x) => (float[N,16,8,8] y) {{
+        a = {CONV}(x, w, b)  r = Clip(a, lo, hi)  y = {CONV}(r, v, c) }}"""
+    weights = {"w": (16, 3, 3, 3), "b": (16,), "v": (16, 16, 3, 3), "c": (16,)}
+    model = build(text, lo=np.float32(-0.015), hi=np.float32(1), **weights)
+    assert run_quantized(model, TARGET).steps <= 4

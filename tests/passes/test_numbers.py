@@ -234,3 +234,16 @@ def test_a_bias_whose_scale_vanishes_in_float32_vanishes_too() -> None:
     scales = np.float32([1e-30]) * np.float32(1e-30)
     assert scales == 0
     assert quantize_bias(np.float32([1e-30]), scales).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-0.015, 6), (-0.06, 6), (-0.1, 10), (-0.5, 6), (-6, 0.015), (-1, 1), (0, 6)]
+)
+def test_a_range_within_bounds_keeps_both_and_loses_less_than_a_step(low: float, high: float) -> None:
+    known = activation_range(low, high, ASYMMETRIC, (low, high))
+    ends = [np.float32(known.scale) * np.float32(end - known.zero_point) for end in (0, 255)]
+    assert ends[0] >= np.float32(low)
+    assert ends[1] <= np.float32(high)
+    step = (high - low) / 255
+    assert ends[0] <= low + 1.01 * step
+    assert ends[1] >= high - 1.01 * step

@@ -592,3 +592,42 @@ def test_what_ends_a_neighbours_kernel_gives_integers_to_a_join(build: Any, op: 
 def test_a_gate_that_ends_a_neighbours_kernel_is_not_cut_off_from_it(build: Any) -> None:
     text = f"{X} {{ a = {CONV}(x, w1, b1)  g = Sigmoid(a)  m = Mul(a, g)  y = {CONV}(m, w2, b2) }}"
     assert tensors(planned(build(text, **only("w1 b1 w2 b2")), FUSED)) == {"x", "m"}
+
+
+# --- what a graph holds besides -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [ORT, OV], ids=["ort", "ov"])
+@pytest.mark.parametrize("read", [False, True])
+def test_a_pooling_whose_indices_are_read_stays_in_float(build: Any, table: Table, read: bool) -> None:
+    pool = "MaxPool<kernel_shape=[2,2], strides=[2,2]>"
+    text = f"""(float[N,4,8,8] x) => (float[N,4,4,4] y{", int64[N,4,4,4] i" if read else ""}) {{
+        a = {CONV}(x, w1, b1)  m, i = {pool}(a)  y = {CONV}(m, w2, b2) }}"""
+    plan = planned(build(text, **only("w1 b1 w2 b2")), table)
+    assert ("m" in integers(plan)) == (not read)
+    assert "i" not in tensors(plan)
+
+
+def test_what_a_branch_reads_is_planned_in_the_main_graph_alone(build: Any) -> None:
+    text = f"""(bool c, float[N,4,8,8] x) => (float[N,4,8,8] y) {{
+        a = {CONV}(x, w1, b1)
+        y = If (c) <then_branch = t () => (float[N,4,8,8] u) {{ u = Relu(a) }},
+                    else_branch = e () => (float[N,4,8,8] z) {{ z = Neg(x) }}> }}"""
+    assert tensors(planned(build(text, **only("w1 b1")), ORT)) == {"x", "a"}
+
+
+def test_a_pair_stands_behind_an_activation_that_would_be_fused_in_float(build: Any) -> None:
+    text = "(float[N,8] x) => (float[N,8] y) { a = Gemm(x, w, b)  r = Relu(a)  y = Softmax(r) }"
+    assert whole(planned(build(text, w=(8, 8), b=(8,)), ORT)) == {"r"}
+
+
+def test_a_long_chain_of_movers_is_planned_in_no_time(build: Any) -> None:
+    import time
+
+    moves = "  ".join(f"t{i} = Transpose<perm=[0,1,3,2]>({f't{i - 1}' if i else 'r'})" for i in range(400))
+    text = f"{X} {{ a = {CONV}(x, w1, b1)  r = Relu(a)  {moves}  y = {CONV}(t399, w2, b2) }}"
+    model = build(text, **only("w1 b1 w2 b2"))
+    start = time.process_time()
+    plan = planned(model, ORT)
+    assert time.process_time() - start < 3
+    assert len(integers(plan)) == 402

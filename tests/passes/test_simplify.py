@@ -206,8 +206,12 @@ def test_a_product_with_a_bias_becomes_a_gemm(build: Any, make_context: Any, run
             {"w": (8, 6), "b": (6,)},
         ),
         ("(float[N,8] x, float[N,6] z) => (float[N,6] y) { a = MatMul(x, w)  y = Add(a, z) }", {"w": (8, 6)}),
+        (
+            "(int64[N,8] x) => (int64[N,6] y) { a = MatMul(x, w)  y = Add(a, b) }",
+            {"w": np.ones((8, 6), np.int64), "b": np.ones(6, np.int64)},
+        ),
     ],
-    ids=["tokens", "scalar", "read elsewhere", "computed"],
+    ids=["tokens", "scalar", "read elsewhere", "computed", "integers"],
 )
 def test_other_products_stay(build: Any, make_context: Any, text: str, weights: Any) -> None:
     model = build(text, **weights)
@@ -256,3 +260,20 @@ def test_a_graph_on_which_the_library_fails_is_left_as_it_was(build: Any, make_c
     model = build(text, i=np.int64(0))
     result = Simplify()(model, make_context(model))
     assert [node.op_type for node in result.graph.graph] == ["SplitToSequence", "SequenceAt", "ReduceSum"]
+
+
+def test_means_over_tokens_stay_what_norms_are_recognized_by(build: Any, make_context: Any) -> None:
+    text = """(float[N,4,8] x) => (float[N,4,8] y) {
+        m = ReduceMean<axes=[-1], keepdims=1>(x)  d = Sub(x, m)  p = Mul(d, d)
+        v = ReduceMean<axes=[-1], keepdims=1>(p)  y = Div(d, v) }"""
+    model = build(text)
+    assert "GlobalAveragePool" not in ops(Simplify()(model, make_context(model)))
+
+
+def test_a_constant_that_is_added_in_a_branch_is_not_folded(build: Any, make_context: Any) -> None:
+    text = """(bool c, float[N,4,6,6] x) => (float[N,4,6,6] y) {
+        a = Conv<kernel_shape=[1,1]>(x, w)
+        y = If (c) <then_branch = t () => (float[N,4,6,6] u) { u = Add(a, k) },
+                    else_branch = e () => (float[N,4,6,6] z) { z = Neg(x) }> }"""
+    model = build(text, w=(4, 4, 1, 1), k=(1, 4, 1, 1))
+    assert ops(Simplify()(model, make_context(model))) == ["Conv", "If"]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import prod
-
 from infopt.target import Facts
 
 
@@ -38,6 +35,23 @@ def gemm_scaled(facts: Facts) -> str | None:
     return "its input is transposed" if facts.attributes.get("transA", 0) else None
 
 
+def indices_read(facts: Facts) -> str | None:
+    """Where the places of the maxima are read too, there is no integer kernel."""
+    return "its indices are read" if facts.outputs > 1 else None
+
+
+def other_padding(facts: Facts) -> str | None:
+    """Padding with another number than 0 would have to be quantized with the data."""
+    number = facts.numbers[2] if len(facts.numbers) > 2 else None
+    constant = facts.attributes.get("mode", "constant") == "constant"
+    return f"it pads with {number:g}" if constant and number else None
+
+
+def vector_weight(facts: Facts) -> str | None:
+    """A weight of one axis has no output channels."""
+    return "its weight is a vector" if facts.weight is not None and len(facts.weight) == 1 else None
+
+
 def not_nearest(facts: Facts) -> str | None:
     """Only picking the nearest element leaves values as they are."""
     mode = facts.attributes.get("mode", "nearest")
@@ -51,9 +65,4 @@ def ungrouped(facts: Facts) -> str | None:
 
 def single_number(facts: Facts) -> str | None:
     """A factor of one number is part of an activation that is fused as a whole, or would be a scale anyway."""
-    sizes = [prod(size or 2 for size in shape) for shape, known in _operands(facts) if known and shape is not None]
-    return "one operand is a single number" if 1 in sizes else None
-
-
-def _operands(facts: Facts) -> Iterator[tuple[tuple[int | None, ...] | None, bool]]:
-    return zip(facts.inputs, facts.constants, strict=True)
+    return "one operand is a single number" if any(number is not None for number in facts.numbers) else None

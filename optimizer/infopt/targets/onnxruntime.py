@@ -32,6 +32,7 @@ from infopt.target import (
 )
 from infopt.targets.conditions import (
     gemm_scaled,
+    indices_read,
     matrix_weight,
     not_nearest,
     runtime_bias,
@@ -65,19 +66,28 @@ PRODUCT_WEIGHT = replace(WEIGHT, implicit=True)
 GEMM_WEIGHT = replace(WEIGHT, uniform=4.0)
 """QGemm needs as many zero points as scales, with the same cost: one of each where that takes at most a bit."""
 
+GEMM = (runtime_weight, runtime_bias, gemm_scaled)
+
 TABLE = Table(
     activation=Scheme("uint8", symmetric=False),
     weight=WEIGHT,
     bias="int32",
     rules=(
         Rule(("Conv",), Role.COMPUTE, Output.ALWAYS, (runtime_weight, runtime_bias)),
-        Rule(("Gemm",), Role.COMPUTE, Output.OFFERED, (runtime_weight, runtime_bias, gemm_scaled), weight=GEMM_WEIGHT),
+        Rule(
+            ("Gemm",),
+            Role.COMPUTE,
+            Output.OFFERED,
+            (runtime_weight, runtime_bias, gemm_scaled),
+            weight=GEMM_WEIGHT,
+            closes=True,
+        ),
         Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight), weight=PRODUCT_WEIGHT),
         Rule(("MatMul",), Role.FLOAT, computed=True, why=COMPUTED),
         Rule(("Add",), Role.FOLLOW, Output.ALWAYS),
         Rule(("Mul",), Role.FOLLOW, Output.ALWAYS, unless=(single_number,)),
         Rule(("AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"), Role.FOLLOW, Output.ALWAYS),
-        Rule(("MaxPool",), Role.MOVE, since=12),
+        Rule(("MaxPool",), Role.MOVE, unless=(indices_read,), since=12),
         Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE),
         Rule(("Gather", "Split", "Expand", "Tile", "DepthToSpace", "ReduceMax"), Role.MOVE),
         Rule(("Resize",), Role.MOVE, unless=(not_nearest,)),

@@ -29,7 +29,15 @@ from infopt.target import (
     Settings,
     Table,
 )
-from infopt.targets.conditions import gemm_scaled, not_nearest, runtime_weight, ungrouped
+from infopt.targets.conditions import (
+    gemm_scaled,
+    indices_read,
+    not_nearest,
+    other_padding,
+    runtime_weight,
+    ungrouped,
+    vector_weight,
+)
 from infopt.targets.isa import adapted, foreign
 from infopt.targets.ov_session import FIRST, STATIC, OpenVINOSession, Shapes, StaticSession, own
 from infopt.targets.refusal import refusal
@@ -68,16 +76,17 @@ TABLE = Table(
         Rule(("Conv",), Role.COMPUTE, Output.OFFERED, (runtime_weight,)),
         Rule(("ConvTranspose",), Role.COMPUTE, Output.OFFERED, (runtime_weight, ungrouped), activation=SIGNED),
         Rule(("Gemm",), Role.COMPUTE, Output.WANTED, (runtime_weight, gemm_scaled)),
-        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight,)),
+        Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, vector_weight)),
         Rule(("MatMul",), Role.FLOAT, computed=True, why=COMPUTED),
         # With a pair on one side only, Add fuses into the convolution of the other with dynamic shapes alone.
         Rule(("Add", "Sub"), Role.FOLLOW, Output.OFFERED, (constant_operand,), epilogue=True),
         Rule(("Mul",), Role.FOLLOW, Output.OFFERED, (constant_operand,), activation=SIGNED, spares=True, epilogue=True),
         Rule(("AveragePool", "GlobalAveragePool", "ReduceMean"), Role.FOLLOW, Output.WANTED),
-        Rule(("MaxPool", "GlobalMaxPool", "ReduceMax"), Role.MOVE, carries=True),
+        Rule(("MaxPool",), Role.MOVE, unless=(indices_read,), carries=True),
+        Rule(("GlobalMaxPool", "ReduceMax"), Role.MOVE, carries=True),
         Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice"), Role.MOVE, carries=True),
         Rule(("Split", "Gather", "DepthToSpace", "Expand"), Role.MOVE, carries=True),
-        Rule(("Pad",), Role.MOVE, carries=True, activation=SIGNED),
+        Rule(("Pad",), Role.MOVE, unless=(other_padding,), carries=True, activation=SIGNED),
         Rule(("Resize",), Role.MOVE, unless=(not_nearest,), carries=True),
         Rule((*ACTIVATIONS, "Div"), Role.FLOAT, epilogue=True, why=IN_FRONT),
         Rule(("Erf",), Role.FLOAT, epilogue=True, why=IN_FLOAT),

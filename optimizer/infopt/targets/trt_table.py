@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import prod
 
 from infopt.target import Facts, Output, Role, Rule, Scheme, Table
-from infopt.targets.conditions import not_nearest, runtime_weight
+from infopt.targets.conditions import indices_read, not_nearest, runtime_weight
 
 LEAST = 16
 """Channels, or inner or outer size of a matrix product, below which integer tensor cores run half empty."""
@@ -119,7 +119,7 @@ TABLE = Table(
         Rule(("MatMul",), Role.COMPUTE, Output.OFFERED, ATTENTION, computed=True),
         Rule(("Einsum",), Role.COMPUTE, Output.OFFERED, (other_equation, *ATTENTION), computed=True),
         Rule(("Add",), Role.RESIDUAL, writes=True),
-        Rule(("MaxPool",), Role.MOVE, unless=(volume_window,)),
+        Rule(("MaxPool",), Role.MOVE, unless=(volume_window, indices_read)),
         Rule(("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"), Role.MOVE, carries=True),
         Rule(("GlobalMaxPool", "ReduceMax", "Slice"), Role.MOVE),
         Rule(("Split", "Gather", "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth"), Role.MOVE),

@@ -18,10 +18,10 @@ LONGEST = 16
 
 def absorbed(value: ir.Value, table: Table) -> ir.Value:
     """The tensor behind the activations that vanish into a quantized range: ReLU's output for its input."""
-    uses = tuple(value.uses())
+    uses, home = tuple(value.uses()), _home(value)
     while len(uses) == 1 and not value.is_graph_output():
         node = uses[0].node
-        if not _vanishes(node, table):
+        if node.graph is not home or not _vanishes(node, table):
             return value
         value = node.outputs[0]
         uses = tuple(value.uses())
@@ -112,7 +112,7 @@ class Flow:
             if before in self.edges:
                 return True
             for use in before.uses():
-                if self._would_follow(use.node, use.idx):
+                if use.node.graph is _home(before) and self._would_follow(use.node, use.idx):
                     behind = {absorbed(output, self.table) for output in use.node.outputs}
                     pending += behind - seen
                     seen |= behind
@@ -147,6 +147,12 @@ class Flow:
     def _passes_by(self, node: ir.Node) -> bool:
         rule = self.rule(node)
         return _vanishes(node, self.table) or (rule is not None and rule.epilogue)
+
+
+def _home(value: ir.Value) -> ir.Graph | ir.Function | None:
+    """The graph that a tensor is made in; the bodies of If and Loop may read it too."""
+    producer = value.producer()
+    return producer.graph if producer is not None else value.graph
 
 
 def _vanishes(node: ir.Node, table: Table) -> bool:

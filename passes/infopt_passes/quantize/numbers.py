@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 2**10
 
 PART = 1 << 20
 """Elements of a weight that are rounded at once."""
+
+DUST = 1e-3
+"""Part of a step that rounding to float32 may cost."""
 
 BIAS_LIMIT = 2**30
 """A quantized bias stays below this, so that it cannot overflow the int32 accumulator that it is added to."""
@@ -58,8 +62,19 @@ def activation_range(low: float, high: float, scheme: Scheme, within: Span = (-n
     scale = np.float32((high - low) / (top - bottom))
     if scale < SMALLEST_SCALE:
         return Range(low, high, 1.0, bottom, scheme.dtype)
-    zero = int(np.clip(round(bottom - low / float(scale)), bottom, top))
+    zero = int(np.clip(_zero_point(bottom - low / float(scale), float(scale), (bottom, top), within), bottom, top))
     return Range(low, high, _inside(float(scale), bottom - zero, top - zero, within), zero, scheme.dtype)
+
+
+def _zero_point(ideal: float, scale: float, ends: tuple[int, int], within: Span) -> int:
+    """The nearest integer to the zero point, on the side where the end that is close to zero keeps its bound.
+
+    The other end then passes its bound by less than a step, for which the scale has to shrink by next to nothing.
+    """
+    (bottom, top), (low, high) = ends, within
+    if -low <= high:
+        return round(ideal) if np.isinf(low) else min(round(ideal), math.floor(bottom - low / scale + DUST))
+    return round(ideal) if np.isinf(high) else max(round(ideal), math.ceil(top - high / scale - DUST))
 
 
 def _inside(scale: float, bottom: int, top: int, within: Span) -> float:

@@ -107,13 +107,16 @@ class Planner:
         for index in activations(node):
             if index < BIAS_INPUT:
                 self._use(node, index)
-        if rule.output is Output.ALWAYS:
-            self._whole(absorbed(node.outputs[0], self.table))
+        output = absorbed(node.outputs[0], self.table)
+        closed = rule.closes and output is not node.outputs[0] and not output.is_graph_output()
+        if rule.output is Output.ALWAYS or closed:
+            self._whole(output)
 
     def spread(self, rules: dict[ir.Node, Rule]) -> bool:
         """Extend the plan by the nodes that can follow in integers; true while something was added."""
         before = len(self.plan.integer)
-        for node, rule in rules.items():
+        # Data are offered downwards and wanted upwards: both ways at once spare rounds.
+        for node, rule in (*rules.items(), *reversed(rules.items())):
             if node in self.plan.integer or node.name in self.kept or rule.role not in JOINS_IN:
                 continue
             if JOINS_IN[rule.role](node, rule, self.flow) and not self._reason(node, rule):
@@ -143,7 +146,7 @@ class Planner:
         self.plan.integer[node] = rule
         for index in inputs:
             self._use(node, index)
-        outputs = [absorbed(output, self.table) for output in node.outputs if output.name]
+        outputs = [absorbed(output, self.table) for output in node.outputs if _is_data(output)]
         passed_on = rule.role in (Role.MOVE, Role.JOIN) and any(value in self.plan.edges for value in outputs)
         for output in outputs if rule.output is Output.ALWAYS or passed_on else ():
             self._whole(output)
@@ -165,6 +168,11 @@ class Planner:
     def _whole(self, value: ir.Value) -> None:
         self.plan.whole.add(value)
         self.plan.edges.setdefault(value, set())
+
+
+def _is_data(value: ir.Value) -> bool:
+    """Whether an output is one to quantize: absent ones have no name, and indices are integers."""
+    return bool(value.name) and value.dtype in (None, ir.DataType.FLOAT)
 
 
 def _can_follow(node: ir.Node, rule: Rule, flow: Flow) -> bool:

@@ -39,7 +39,12 @@ def _fold_next(graph: ir.Graph, conv: ir.Node) -> bool:
     if len(uses) != 1 or output.is_graph_output():
         return False
     node, index = uses[0].node, uses[0].idx
-    if node.op_type not in FOLDED or node.domain or (index == 1 and node.op_type in ("Sub", "Div")):
+    if (
+        node.graph is not graph
+        or node.op_type not in FOLDED
+        or node.domain
+        or (index == 1 and node.op_type in ("Sub", "Div"))
+    ):
         return False
     weight, bias = conv.inputs[1], conv.inputs[2] if len(conv.inputs) > 2 else None
     if not _constant(weight) or (bias is not None and not _constant(bias)):

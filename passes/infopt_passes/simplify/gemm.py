@@ -11,6 +11,8 @@ import onnx_ir as ir
 
 from infopt.facts import is_constant
 
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+
 
 def fuse_gemm(graph: ir.Graph) -> int:
     """Fuse in place what can be fused.
@@ -34,6 +36,8 @@ def _fuse(graph: ir.Graph, product: ir.Node) -> bool:
         return False
     weight, bias = product.inputs[1], add.inputs[1 - index]
     assert weight is not None
+    if weight.dtype not in FLOATS:  # runtimes have no Gemm of integers
+        return False
     if bias is None or not is_constant(bias) or bias.shape is None or bias.dtype != weight.dtype:
         return False
     if tuple(bias.shape) not in ((weight.shape[1],), (1, weight.shape[1])):  # type: ignore[index]

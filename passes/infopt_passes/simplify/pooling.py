@@ -1,4 +1,7 @@
-"""Makes a mean over all places of a picture a GlobalAveragePool, for which more runtimes have integer kernels."""
+"""Makes a mean over all places of a picture a GlobalAveragePool, for which more runtimes have integer kernels.
+
+Means over the last of three axes are left alone: they belong to normalizations that runtimes recognize by them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def pool_means(graph: ir.Graph) -> int:
 
 def _replace(graph: ir.Graph, mean: ir.Node) -> bool:
     data, output = mean.inputs[0], mean.outputs[0]
-    if data is None or data.shape is None or len(data.shape) < 3 or data.dtype != ir.DataType.FLOAT:
+    if data is None or data.shape is None or len(data.shape) < 4 or data.dtype != ir.DataType.FLOAT:
         return False
     rank = len(data.shape)
     axes = _axes(mean)
