@@ -72,6 +72,8 @@ def _head(name: str, tensor: ir.TensorProtocol) -> bytes:
     """Everything of an initializer's field but its data."""
     proto = onnx.TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
     proto.doc_string = tensor.doc_string or ""
+    for key, value in tensor.metadata_props.items():
+        proto.metadata_props.add(key=key, value=value)
     content: bytes = proto.SerializeToString(deterministic=True) + _tagged(_RAW_DATA, tensor.nbytes)
     return _tagged(_INITIALIZER, len(content) + tensor.nbytes) + content
 

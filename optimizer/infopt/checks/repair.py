@@ -87,8 +87,9 @@ def drop_again(subject: Subject, spot: Spot) -> str:
     assert before is not None
     ir.convenience.replace_all_uses_with(quant.node.outputs[0], before.stored)
     _remove(quant.node)
-    if not before.node.outputs[0].uses() and not before.node.outputs[0].is_graph_output():
-        _remove(before.node)
+    if before.node.outputs[0].uses() or before.node.outputs[0].is_graph_output():
+        return "removed"
+    _remove(before.node)
     return f"removed, with {label(before.node)} before it"
 
 
