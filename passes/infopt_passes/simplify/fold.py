@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
@@ -50,7 +51,11 @@ def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
 
 
 def _optimized(graph: ir.Model, fold_limit: int) -> ir.Model:
-    """The graph after the library's rules; as it was where one of them fails, as some do on rare operators."""
+    """The graph after the library's rules; as it was where one of them fails, as some do on rare operators.
+
+    Raises:
+        Exception: The library's own, where the graph is to blame because it is not valid.
+    """
     result = graph.clone()
     try:
         # The library's limits count elements; what they let through is checked in bytes.
@@ -64,8 +69,18 @@ def _optimized(graph: ir.Model, fold_limit: int) -> ir.Model:
     except MemoryError:
         raise
     except Exception:  # every rule raises its own
+        if not _valid(graph):
+            raise
         return graph
     return result
+
+
+def _valid(graph: ir.Model) -> bool:
+    try:
+        onnx.checker.check_model(ir.to_proto(graph))
+    except Exception:  # of the checker, or of weights that cannot be read
+        return False
+    return True
 
 
 def _unshare_norms(graph: ir.Graph) -> None:
