@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import infopt
 
-MODELS = ("resnet20_fashion", "letter_mlp")
-PEERS = {"nncf-onnx": "nncf", "modelopt": "modelopt.onnx.quantization"}
-SAMPLES = "20"
+if TYPE_CHECKING:
+    from conftest import PeerTools, ZooModel
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("peer", PEERS)
-def test_what_a_peer_emits(model: str, peer: str, zoo: Path, peers: Path, peer_python: str, tmp_path: Path) -> None:
-    known = subprocess.run([peer_python, "-c", f"import {PEERS[peer]}"], capture_output=True, check=False)
-    if known.returncode:
-        pytest.skip(f"{peer_python} has no {PEERS[peer]}")
-    out = tmp_path / "peer.onnx"
-    command = [peer_python, str(peers / "make.py"), peer, str(zoo / model), str(out)]
-    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"CALIB": SAMPLES})
+@pytest.mark.parametrize("model", ["resnet20_fashion", "letter_mlp"], indirect=True)
+@pytest.mark.parametrize("peer", ["nncf-onnx", "modelopt"])
+def test_what_a_peer_emits(model: ZooModel, peers: PeerTools, peer: str, tmp_path: Path) -> None:
+    out = peers.artifact(peer, model)
+    if isinstance(out, str):
+        pytest.skip(f"{peer} made nothing: {out}")
     report = infopt.check(out)
-    print(f"\n{peer} {model}: {report.count('error')} errors, {report.count('warning')} warnings")
+    print(f"\n{peer} {model.name}: {report.count('error')} errors, {report.count('warning')} warnings")
     for state in report.targets:
         rules = sorted(
             {each.rule for each in report.findings if state.name in each.targets and each.severity != "note"}

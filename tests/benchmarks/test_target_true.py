@@ -7,10 +7,12 @@ more are measured again, and these numbers, which did not choose anybody, are ju
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,14 +25,13 @@ from infopt.bench import Seconds, alternate, speedup
 from infopt.data import Feed, Samples, infer_batch_axes, open_samples, parse_batch_axis
 from infopt.errors import RuntimeRefused
 from infopt.evaluate import evaluator
-from infopt.flags import recipe_flags
+from infopt.manifest import sha256_files
 from infopt.metrics import load_metric
 from infopt.model import input_specs, load
 from infopt.opened import subject
 from infopt.preprocess import load_preprocess
 from infopt.target import Artifact
 from infopt.targets.onnxruntime import open_onnx
-from infopt.verbs import PASSES
 
 if TYPE_CHECKING:
     from conftest import PeerTools, ZooModel
@@ -60,7 +61,7 @@ FINAL = {"seconds": 5.0, "rounds": 14}
 SAMPLES = 100
 """Calibration samples, as the peers have."""
 
-METHOD = {"method": "fast"} if "method" in recipe_flags(PASSES["quantize"]) else {}
+METHOD = "fast"
 
 
 @dataclass(frozen=True)
@@ -80,28 +81,48 @@ def _samples(model: ZooModel) -> Samples:
     return open_samples(Path(options["eval"]), inputs, preprocess)
 
 
-@lru_cache
-def _peers(model: ZooModel, tools: PeerTools, runtime: str) -> tuple[Entry, ...]:
+def _peers(model: ZooModel, tools: PeerTools, runtime: str) -> list[Entry]:
     """Every peer's artifact in every setting that runs."""
     found = []
-    with _judge(model) as drop:
+    with _judge(model, tools.kept / model.name / "drops.json") as drop:
         for peer in PEERS[runtime]:
             path = tools.artifact(peer, model)
             if isinstance(path, str):
                 print(f"    {peer}: made nothing: {path}")
                 continue
+            files = tuple(file for file in (path, path.with_suffix(".bin")) if file.exists())
             for suffix, settings in SETTINGS[runtime].items():
-                artifact = Artifact(runtime, path, (path,), path, settings)
+                artifact = Artifact(runtime, path, files, path, settings)
                 try:
                     found.append(Entry(peer + suffix, artifact, drop(artifact)))
                 except RuntimeRefused as refusal:
                     print(f"    {peer}{suffix}: does not run: {refusal}")
-    return tuple(found)
+    return found
 
 
 @contextmanager
-def _judge(model: ZooModel) -> Iterator[Callable[[Artifact], float]]:
-    """What an artifact loses on the evaluation samples."""
+def _judge(model: ZooModel, kept: Path) -> Iterator[Callable[[Artifact], float]]:
+    """What an artifact loses on the evaluation samples; kept in a file, as it takes minutes and stays the same."""
+    known: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
+    with ExitStack() as stack:
+        judges: list[Callable[[Artifact], float]] = []
+
+        def drop(artifact: Artifact) -> float:
+            key = (
+                f"{sha256_files(artifact.files)} {artifact.target} {version(artifact.target)} {dict(artifact.settings)}"
+            )
+            if key not in known:
+                if not judges:
+                    judges.append(stack.enter_context(_evaluated(model)))
+                known[key] = judges[0](artifact)
+                kept.write_text(json.dumps(known, indent=1))
+            return known[key]
+
+        yield drop
+
+
+@contextmanager
+def _evaluated(model: ZooModel) -> Iterator[Callable[[Artifact], float]]:
     graph, samples = load(model.path), _samples(model)
     axes = dict(parse_batch_axis(text) for text in model.options.get("batch_axis", ()))
     inputs = infer_batch_axes(input_specs(graph.graph), axes)
@@ -170,7 +191,7 @@ def test_no_slower_than_the_fastest_peer_that_loses_no_less(
 
 
 def _ours(model: ZooModel, runtime: str, batch: int, out: Path) -> Entry:
-    options = {**model.options, **METHOD, "samples": SAMPLES, "batch": batch}
+    options = {**model.options, "method": METHOD, "samples": SAMPLES, "batch": batch}
     try:
         report = infopt.quantize(model.path, target=runtime, output=out, **options)
     except RuntimeRefused as refusal:
@@ -181,7 +202,7 @@ def _ours(model: ZooModel, runtime: str, batch: int, out: Path) -> Entry:
     return Entry("infopt", artifact, report.accuracy.drop)
 
 
-def _race(ours: Entry, theirs: tuple[Entry, ...], feed: Feed) -> list[Entry]:
+def _race(ours: Entry, theirs: list[Entry], feed: Feed) -> list[Entry]:
     """The fastest peers' artifacts that do not lose less than infopt's."""
     seen = _measured([ours, *theirs], feed, RACE)
     for entry in theirs:
