@@ -74,14 +74,7 @@ TABLE = Table(
     bias="int32",
     rules=(
         Rule(("Conv",), Role.COMPUTE, Output.ALWAYS, (runtime_weight, runtime_bias)),
-        Rule(
-            ("Gemm",),
-            Role.COMPUTE,
-            Output.OFFERED,
-            (runtime_weight, runtime_bias, gemm_scaled),
-            weight=GEMM_WEIGHT,
-            closes=True,
-        ),
+        Rule(("Gemm",), Role.COMPUTE, Output.OFFERED, GEMM, weight=GEMM_WEIGHT, closes=True),
         Rule(("MatMul",), Role.COMPUTE, Output.WANTED, (runtime_weight, matrix_weight), weight=PRODUCT_WEIGHT),
         Rule(("MatMul",), Role.FLOAT, computed=True, why=COMPUTED),
         Rule(("Add",), Role.FOLLOW, Output.ALWAYS),
