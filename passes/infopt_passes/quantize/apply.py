@@ -18,6 +18,7 @@ from infopt_passes.calibrate.observers import Spans, observer
 from infopt_passes.quantize.flow import clipped
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range, limits
+from infopt_passes.quantize.opset import raised
 from infopt_passes.quantize.plan import Plan, make_plan
 from infopt_passes.quantize.prepare import prepared
 
@@ -43,7 +44,7 @@ def quantized(model: Model, options: Quantize, context: Context) -> Model:
     grids = {value.name or "": _grid(scheme) for value, scheme in plan.schemes.items()}
     seen = calibrate(model.edited(graph), names, chosen, context, grids=grids) if names else {}
     ranges = _ranges(plan, seen, target.table)
-    notes = _doubts(seen)
+    notes = raised(model.opset, graph) + _doubts(seen)
     notes += [Note("float", node.name or node.op_type, why) for node, why in plan.kept.items()]
     insert(graph.graph, plan, ranges, target.table)
     NameFixPass()(graph)
