@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, NameFixPass
 
+from infopt.bodies import name_apart
 from infopt_passes.quantize.opset import converted
 from infopt_passes.quiet import quiet
 
@@ -26,4 +27,5 @@ def prepared(graph: ir.Model, opset: int) -> ir.Model:
         result = converted(result, opset)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
         NameFixPass()(result)
+    name_apart(result.graph)
     return result
