@@ -25,14 +25,16 @@ from infopt_passes.quantize import Quantize
 
 CONV = "Conv<pads=[1,1,1,1]>"
 EITHER = f"""(float[N,16,8,8] x, bool c) => (float[N,16,8,8] y) {{
-    y = If(c) <then_branch = t () => (float[N,16,8,8] a) {{ p = {CONV}(x, w1, b1)  q = Relu(p)  a = {CONV}(q, w2, b2) }},
-               else_branch = e () => (float[N,16,8,8] b) {{ r = {CONV}(x, w2, b2)  b = Relu(r) }}> }}"""
+    y = If(c) <
+        then_branch = t () => (float[N,16,8,8] a) {{ p = {CONV}(x, w1, b1)  q = Relu(p)  a = {CONV}(q, w2, b2) }},
+        else_branch = e () => (float[N,16,8,8] b) {{ r = {CONV}(x, w2, b2)  b = Relu(r) }}> }}"""
 LOOP = f"""(float[N,16,8,8] x, int64 n) => (float[N,16,8,8] y) {{
     y = Loop(n, on, x) <body = l (int64 i, bool k, float[N,16,8,8] v) => (bool k2, float[N,16,8,8] u) {{
         k2 = Identity(k)  p = {CONV}(v, w1, b1)  q = Relu(p)  r = {CONV}(q, w2, b2)  u = Tanh(r) }}> }}"""
 SCAN = """(float[T,N,16] x, float[N,16] s) => (float[N,16] z, float[T,N,16] y) {
     z, y = Scan<num_scan_inputs=1, body = l (float[N,16] h, float[N,16] v) => (float[N,16] g, float[N,16] o) {
-        m = Gemm<transB=1>(v, f1, g1)  k = Gemm<transB=1>(h, f2, g2)  j = Add(m, k)  g = Tanh(j)  o = Relu(g) }>(s, x) }"""
+        m = Gemm<transB=1>(v, f1, g1)  k = Gemm<transB=1>(h, f2, g2)  j = Add(m, k)  g = Tanh(j)
+        o = Relu(g) }>(s, x) }"""
 WEIGHTS: dict[str, Any] = {"w1": (16, 16, 3, 3), "b1": (16,), "w2": (16, 16, 3, 3), "b2": (16,)}
 GEMMS: dict[str, Any] = {"f1": (16, 16), "g1": (16,), "f2": (16, 16), "g2": (16,)}
 
@@ -145,8 +147,10 @@ def by_hand(model: Model, name: str, given: list[dict[str, np.ndarray]]) -> list
 
 def test_a_body_inside_of_a_body_is_observed(build: Any, run_float: Any) -> None:
     text = """(float[2,4] x, int64 n, bool c) => (float[2,4] y) { y = If(c) <
-        then_branch = t () => (float[2,4] a) { a = Loop(n, , x) <body = l (int64 i, bool k, float[2,4] v) => (bool m, float[2,4] u) {
-            m = Identity(k)  u = Add(v, one) }> }, else_branch = e () => (float[2,4] b) { b = Neg(x) }> }"""
+        then_branch = t () => (float[2,4] a) { a = Loop(n, , x) <
+            body = l (int64 i, bool k, float[2,4] v) => (bool m, float[2,4] u) {
+                m = Identity(k)  u = Add(v, one) }> },
+        else_branch = e () => (float[2,4] b) { b = Neg(x) }> }"""
     before = build(text, one=np.float32(1))
     probe = with_extremes(before.graph, ["u", "b", "x"])
     x = normal(2, 4)
