@@ -235,9 +235,37 @@ def test_histograms_are_not_kept_of_bodies_and_that_is_said(model: Any, context:
 
 
 def test_bodies_side_by_side_may_use_the_same_names(build: Any, context: Any, run_float: Any) -> None:
-    text = EITHER.replace(" r = ", " p = ").replace("Relu(r)", "Relu(p)")
+    """Each has ranges of its own: what one branch sees is a hundred times as large as what the other sees."""
+    branch = f"""{{name}} () => (float[N,16,8,8] {{out}}) {{{{ q = {CONV}(x, w1, b1)  r = Relu(q)
+        {{out}} = {CONV}(r, w2, b2) }}}}"""
+    sides = (branch.format(name="t", out="a"), branch.format(name="e", out="b"))
+    text = f"""(float[N,16,8,8] x, bool c) => (float[N,16,8,8] y) {{
+        y = If(c) <then_branch = {sides[0]}, else_branch = {sides[1]}> }}"""
     before = build(text, **WEIGHTS)
     given = feeds("if", (1, 0, 1, 0))
+    for i in (0, 2):
+        given[i]["x"] *= 100
     after = Quantize()(before, context(before, "onnxruntime", given))
-    for feed in given:
-        assert sqnr(run_float(before, feed)["y"], run_float(after, feed)["y"]) > 25
+    large, small = ({n.inputs[1].const_value.numpy().item() for n in inner(after, side, "QuantizeLinear")}  # type: ignore
+                    for side in ("then_branch", "else_branch"))  # fmt: skip
+    assert min(large - small) > 20 * min(small - large)
+    assert sqnr(run_float(before, given[0])["y"], run_float(after, given[0])["y"]) > 25
+
+
+def test_a_mean_of_ranges_is_taken_where_a_body_always_ran(model: Any, context: Any) -> None:
+    before = model("if")
+    given = feeds("if", (1, 0, 1))
+    got = calibrate(before, ["p", "x"], observer("mean-minmax"), context(before, "onnxruntime", given))
+    assert got["p"].lows == got["p"].smallest
+    assert got["x"].lows > got["x"].smallest
+
+
+def test_what_comes_from_around_a_body_is_quantized_in_it_for_layers_only(build: Any, context: Any) -> None:
+    text = f"""(float[N,16,8,8] x, bool c) => (float[N,16,8,8] y) {{ o = {CONV}(x, w1, b1)  y = If(c) <
+        then_branch = t () => (float[N,16,8,8] a) {{ s = Add(o, x)  m = {CONV}(s, w2, b2)  a = Add(m, o) }},
+        else_branch = e () => (float[N,16,8,8] b) {{ b = {CONV}(o, w2, b2) }}> }}"""
+    before = build(text, **WEIGHTS)
+    after = Quantize()(before, context(before, "onnxruntime", feeds("if", (1, 0))))
+    read = {n.name: n.inputs[0].name for n in inner(after, "then_branch", "QuantizeLinear")}  # type: ignore[union-attr]
+    assert "o" not in read.values()
+    assert "s" in read.values()

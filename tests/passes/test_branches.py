@@ -116,7 +116,7 @@ def test_a_branch_that_every_run_would_fail_over_is_left_out(build: Any, make_co
 def test_a_branch_that_some_runs_get_along_with_is_kept(build: Any, make_context: Any, run_float: Any) -> None:
     """Behind the If, another one asks what it got: both branches have what fits them."""
     behind = EITHER.format(
-        then="float[N,8] f", a="f = Gemm(q, w)", other="float[N,8] v", b="v = ReduceMean<axes=[2], keepdims=0>(q)"
+        then="float[N,8] f", a="f = Gemm(q, w)", other="float[N,8] v", b="v = ReduceMean<axes=[-1], keepdims=0>(q)"
     )
     text = f"(float[N,8,S] x) => (float[N,8] y) {{ r = Relu(x)  {ASKED}  q = If(c) {SQUEEZED}  y = If(c) {behind} }}"
     before = build(text, infer=False, w=(8, 8), **TWO)
@@ -143,6 +143,17 @@ def test_sizes_that_the_user_fixed_decide_and_are_fixed_in_the_model(
     assert after.graph.graph.inputs[0].shape == ir.Shape([1, 8, 3])
     assert [note.why for note in after.notes] == ["If nodes were decided by --shape: it takes x [1,8,3] only"]
     same(run_float, before, after, 1, 8, 3)
+
+
+def test_a_fixed_size_is_known_wherever_its_name_stands(build: Any, make_context: Any) -> None:
+    """Also where no inference leads: behind a Reshape to a shape that is computed."""
+    text = doubled("r = Reshape(x, k)  s = Shape(r)  g = Gather<axis=0>(s, two0)  c = Equal(g, three)")
+    text = text.replace("float[N,8,S] x", "float[N,8,S] x, int64[3] k")
+    before = build(text, two0=np.array(2, np.int64), infer=False, **H)
+    value = next(iter(before.graph.graph)).outputs[0]
+    value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(["N", 8, "S"])
+    assert count(run(before, make_context(before)), "If") == 1
+    assert count(run(before, make_context(before), "x=1x8x3"), "If") == 0
 
 
 def test_a_batch_that_the_user_fixed_stays_open_for_calibration(build: Any, make_context: Any, run_float: Any) -> None:

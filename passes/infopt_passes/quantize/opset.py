@@ -69,8 +69,7 @@ def _by_onnx(graph: ir.Model, opset: int) -> ir.Model:
     own = [value.name for value in main.inputs]
     # Before IR version 4 constants are inputs, and the converter may add some that are none.
     graph.ir_version = max(graph.ir_version, 4)
-    shaped = onnx.shape_inference.infer_shapes(_light(graph))  # some conversions need the rank
-    result = ir.from_proto(onnx.version_converter.convert_version(shaped, opset))
+    result = ir.from_proto(onnx.version_converter.convert_version(_light(graph), opset))
     inputs = {value.name: value for value in result.graph.inputs}
     result.graph.inputs.clear()
     result.graph.inputs.extend(inputs[name] for name in own)

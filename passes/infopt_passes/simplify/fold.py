@@ -9,7 +9,6 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
-    NameFixPass,
     RemoveInitializersFromInputsPass,
     RemoveUnusedNodesPass,
 )
@@ -51,7 +50,6 @@ def simplified(graph: ir.Model, fold_limit: int, inputs: Sequence[InputSpec] = (
         fuse_gemm(result.graph)
         pool_means(result.graph)
         RemoveUnusedNodesPass()(result)
-        NameFixPass()(result)  # bodies that took the place of their If may have used the same names
     # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
     ClearMetadataAndDocStringPass()(result)
     return result
