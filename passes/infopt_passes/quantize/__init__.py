@@ -37,6 +37,18 @@ class Quantize:
     percentile: Annotated[
         float, Opt("Share of the values, in percent, below the upper end of a range by percentile.", low=50, high=100)
     ] = 99.99
+    weight_ranges: Annotated[
+        Literal["auto", "minmax", "mse"],
+        Opt("Range of a weight: its extremes, or clipped for the least square error; auto is as the method chooses."),
+    ] = "auto"
+    rounding: Annotated[
+        Literal["auto", "nearest", "least-squares"],
+        Opt("Rounding of a weight: to nearest, or for the least square error of each layer's output on samples."),
+    ] = "auto"
+    bias_correction: Annotated[
+        Literal["auto", "off", "on"],
+        Opt("Let biases take back what rounding shifts each output channel by on samples."),
+    ] = "auto"
     keep_float: Annotated[
         tuple[str, ...], Opt("Node to keep in float, by name; may be repeated.", ("--keep-float",), metavar="NODE")
     ] = ()

@@ -15,6 +15,8 @@ from infopt.target import Scheme, Table
 from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.observers import Spans, observer
+from infopt_passes.fitting.fitted import Fitter, Wanted
+from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.flow import clipped
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range, limits
@@ -45,10 +47,32 @@ def quantized(model: Model, options: Quantize, context: Context) -> Model:
     ranges = _ranges(plan, seen, target.table)
     notes = _doubts(seen)
     notes += [Note("float", node.name or node.op_type, why) for node, why in plan.kept.items()]
-    insert(graph.graph, plan, ranges, target.table)
+    fits, doubts = fitted(graph, plan, ranges, options, context)
+    insert(graph.graph, plan, ranges, target.table, fits)
     NameFixPass()(graph)
     RemoveUnusedNodesPass()(graph)
-    return replace(model.edited(graph, *notes), ranges=tuple(ranges.items()))
+    return replace(model.edited(graph, *notes, *doubts), ranges=tuple(ranges.items()))
+
+
+def fitted(
+    graph: ir.Model, plan: Plan, ranges: dict[str, Range], options: Quantize, context: Context
+) -> tuple[dict[ir.Node, Fit], list[Note]]:
+    """What the algorithms that were asked for make of each layer's weight and bias, and what the user should know.
+
+    Args:
+        graph: The float model that is being quantized.
+        plan: What is quantized in it.
+        ranges: Scale and zero point by tensor name.
+        options: Name the algorithms; ``auto`` is plain.
+        context: Brings target and samples.
+    """
+    wanted = Wanted(
+        "mse" if options.weight_ranges == "mse" else "minmax",
+        "least-squares" if options.rounding == "least-squares" else "nearest",
+        options.bias_correction == "on",
+    )
+    fitter = Fitter(graph, plan, ranges, context.need_target("quantize").table, context)
+    return fitter.fits(wanted), fitter.notes
 
 
 def _grid(scheme: Scheme) -> Grid:

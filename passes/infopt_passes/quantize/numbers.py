@@ -105,7 +105,20 @@ def weight_scales(weight: Array, axis: int, scheme: Scheme, bias: Array | None, 
     peak = np.maximum(weight.max(axis=axes), -weight.min(axis=axes)).astype(np.float64)
     if scheme.uniform > 1 and peak.ndim and np.square(peak).max() <= scheme.uniform * np.square(peak).mean():
         peak = peak.max()  # rounding noise is proportional to the square of the step
-    scales = peak / limits(scheme)[1]
+    return guarded(peak / limits(scheme)[1], bias, input_scale)
+
+
+def guarded(scales: Array, bias: Array | None, input_scale: float) -> Array:
+    """Scales with which a bias fits into int32 and no inverse overflows.
+
+    Args:
+        scales: Scales of a weight, of shape (channels,) or ().
+        bias: See :func:`weight_scales`.
+        input_scale: Scale of the input.
+
+    Returns:
+        float32 of the same shape; 1 for a channel of zeros, which any scale keeps.
+    """
     if bias is not None:
         fits = np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
         scales = np.maximum(scales, fits if np.ndim(scales) else fits.max(initial=0.0))
