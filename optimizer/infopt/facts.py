@@ -89,7 +89,7 @@ def _single(value: ir.Value | None) -> float | None:
 
 
 def row(node: ir.Node, opset: int, table: Table) -> Rule | None:
-    """The row of a table that is about a node of the main graph, in a model of some operator set."""
+    """The row of a table that is about a node, in a model of some operator set."""
     if node.domain != "":
         return None
     rule = table.rule(node.op_type, computed=not any(map(is_constant, node.inputs[:2])))

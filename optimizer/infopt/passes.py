@@ -95,6 +95,7 @@ class Context:
         force: Do what would be refused because it was done before.
         progress: Called with (what, done, total) while a pass works.
         memory: Bytes that calibration may take for weights and activations.
+        inputs: The model's inputs, with the sizes that the user fixed; empty where none were.
     """
 
     workdir: Path
@@ -104,6 +105,7 @@ class Context:
     force: bool = False
     progress: Callable[[str, int, int], None] = field(default=lambda what, done, total: None)
     memory: int = 1_000_000_000
+    inputs: tuple[InputSpec, ...] = ()
 
     def on_disk(self, model: Model) -> Path:
         """Write the model for a runtime that needs a file.

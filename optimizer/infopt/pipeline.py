@@ -18,6 +18,7 @@ from infopt.passes import Context, run
 from infopt.recipe import Recipe
 from infopt.report import Report
 from infopt.resolve import Resolved, needs_calibration, resolve
+from infopt.shapes import complete, joined
 from infopt.target import Artifact, CompileOptions
 from infopt.ui import Listener, Silent
 
@@ -85,6 +86,7 @@ def _optimized(resolved: Resolved, work: Path, listener: Listener) -> Model:
         force=job.force,
         progress=listener.progress,
         memory=resolved.recipe.calibration.memory,
+        inputs=resolved.inputs if resolved.shapes else (),
     )
     return run(resolved.model, resolved.recipe.passes, context)
 
@@ -106,7 +108,20 @@ def _compiled(resolved: Resolved, graph: Path, out: Path, options: CompileOption
     try:
         return resolved.target.compile(graph, out, options)
     except RuntimeRefused as error:
+        error.remedy = _about_sizes(resolved, graph)
         # Runtimes write artifacts themselves, and tell of a full disk in words of their own.
         if shutil.disk_usage(out).free >= FULL:
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+
+
+def _about_sizes(resolved: Resolved, graph: Path) -> str:
+    """What to do about a refusal, where the graph has Ifs that may ask for sizes that nobody has fixed."""
+    import onnx_ir as ir
+
+    open_inputs = [spec for spec in resolved.inputs if not all(isinstance(size, int) for size in spec.shape)]
+    if not open_inputs or not any(node.op_type == "If" for node in ir.load(graph).graph.all_nodes()):
+        return ""
+    usual = {each.name: each.opt for each in complete(resolved.inputs, resolved.shapes)}
+    shown = " ".join(f"--shape {spec.name}={joined(usual[spec.name])}" for spec in open_inputs)
+    return f"it has If nodes: where they depend on sizes, fix these, as in {shown}, and they are decided"

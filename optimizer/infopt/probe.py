@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from infopt.bodies import body_values, reduced
+
 if TYPE_CHECKING:
     from infopt.model import Range
     from infopt.targets.onnxruntime import OnnxSession
@@ -34,16 +36,21 @@ def with_extremes(graph: ir.Model, names: Sequence[str], axes: Mapping[str, int]
 
     Args:
         graph: The model; it is left as it was.
-        names: Tensors to reduce; one of an integer type has no place here.
+        names: Tensors to reduce, of the main graph or of bodies; one of an integer type has no place here. Those of a
+            body that does not run give infinity, its negative, and 0.
         axes: Axis that is kept, for tensors that are reduced per channel; the others give scalars. The sums are always
             scalars.
     """
     result = graph.clone()
     main = result.graph
     values, kept = values_by_name(main), axes or {}
+    inner = body_values(main) if any(name not in values for name in names) else {}
     main.outputs.clear()
     for kind in ("ReduceMin", "ReduceMax", "ReduceSum"):
         for name in names:
+            if name not in values:
+                main.outputs.append(reduced(main, inner[name], kind))
+                continue
             per_channel = name in kept and kind != "ReduceSum"
             _reduce(result, kind, values[name], kept[name] if per_channel else None)
     return result

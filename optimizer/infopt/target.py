@@ -1,7 +1,7 @@
 """What a target is: a table of what it runs in integers, and four functions around its runtime.
 
 The table is data. It says per operator which inputs a runtime wants quantized, how, and what becomes of the
-output; :mod:`infopt_passes.quantize` is the only reader that acts on it. A rule holds for the main graph's nodes.
+output; :mod:`infopt_passes.quantize` is the only reader that acts on it.
 """
 
 from __future__ import annotations
@@ -175,6 +175,7 @@ class Table:
         absorbs: Activations that vanish into the quantized tensor behind them: into its range or the kernel's end.
         biased: A convolution has to have a bias of its own; one without gets one that changes nothing.
         opset: Smallest opset of the graphs that the target is given.
+        bodies: Operators whose bodies run in integers as the main graph does.
     """
 
     activation: Scheme
@@ -184,6 +185,7 @@ class Table:
     absorbs: frozenset[str] = frozenset({"Relu", "Clip"})
     biased: bool = False
     opset: int = 13
+    bodies: frozenset[str] = frozenset({"If", "Loop", "Scan"})
 
     def rule(self, op: str, computed: bool = False) -> Rule | None:
         """The row about an operator, if there is one.

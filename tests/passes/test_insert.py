@@ -8,14 +8,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from infopt.errors import InputError, ModelError
+from infopt.errors import InputError
 from infopt.model import load, save
 from infopt.target import Output, Role, Rule, Scheme
 from infopt.targets.conditions import runtime_weight
 from infopt.targets.onnxruntime import OnnxRuntimeTarget
 from infopt.targets.openvino import TABLE as OV
 from infopt_passes.quantize import Quantize
-from infopt_passes.quantize import prepare as preparing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -371,15 +370,6 @@ def test_an_old_operator_set_is_raised_to_one_with_scales_per_channel(
     model = build(text, opset=opset, ir_version=ir_version, **only("w1 b1 w2 b2"))
     assert quantized(model).opset == 13
     assert model.opset == opset
-
-
-def test_an_operator_set_that_cannot_be_raised_is_named(
-    build: Any, make_context: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = build(f"{X} {{ y = {CONV}(x, w1, b1) }}", opset=11, ir_version=6, **only("w1 b1"))
-    monkeypatch.setattr(preparing, "convert_version", lambda *args, **options: None)
-    with pytest.raises(ModelError, match=r"operator set 11 is too old .* with opset 13 or later"):
-        Quantize()(model, make_context(model, "onnxruntime"))
 
 
 def test_weights_that_are_listed_as_inputs_may_change_and_are_not_quantized(build: Any, quantized: Quantized) -> None:

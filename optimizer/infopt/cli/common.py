@@ -98,7 +98,7 @@ def _with_log(verbose: bool) -> Iterator[None]:
         if verbose:
             print(error.log, file=sys.stderr)
         elif "\n" in error.log:
-            error.remedy = "-v shows all that it says"
+            error.remedy = "; ".join([*([error.remedy] if error.remedy else []), "-v shows all that it says"])
         raise
 
 

@@ -28,6 +28,7 @@ from infopt.target import (
     Session,
     Settings,
     Table,
+    Unmeasured,
 )
 from infopt.targets.conditions import (
     gemm_scaled,
@@ -100,6 +101,8 @@ TABLE = Table(
 COMPUTE_LAYERS = frozenset(
     {"Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul", "LSTMCell", "LSTMSequence"}
 )
+BODIES = frozenset({"If", "TensorIterator", "Loop"})
+"""Layers with bodies. The bodies run in integers, which their time shows, but their layers cannot be seen."""
 INTEGER_PRIMITIVE = re.compile(r"_[iuIU]8$")
 
 
@@ -191,8 +194,15 @@ class OpenVINOTarget:
         return []
 
     def kernels(self, artifact: Artifact) -> Kernels:
-        """Count compute layers of the runtime model by the primitive that the plugin picked for each."""
+        """Count compute layers of the runtime model by the primitive that the plugin picked for each.
+
+        Raises:
+            Unmeasured: The model has bodies, which the runtime model leaves out.
+        """
         layers = [_layer(op) for op in _compiled(artifact).get_runtime_model().get_ops()]
+        around = next((node for node, _ in layers if node.op in BODIES), None)
+        if around is not None:
+            raise Unmeasured(f"OpenVINO does not tell which kernels it picked for the body of {around.name!r}")
         compute = [(node, primitive) for node, primitive in layers if node.op in COMPUTE_LAYERS]
         left = tuple(node for node, primitive in compute if not INTEGER_PRIMITIVE.search(primitive))
         return Kernels(len(compute) - len(left), len(compute), left)

@@ -200,7 +200,7 @@ def calibrate(
 
     Args:
         model: The float model; its graph is in topological order.
-        names: Float tensors of the main graph.
+        names: Float tensors of the main graph or of bodies; of the latter, all observers see the extremes only.
         observer: How to fold.
         context: Brings the samples.
         axes: Axis of the channels, for tensors to observe per channel; only observers of extremes can.
@@ -215,6 +215,12 @@ def calibrate(
     wanted = dict(axes or {})
     if wanted and isinstance(observer, HistogramObserver):
         raise ValueError("histograms are kept per tensor only")
+    outside = values_by_name(model.graph.graph)
+    inner = [name for name in names if name not in outside] if isinstance(observer, HistogramObserver) else []
+    if inner:
+        rest = [name for name in names if name in outside]
+        known = calibrate(model, inner, ExtremesObserver(), context)
+        return known | (calibrate(model, rest, observer, context, axes=axes, grids=grids) if rest else {})
     samples = context.need_calibration("calibrate")
     folder = cache_folder()
     store = Store(folder, identity(model, observer, samples, wanted) if folder else "")

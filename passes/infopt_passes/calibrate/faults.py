@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.errors import DataError
-from infopt.probe import opened, with_faults
+from infopt.probe import opened, values_by_name, with_faults
 
 if TYPE_CHECKING:
     from infopt.data import Feed
@@ -32,6 +32,13 @@ def fault(graph: ir.Model, names: list[str], feed: Feed, sample: int, workdir: P
     Returns:
         The error, or ``None`` when all of the tensors are finite after all.
     """
+    inner = [name for name in names if name not in values_by_name(graph.graph)]
+    if inner:
+        return DataError(
+            f"the float model gives NaN or infinity on calibration sample {sample} in {inner[0]!r}, inside of a body: "
+            "there is nothing to quantize from",
+            "mend the model, or the samples if they are not what it takes",
+        )
     nodes = _ancestors(graph.graph, set(names))
     outputs = [value.name for node in nodes for value in node.outputs if value.name and value.dtype in FLOATS]
     session = opened(with_faults(graph, outputs), workdir, {"graph_optimization_level": "0"})

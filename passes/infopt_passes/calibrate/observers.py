@@ -49,8 +49,8 @@ class Spans:
     Attributes:
         lows: Smallest values to represent.
         highs: Largest values to represent.
-        smallest: Smallest values seen.
-        largest: Largest values seen.
+        smallest: Smallest values seen; infinity where none was, because the tensor is in a body that never ran.
+        largest: Largest values seen; negative infinity where none was.
     """
 
     lows: Floats
@@ -94,7 +94,10 @@ class ExtremesObserver:
         if not self.mean:
             return Spans(state.lows, state.highs, state.lows, state.highs)
         count = max(state.samples, 1)
-        return Spans(state.low_sums / count, state.high_sums / count, state.lows, state.highs)
+        lows, highs = state.low_sums / count, state.high_sums / count
+        # A body that did not run on every sample has no mean over all of them: its range is the union.
+        always = np.isfinite(lows) & np.isfinite(highs)
+        return Spans(np.where(always, lows, state.lows), np.where(always, highs, state.highs), state.lows, state.highs)
 
 
 @dataclass(frozen=True, slots=True)

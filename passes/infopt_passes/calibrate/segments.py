@@ -37,7 +37,7 @@ def cut(graph: ir.Graph, names: Sequence[str], limit: int) -> list[Segment]:
         The parts in order; one where all weights fit.
     """
     ranges = list(_runs(list(graph), limit))
-    home = {value.name: i for i, nodes in enumerate(ranges) for node in _slice(graph, nodes) for value in node.outputs}
+    home = {value.name: i for i, nodes in enumerate(ranges) for value in _made(_slice(graph, nodes))}
     last: dict[str, int] = {}
     for i, nodes in enumerate(ranges):
         last.update(dict.fromkeys(_reads(_slice(graph, nodes)), i))
@@ -108,18 +108,27 @@ def _reads(nodes: Iterable[ir.Node]) -> list[str]:
     return [value.name for value in _values(nodes) if value.name]
 
 
+def _made(nodes: Iterable[ir.Node]) -> Iterator[ir.Value]:
+    """Everything that nodes make, and that their bodies take or make."""
+    for node in nodes:
+        yield from node.outputs
+        for graph in _bodies(node):
+            yield from graph.inputs
+            yield from _made(graph)
+
+
+def _bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.value
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.value
+
+
 def _values(nodes: Iterable[ir.Node]) -> Iterator[ir.Value]:
     """Everything that nodes read, in their subgraphs as well."""
     for node in nodes:
         yield from (value for value in node.inputs if value is not None)
-        for attribute in node.attributes.values():
-            graphs = (
-                [attribute.value]
-                if attribute.type == ir.AttributeType.GRAPH
-                else list(attribute.value)
-                if attribute.type == ir.AttributeType.GRAPHS
-                else []
-            )
-            for graph in graphs:
-                yield from _values(graph)
-                yield from graph.outputs
+        for graph in _bodies(node):
+            yield from _values(graph)
+            yield from graph.outputs

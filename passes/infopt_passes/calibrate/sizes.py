@@ -22,7 +22,7 @@ def tensor_bytes(graph: ir.Model, names: Sequence[str], feed: Feed, workdir: Pat
     """Bytes of tensors when a model runs on a sample.
 
     They follow from the inferred shapes and the sizes that the sample gives to symbolic dimensions. Where that is not
-    enough, the model runs once and tells.
+    enough, the model runs once and tells. Tensors in bodies, which are reduced there and never fetched, count nothing.
 
     Args:
         graph: The model.
@@ -32,7 +32,7 @@ def tensor_bytes(graph: ir.Model, names: Sequence[str], feed: Feed, workdir: Pat
     """
     values = values_by_name(graph.graph)
     bound = _bound(graph.graph, feed)
-    known = {name: _elements(values[name], bound) for name in names}
+    known = {name: _elements(values[name], bound) if name in values else 0 for name in names}
     missing = [name for name, elements in known.items() if elements is None]
     if missing:
         found = opened(with_sizes(graph, missing), workdir, {}).run(feed)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
+from infopt.bodies import bodies, name_apart
 from infopt.errors import InputError, unknown
 from infopt.model import Model, Note, Range
 from infopt.passes import Context
+from infopt.probe import values_by_name
 from infopt.target import Scheme, Table
 from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.clipping import Grid
@@ -20,6 +23,7 @@ from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.flow import clipped
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range, limits
+from infopt_passes.quantize.opset import raised
 from infopt_passes.quantize.plan import Plan, make_plan
 from infopt_passes.quantize.prepare import prepared
 
@@ -39,17 +43,17 @@ def quantized(model: Model, options: Quantize, context: Context) -> Model:
         )
     graph = prepared(model.graph, target.table.opset)
     _check_names(options.keep_float, graph)
-    plan = make_plan(graph.graph, graph.opset_imports.get("", 0), target.table, options.keep_float)
-    names = [value.name or "" for group in plan.groups() for value in group]
-    chosen = observer(options.ranges, options.percentile, _grid(target.table.activation))
-    grids = {value.name or "": _grid(scheme) for value, scheme in plan.schemes.items()}
-    seen = calibrate(model.edited(graph), names, chosen, context, grids=grids) if names else {}
+    plan, seen, idle = _observed(model.edited(graph), options, context)
     ranges = _ranges(plan, seen, target.table)
-    notes = _doubts(seen)
+    notes = [*raised(model.opset, graph), *idle, *_doubts(seen)]
+    inner = [name for name in seen if name not in values_by_name(graph.graph)]
+    if inner and options.ranges not in ("minmax", "mean-minmax"):
+        notes.append(Note("warning", inner[0], f"its range spans all values: {options.ranges} is not known in bodies"))
     notes += [Note("float", node.name or node.op_type, why) for node, why in plan.kept.items()]
     fits, doubts = fitted(graph, plan, ranges, options, context)
     insert(graph.graph, plan, ranges, target.table, fits)
     NameFixPass()(graph)
+    name_apart(graph.graph)
     RemoveUnusedNodesPass()(graph)
     return replace(model.edited(graph, *notes, *doubts), ranges=tuple(ranges.items()))
 
@@ -75,13 +79,48 @@ def fitted(
     return fitter.fits(wanted), fitter.notes
 
 
+def _observed(model: Model, options: Quantize, context: Context) -> tuple[Plan, dict[str, Spans], list[Note]]:
+    """A plan with what calibration saw of its tensors; bodies that calibration never ran are left out, and named."""
+    table, graph = context.need_target("quantize").table, model.graph.graph
+    chosen = observer(options.ranges, options.percentile, _grid(table.activation))
+
+    def planned(idle: Collection[ir.Graph]) -> tuple[Plan, dict[ir.Graph, str]]:
+        plan = make_plan(graph, model.opset, table, options.keep_float, idle)
+        witnesses: dict[ir.Graph, str] = {}
+        for node in plan.integer:
+            if node.graph is not graph and isinstance(node.graph, ir.Graph):
+                witnesses.setdefault(node.graph, node.outputs[0].name or "")
+        return plan, witnesses
+
+    def observed(plan: Plan, witnesses: dict[ir.Graph, str]) -> dict[str, Spans]:
+        names = [value.name or "" for group in plan.groups() for value in group]
+        grids = {value.name or "": _grid(scheme) for value, scheme in plan.schemes.items()}
+        names = [*names, *(name for name in witnesses.values() if name not in names)]
+        return calibrate(model, names, chosen, context, grids=grids) if names else {}
+
+    plan, witnesses = planned(())
+    seen = observed(plan, witnesses)
+    idle = {body for body, name in witnesses.items() if seen[name].smallest.min() > seen[name].largest.max()}
+    if not idle:
+        return plan, seen, []
+    notes = [
+        Note(
+            "warning", body.owner.name or "", f"its {body.name} never ran on the calibration samples: it stays in float"
+        )
+        for body in bodies(graph)
+        if body.graph in idle
+    ]
+    plan, witnesses = planned(idle)
+    return plan, observed(plan, witnesses), notes
+
+
 def _grid(scheme: Scheme) -> Grid:
     bottom, top = limits(scheme)
     return Grid(top - bottom + 1, scheme.symmetric)
 
 
 def _check_names(names: tuple[str, ...], graph: ir.Model) -> None:
-    known = {node.name or "" for node in graph.graph}
+    known = {node.name or "" for node in graph.graph.all_nodes()}
     for name in names:
         if name not in known:
             raise unknown("node", name, known)

@@ -18,7 +18,7 @@ LONGEST = 16
 
 def absorbed(value: ir.Value, table: Table) -> ir.Value:
     """The tensor behind the activations that vanish into a quantized range: ReLU's output for its input."""
-    uses, home = tuple(value.uses()), _home(value)
+    uses, home = tuple(value.uses()), home_of(value)
     while len(uses) == 1 and not value.is_graph_output():
         node = uses[0].node
         if node.graph is not home or not _vanishes(node, table):
@@ -112,7 +112,7 @@ class Flow:
             if before in self.edges:
                 return True
             for use in before.uses():
-                if use.node.graph is _home(before) and self._would_follow(use.node, use.idx):
+                if use.node.graph is home_of(before) and self._would_follow(use.node, use.idx):
                     behind = {absorbed(output, self.table) for output in use.node.outputs}
                     pending += behind - seen
                     seen |= behind
@@ -130,7 +130,7 @@ class Flow:
     def skip(self, node: ir.Node) -> list[int]:
         """Index of the skip input of a residual Add, whose other side ends in a compute node that it fuses into."""
         sides = activations(node)
-        main = [i for i in sides if self.ends_in_compute(node.inputs[i])]
+        main = [i for i in sides if is_local(node, i) and self.ends_in_compute(node.inputs[i])]
         if len(sides) != 2 or not main:
             return []
         # Where both sides could fuse (a downsampling block), the longer side keeps its fusion; exporters put it first.
@@ -149,10 +149,16 @@ class Flow:
         return _vanishes(node, self.table) or (rule is not None and rule.epilogue)
 
 
-def _home(value: ir.Value) -> ir.Graph | ir.Function | None:
+def home_of(value: ir.Value) -> ir.Graph | ir.Function | None:
     """The graph that a tensor is made in; the bodies of If and Loop may read it too."""
     producer = value.producer()
     return producer.graph if producer is not None else value.graph
+
+
+def is_local(node: ir.Node, index: int) -> bool:
+    """Whether a node reads a tensor of its own graph, not one from around the body that it is in."""
+    value = node.inputs[index]
+    return value is not None and home_of(value) is node.graph
 
 
 def _vanishes(node: ir.Node, table: Table) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -14,6 +14,7 @@ from infopt.facts import BIAS_INPUT, CONVOLUTIONS, WEIGHT_INPUT, channel_axis, i
 from infopt.model import Range
 from infopt.target import Role, Scheme, Table
 from infopt_passes.quantize.fit import PLAIN, Fit, bias_place, shifted
+from infopt_passes.quantize.flow import Use, home_of
 from infopt_passes.quantize.lazy import lent, quantized_tensor
 from infopt_passes.quantize.numbers import Array, guarded, quantize_bias, quantize_weight, weight_scales
 from infopt_passes.quantize.plan import Plan
@@ -94,10 +95,17 @@ def insert(
         table: The target's table.
         fits: What was decided about weights and biases of compute nodes; those of the others are rounded to nearest.
     """
-    writer, fits = Writer(graph), fits or {}
+    fits = fits or {}
+    writers: dict[ir.Graph, Writer] = {}
+
+    def writer_in(holder: ir.Graph) -> Writer:
+        """What is read in a body is written there: runtimes look for it beside its reader."""
+        return writers.setdefault(holder, Writer(holder))
+
     for node in plan.integer:
-        _shift(writer, node, fits.get(node, PLAIN))
+        _shift(writer_in(graph_of(node)), node, fits.get(node, PLAIN))
     for node, rule in plan.integer.items():
+        writer = writer_in(graph_of(node))
         if rule.role is Role.COMPUTE and is_constant(node.inputs[WEIGHT_INPUT]):
             bias = _bias_value(node) if table.bias == "int32" else None
             step = 1.0 if bias is None else ranges[node.inputs[0].name or ""].scale  # type: ignore[union-attr]
@@ -107,12 +115,32 @@ def insert(
         elif rule.role in (Role.FOLLOW, Role.JOIN):
             _constant_operands(writer, node, rule.activation or table.activation)
     for value, uses in plan.edges.items():
-        _activation(writer, value, uses, value in plan.whole, ranges[value.name or ""])
+        _activations(writer_in, value, uses, value in plan.whole, ranges[value.name or ""])
     graph.sort()
 
 
-def _activation(writer: Writer, value: ir.Value, uses: set[tuple[ir.Node, int]], whole: bool, known: Range) -> None:
-    all_uses = [(use.node, use.idx) for use in value.uses()]
+def graph_of(node: ir.Node) -> ir.Graph:
+    """The graph or body that a node is in."""
+    assert isinstance(node.graph, ir.Graph)
+    return node.graph
+
+
+def _activations(
+    writer_in: Callable[[ir.Graph], Writer], value: ir.Value, uses: set[Use], whole: bool, known: Range
+) -> None:
+    """Put a pair behind a tensor, and one more into each body that reads it in integers."""
+    home = home_of(value)
+    assert isinstance(home, ir.Graph)
+    apart = {graph_of(node) for node, _ in uses} - {home}
+    for holder in sorted(apart, key=lambda graph: next(iter(graph)).name or ""):
+        _activation(writer_in(holder), value, {use for use in uses if use[0].graph is holder}, False, known)
+    local = {use for use in uses if use[0].graph is home}
+    if local or whole:
+        _activation(writer_in(home), value, local, whole, known)
+
+
+def _activation(writer: Writer, value: ir.Value, uses: set[Use], whole: bool, known: Range) -> None:
+    all_uses = [(use.node, use.idx) for use in value.uses() if not _quantizes_apart(use.node, writer.graph)]
     readers = all_uses if whole else sorted(uses, key=lambda use: use[0].name or "")
     leaves = whole and value.is_graph_output()
     name = value.name
@@ -124,6 +152,11 @@ def _activation(writer: Writer, value: ir.Value, uses: set[tuple[ir.Node, int]],
     if leaves:
         position = [output is value for output in writer.graph.outputs].index(True)
         writer.graph.outputs[position] = dequantized
+
+
+def _quantizes_apart(node: ir.Node, home: ir.Graph) -> bool:
+    """Whether a node is the Q of a body, in front of which the tensor may stay as it is."""
+    return node.op_type == "QuantizeLinear" and node.graph is not home
 
 
 def _shift(writer: Writer, node: ir.Node, fit: Fit) -> None:

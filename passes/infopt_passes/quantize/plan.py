@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from infopt.bodies import bodies
 from infopt.facts import BIAS_INPUT, COMPUTE_OPS, CONVOLUTIONS, activations, float_reason, is_constant, operands, row
 from infopt.target import Output, Role, Rule, Scheme, Table
-from infopt_passes.quantize.flow import Flow, Use, absorbed
+from infopt_passes.quantize.flow import Flow, Use, absorbed, is_local
 
 
 @dataclass(slots=True)
@@ -52,20 +53,30 @@ class Plan:
         return list(grouped.values())
 
 
-def make_plan(graph: ir.Graph, opset: int, table: Table, keep_float: Iterable[str]) -> Plan:
+def make_plan(
+    graph: ir.Graph, opset: int, table: Table, keep_float: Iterable[str], idle: Collection[ir.Graph] = ()
+) -> Plan:
     """Place quantization in a graph as a table wants it.
 
     Args:
-        graph: The main graph; constants are initializers and shapes are inferred.
+        graph: The main graph; constants are initializers and shapes are inferred. Bodies in it are planned as well.
         opset: Version of its default operator set.
         table: The target's table.
         keep_float: Names of nodes that the user keeps in float.
+        idle: Bodies that calibration never ran: nothing is known of what is in them.
 
     Returns:
         The plan; empty when nothing pays.
     """
-    rules = {node: rule for node in graph if (rule := row(node, opset, table))}
+    float_bodies = _float_bodies(graph, table, idle)
+    holders = [graph, *(body.graph for body in bodies(graph))]
+    nodes = [node for holder in holders if holder not in float_bodies for node in holder]
+    rules = {node: rule for node in nodes if (rule := row(node, opset, table))}
     planner = Planner(table, frozenset(keep_float), Plan())
+    for holder, why in float_bodies.items():
+        planner.plan.kept.update((node, why) for node in holder if node.op_type in COMPUTE_OPS and node.domain == "")
+    unknown = [node for node in nodes if node.op_type in COMPUTE_OPS and node.domain == "" and node not in rules]
+    planner.plan.kept.update((node, f"the target's table has no row about {node.op_type}") for node in unknown)
     for node, rule in rules.items():
         if rule.role is Role.COMPUTE:
             planner.compute(node, rule)
@@ -76,6 +87,19 @@ def make_plan(graph: ir.Graph, opset: int, table: Table, keep_float: Iterable[st
     planner.choose_schemes()
     planner.carry()
     return planner.plan
+
+
+def _float_bodies(graph: ir.Graph, table: Table, idle: Collection[ir.Graph]) -> dict[ir.Graph, str]:
+    """The bodies whose nodes stay in float, with the reason."""
+    found: dict[ir.Graph, str] = {}
+    for body in bodies(graph):
+        if body.owner.graph in found:
+            found[body.graph] = found[body.owner.graph]
+        elif body.owner.domain or body.owner.op_type not in table.bodies:
+            found[body.graph] = f"it is in the body of {body.owner.op_type}, which the runtime computes in float"
+        elif body.graph in idle:
+            found[body.graph] = f"it is in the {body.name}, which calibration never ran"
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +143,8 @@ class Planner:
         for node, rule in (*rules.items(), *reversed(rules.items())):
             if node in self.plan.integer or node.name in self.kept or rule.role not in JOINS_IN:
                 continue
+            if not all(is_local(node, index) for index in activations(node)):
+                continue  # what comes from around a body is quantized inside of it, for layers only
             if JOINS_IN[rule.role](node, rule, self.flow) and not self._reason(node, rule):
                 self._admit(node, rule)
         return len(self.plan.integer) > before

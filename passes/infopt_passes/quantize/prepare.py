@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, NameFixPass
-from onnxscript.version_converter import convert_version
 
-from infopt.errors import ModelError
+from infopt.bodies import name_apart
+from infopt_passes.quantize.opset import converted
 from infopt_passes.quiet import quiet
 
 
@@ -24,20 +24,8 @@ def prepared(graph: ir.Model, opset: int) -> ir.Model:
     # Graphs of IR version 3 list every initializer as an input; the constants of Q/DQ are none.
     result.ir_version = max(result.ir_version, 4)
     with quiet():
-        result = _upgraded(result, opset)
+        result = converted(result, opset)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
         NameFixPass()(result)
+    name_apart(result.graph)
     return result
-
-
-def _upgraded(graph: ir.Model, opset: int) -> ir.Model:
-    found = graph.opset_imports.get("", opset)
-    if found >= opset:
-        return graph
-    convert_version(graph, opset, fallback=True)
-    if graph.opset_imports.get("", 0) < opset:
-        raise ModelError(
-            f"the model's operator set {found} is too old to quantize and cannot be converted to {opset}",
-            f"export the model again with opset {opset} or later",
-        )
-    return graph

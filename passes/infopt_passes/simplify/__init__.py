@@ -33,6 +33,8 @@ class Simplify:
 
     def __call__(self, model: Model, context: Context) -> Model:
         """Return the simplified model; see :class:`infopt.passes.Pass`."""
+        from infopt_passes.simplify.branches import specialized
         from infopt_passes.simplify.fold import simplified
 
-        return model.edited(simplified(model.graph, self.fold_limit))
+        result = simplified(model.graph, self.fold_limit, context.inputs)
+        return model.edited(result, *specialized(model.graph, result))

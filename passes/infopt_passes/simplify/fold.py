@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
+    NameFixPass,
     RemoveInitializersFromInputsPass,
     RemoveUnusedNodesPass,
 )
 from onnxscript.optimizer import optimize_ir
 
+from infopt.data import InputSpec
 from infopt.facts import is_constant
 from infopt_passes.quiet import quiet
 from infopt_passes.simplify.affine import fold_affine
+from infopt_passes.simplify.branches import INDEX_LIMIT, decide_by_rank, fixed, fold_sizes, undecided
 from infopt_passes.simplify.gemm import fuse_gemm
 from infopt_passes.simplify.pooling import pool_means
 
@@ -23,12 +27,14 @@ ROUNDS = 8
 """Upper bound of rounds; real models settle within three."""
 
 
-def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
+def simplified(graph: ir.Model, fold_limit: int, inputs: Sequence[InputSpec] = ()) -> ir.Model:
     """A simplified copy of a model.
 
     Args:
         graph: The model; it is left as it was.
         fold_limit: Largest constant in bytes that folding may create.
+        inputs: The inputs with sizes that the user has fixed. They are made use of, and fixed in the model, only where
+            an If is decided by them.
 
     Returns:
         A model with the same inputs and outputs.
@@ -40,14 +46,34 @@ def simplified(graph: ir.Model, fold_limit: int) -> ir.Model:
     ClearMetadataAndDocStringPass()(result)
     _unshare_norms(result.graph)
     with quiet():
-        result = _optimized(result, fold_limit)
+        result = _specialized(_settled(result, fold_limit), fold_limit, inputs)
         fold_affine(result.graph)
         fuse_gemm(result.graph)
         pool_means(result.graph)
         RemoveUnusedNodesPass()(result)
+        NameFixPass()(result)  # bodies that took the place of their If may have used the same names
     # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
     ClearMetadataAndDocStringPass()(result)
     return result
+
+
+def _settled(graph: ir.Model, fold_limit: int) -> ir.Model:
+    """The graph optimized, with the branch that always runs in the place of each If that can be decided."""
+    result = _optimized(graph, fold_limit)
+    for _ in range(ROUNDS):
+        if not undecided(result) or not fold_sizes(result.graph) + decide_by_rank(result):
+            break
+        result = _optimized(result, fold_limit)
+    return result
+
+
+def _specialized(graph: ir.Model, fold_limit: int, inputs: Sequence[InputSpec]) -> ir.Model:
+    """The graph for the sizes that the user fixed, if these decide an If that is undecided; else the graph."""
+    before, trial = undecided(graph), graph.clone()
+    if not before or not fixed(trial, inputs):
+        return graph
+    result = _settled(trial, fold_limit)
+    return result if undecided(result) < before else graph
 
 
 def _optimized(graph: ir.Model, fold_limit: int) -> ir.Model:
@@ -64,7 +90,7 @@ def _optimized(graph: ir.Model, fold_limit: int) -> ir.Model:
             num_iterations=ROUNDS,
             input_size_limit=fold_limit,
             output_size_limit=fold_limit,
-            should_fold=lambda node: False if _grows(node, fold_limit) else None,
+            should_fold=lambda node: False if _grows(node, fold_limit) else _is_index(node) or None,
         )
     except MemoryError:
         raise
@@ -107,6 +133,12 @@ def _grows(node: ir.Node, limit: int) -> bool:
         if value is not None and value.const_value is not None and len(value.uses()) == 1
     )
     return made > max(limit, spent)
+
+
+def _is_index(node: ir.Node) -> bool:
+    """Whether a node makes a constant that is as small as those that index arithmetic is done with."""
+    sizes = node.inputs[0].const_value if node.op_type == "ConstantOfShape" and node.inputs[0] is not None else None
+    return sizes is not None and math.prod(sizes.numpy().tolist()) * 8 <= INDEX_LIMIT
 
 
 def _bytes(value: ir.Value) -> int:

@@ -27,7 +27,7 @@ def stays(subject: Subject) -> Iterator[Spot]:
 
 
 def float_nodes(subject: Subject, target: Target) -> tuple[int, dict[str, str]]:
-    """How many compute nodes of the main graph a table quantizes, and why it does not quantize the others.
+    """How many compute nodes a table quantizes, those in bodies included, and why it does not quantize the others.
 
     Args:
         subject: A float model.
@@ -38,7 +38,9 @@ def float_nodes(subject: Subject, target: Target) -> tuple[int, dict[str, str]]:
     """
     graph = subject.model.graph.clone()
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
-    reasons = {label(node): _why(node, target, subject.opset) for node in graph.graph if _counts(node, target)}
+    reasons = {
+        label(node): _why(node, target, subject.opset) for node in graph.graph.all_nodes() if _counts(node, target)
+    }
     return sum(why is None for why in reasons.values()), {name: why for name, why in reasons.items() if why}
 
 

@@ -115,7 +115,9 @@ def bodies(subject: Subject) -> Iterator[Spot]:
     """Nodes with subgraphs."""
     for node in subject.nodes:
         if node.op_type in BODIES and node.domain in DOMAINS:
-            yield Spot(f"the body of {node.op_type} stays in float: tables are about the main graph", node)
+            yield Spot(
+                f"{node.op_type} has a body, for which a runtime leaves the paths that it has for plain graphs", node
+            )
 
 
 def sequences(subject: Subject) -> Iterator[Spot]:
@@ -194,8 +196,10 @@ ROWS = (
         "constant-output", "note", "An output is a constant or an input.", "drop the output", given_away,
     ),
     LintRule(
-        "control-flow", "note", "If, Loop and Scan bodies are not quantized, and TensorRT takes only some of them.",
-        "export the branch or unroll the loop if it holds the weight of the work", bodies,
+        "control-flow", "note", "TensorRT takes only some If, Loop and Scan nodes. Their bodies are quantized where "
+        "calibration runs them.",
+        "where an If asks for sizes, fix these with --shape and it is decided; else export the branch, unroll the loop",
+        bodies,
     ),
     LintRule(
         "old-opset", "note", "The operator set is older than Q/DQ per channel; infopt converts it before it quantizes.",
