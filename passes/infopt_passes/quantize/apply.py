@@ -11,10 +11,13 @@ from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 from infopt.errors import InputError, unknown
 from infopt.model import Model, Note, Range
 from infopt.passes import Context
+from infopt.precisions import table_for
 from infopt.target import Scheme, Table
 from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.observers import Spans, observer
+from infopt_passes.quantize.compress import compress
+from infopt_passes.quantize.dynamic import quantize_at_run_time
 from infopt_passes.quantize.flow import clipped
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range, limits
@@ -27,28 +30,43 @@ if TYPE_CHECKING:
 
 def quantized(model: Model, options: Quantize, context: Context) -> Model:
     """Quantize a model for the context's target; see :class:`infopt_passes.quantize.Quantize`."""
-    target = context.need_target("quantize")
-    context.need_calibration("quantize")
+    table = table_for(context.need_target("quantize"), options.precision)
+    if table.data == "calibrated":
+        context.need_calibration("quantize")
     done = model.quantized_nodes()
     if done and not context.force:
         raise InputError(
             f"{model.path} is quantized already (node {done[0]!r})",
             "start from the float model, or give --force to quantize what is still float",
         )
-    graph = prepared(model.graph, target.table.opset)
+    graph = prepared(model.graph, table.opset)
     _check_names(options.keep_float, graph)
-    plan = make_plan(graph.graph, graph.opset_imports.get("", 0), target.table, options.keep_float)
-    names = [value.name or "" for group in plan.groups() for value in group]
-    chosen = observer(options.ranges, options.percentile, _grid(target.table.activation))
-    grids = {value.name or "": _grid(scheme) for value, scheme in plan.schemes.items()}
-    seen = calibrate(model.edited(graph), names, chosen, context, grids=grids) if names else {}
-    ranges = _ranges(plan, seen, target.table)
-    notes = _doubts(seen)
+    plan = make_plan(graph.graph, graph.opset_imports.get("", 0), table, options.keep_float)
+    ranges: dict[str, Range] = {}
+    notes: list[Note] = []
+    if table.data == "float":
+        compress(graph.graph, plan, table, options.block)
+    elif table.data == "runtime":
+        quantize_at_run_time(graph.graph, plan, table)
+    else:
+        ranges, notes = _calibrated(model.edited(graph), plan, table, options, context)
     notes += [Note("float", node.name or node.op_type, why) for node, why in plan.kept.items()]
-    insert(graph.graph, plan, ranges, target.table)
     NameFixPass()(graph)
     RemoveUnusedNodesPass()(graph)
     return replace(model.edited(graph, *notes), ranges=tuple(ranges.items()))
+
+
+def _calibrated(
+    model: Model, plan: Plan, table: Table, options: Quantize, context: Context
+) -> tuple[dict[str, Range], list[Note]]:
+    """Calibrate the planned tensors and write Q/DQ into the model's graph, in place."""
+    names = [value.name or "" for group in plan.groups() for value in group]
+    chosen = observer(options.ranges, options.percentile, _grid(table.activation))
+    grids = {value.name or "": _grid(scheme) for value, scheme in plan.schemes.items()}
+    seen = calibrate(model, names, chosen, context, grids=grids) if names else {}
+    ranges = _ranges(plan, seen, table)
+    insert(model.graph.graph, plan, ranges, table)
+    return ranges, _doubts(seen)
 
 
 def _grid(scheme: Scheme) -> Grid:
