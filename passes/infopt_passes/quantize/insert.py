@@ -16,7 +16,14 @@ from infopt.target import Role, Scheme, Table
 from infopt_passes.quantize.fit import PLAIN, Fit, bias_place, shifted
 from infopt_passes.quantize.flow import Use, home_of
 from infopt_passes.quantize.lazy import lent, quantized_tensor
-from infopt_passes.quantize.numbers import Array, guarded, quantize_bias, quantize_weight, weight_scales
+from infopt_passes.quantize.numbers import (
+    Array,
+    guarded,
+    quantize_bias,
+    quantize_weight,
+    stored_type,
+    weight_scales,
+)
 from infopt_passes.quantize.plan import Plan
 
 NO_BIAS = 2.0**-100
@@ -51,7 +58,7 @@ class Writer:
         """A Q/DQ pair behind a value, and the dequantized value."""
         name = value.name
         scale = self.constant(f"{name}:scale", np.array(known.scale, np.float32))
-        zero = self.constant(f"{name}:zero_point", np.array(known.zero_point, known.dtype))
+        zero = self.constant(f"{name}:zero_point", np.array(known.zero_point, stored_type(known.dtype)))
         quantize = ir.node("QuantizeLinear", [value, scale, zero], name=f"{name}:Q")
         quantize.outputs[0].name = f"{name}:quantized"
         quantize.outputs[0].type, quantize.outputs[0].shape = ir.TensorType(zero.dtype), value.shape  # type: ignore[arg-type]
@@ -60,12 +67,14 @@ class Writer:
     def weight(
         self, weight: ir.Value, integers: Any, scales: Any, axis: int, key: str, implicit: bool = False
     ) -> ir.Value:
-        """An integer constant behind a DQ that gives the float value back."""
+        """An integer constant behind a DQ that gives the float value back; ``axis`` is that of channels or blocks."""
         inputs = [self.constant(f"{key}:quantized", integers), self.constant(f"{key}:scale", scales)]
         if not implicit:
             kind = inputs[0].dtype.numpy()  # type: ignore[union-attr]
             inputs.append(self.constant(f"{key}:zero_point", np.zeros(scales.shape, kind)))
         attributes = {"axis": axis} if scales.ndim else {}
+        if scales.ndim > 1:
+            attributes["block_size"] = integers.shape[axis] // scales.shape[axis]
         node = ir.node("DequantizeLinear", inputs, attributes=attributes, name=f"{key}:DQ")
         node.outputs[0].name = f"{key}:dequantized"
         node.outputs[0].type, node.outputs[0].shape = weight.type, weight.shape
