@@ -231,5 +231,8 @@ def _kernels(candidate: Subject) -> KernelCount:
     except Unmeasured as error:
         return KernelCount(None, None, (), str(error))
     return KernelCount(
-        found.integer, found.total, tuple(FloatLayer(n.name, n.op, None, None) for n in found.float_nodes)
+        found.integer,
+        found.total,
+        tuple(FloatLayer(n.name, n.op, None, None) for n in found.float_nodes),
+        compressed=found.compressed,
     )

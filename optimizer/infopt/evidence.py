@@ -162,7 +162,7 @@ def _kernels(resolved: Resolved, build: Build, artifact: Artifact | None) -> Ker
     graph = {node.name or "": node.op_type for node in build.model.graph.graph}
     whys = {note.node: note.why for note in build.model.notes if note.kind == "float"}
     planned = tuple(FloatLayer(name, graph.get(name, ""), why, None) for name, why in whys.items())
-    if not build.model.quantized_nodes() and any(step.calibrated for step in resolved.recipe.passes):
+    if not build.model.quantized_nodes() and (planned or any(step.calibrated for step in resolved.recipe.passes)):
         return KernelCount(0, len(planned), planned, "no layer was quantized: the graph is the float model")
     if artifact is None:
         return KernelCount(None, None, planned, build.missing)
@@ -177,7 +177,7 @@ def _kernels(resolved: Resolved, build: Build, artifact: Artifact | None) -> Ker
         name = layer.origin(graph)
         op = graph.get(name, layer.op)
         layers.append(FloatLayer(name, op, whys.get(name) or _unplanned(op, resolved.target), None))
-    return KernelCount(found.integer, found.total, tuple(layers))
+    return KernelCount(found.integer, found.total, tuple(layers), compressed=found.compressed)
 
 
 def _unplanned(op: str, target: Target) -> str:

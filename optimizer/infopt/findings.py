@@ -55,7 +55,7 @@ def headline(report: Report) -> str:
         ``PASS  INT8 for openvino: top1 0.9176 -> 0.9171 (...), 1.62x faster than the best float (bf16), ...``
     """
     kinds = {finding.kind for finding in findings(report)}
-    what = "INT8" if _quantizes(report) else "candidate"
+    what = _precision(report) or "candidate"
     target = f" for {report.target.name}" if report.target else ""
     parts = [_accuracy_words(report), _speed_words(report), _size_words(report)]
     if "no integers" in kinds:
@@ -66,7 +66,13 @@ def headline(report: Report) -> str:
 
 
 def _quantizes(report: Report) -> bool:
-    return any(step.name == "quantize" for step in report.steps)
+    return _precision(report) is not None
+
+
+def _precision(report: Report) -> str | None:
+    """What a report's pass quantized to, as headlines spell it."""
+    names = [str(step.options.get("precision", "int8")) for step in report.steps if step.name == "quantize"]
+    return (names[-1] if "-" in names[-1] else names[-1].upper()) if names else None
 
 
 def _other(report: Report) -> str:
@@ -179,7 +185,7 @@ def _accuracy_findings(report: Report) -> Iterator[Finding]:
 def _other_findings(report: Report) -> Iterator[Finding]:
     if report.size.candidate_bytes is None:
         yield Finding("no artifact", f"no artifact was built: {report.size.reason or UNKNOWN}")
-    if _quantizes(report) and report.kernels.integer == 0:
+    if _quantizes(report) and report.kernels.integer == 0 and not report.kernels.compressed:
         yield Finding("no integers", f"none of the {report.kernels.total} compute layers runs in integers")
     if report.data.calib is not None and report.data.calib.synthetic:
         yield Finding("synthetic", "calibrated on synthetic data: calibrate on real samples before shipping")

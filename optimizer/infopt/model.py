@@ -22,7 +22,8 @@ INLINE_LIMIT = 256_000_000
 
 QUANTIZED_OPS = frozenset(
     "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul QGemm QLinearAdd "
-    "ConvInteger MatMulInteger MatMulIntegerToFloat DynamicQuantizeMatMul MatMulNBits FakeQuantize".split()
+    "ConvInteger MatMulInteger MatMulIntegerToFloat DynamicQuantizeMatMul DynamicQuantizeLSTM MatMulNBits "
+    "GatherBlockQuantized FakeQuantize".split()
 )
 """Operators that show that a model has been quantized already."""
 

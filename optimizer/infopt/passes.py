@@ -31,17 +31,34 @@ class Pass(Protocol):
         repeat: What a second run does: ``"unchanged"``, ``"refused"`` (an :class:`InputError`) or ``"again"``.
         tolerance: How far outputs may move: ``"exact"``, a relative float tolerance, or ``"measured"`` where
             only the accuracy report can tell.
-        calibrated: Whether it looks at calibration samples.
+        calibrated: Whether it looks at calibration samples; its options may decide.
     """
 
     name: ClassVar[str]
     interface: ClassVar[Literal["same", "declared"]]
     repeat: ClassVar[Literal["unchanged", "refused", "again"]]
     tolerance: ClassVar[Tolerance]
-    calibrated: ClassVar[bool]
+
+    @property
+    def calibrated(self) -> bool:
+        """See above; a plain ``ClassVar`` will do."""
+        ...
 
     def __call__(self, model: Model, context: Context) -> Model:
         """Return the transformed model; ``model`` is left as it was."""
+        ...
+
+
+@runtime_checkable
+class ForTarget(Protocol):
+    """What a pass has besides, if not every target can do what its options ask for."""
+
+    def check_target(self, target: Target) -> None:
+        """Called before any work.
+
+        Raises:
+            OptionError: The target cannot; the message says what it can.
+        """
         ...
 
 

@@ -193,16 +193,18 @@ class KernelCount:
     """What the runtime says that it runs.
 
     Attributes:
-        integer: Compute layers that run as integers.
+        integer: Compute layers that run as integers, or in FP8.
         total: Compute layers.
-        float_nodes: The ones that do not.
+        float_nodes: The ones that neither run so nor read compressed weights.
         reason: Why the counts are missing.
+        compressed: Those that compute in float with weights that the runtime keeps in 8 bits or less.
     """
 
     integer: int | None
     total: int | None
     float_nodes: tuple[FloatLayer, ...] = ()
     reason: str | None = None
+    compressed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from infopt.locate import DataFolder, data_folder, preprocess_beside
 from infopt.metrics import Metric, load_metric
 from infopt.model import Model, input_specs, load
 from infopt.options import parsed
-from infopt.passes import CalibrationSet
+from infopt.passes import CalibrationSet, ForTarget
 from infopt.preprocess import Preprocess, load_preprocess
 from infopt.recipe import Recipe
 from infopt.shapes import ShapeRange, complete, narrowed, parse_shape
@@ -93,6 +93,9 @@ def resolve(recipe: Recipe, calibrated: bool) -> Resolved:
         InputError: Something that the recipe names does not exist or does not fit the model.
     """
     target = registry.target(recipe.job.target, recipe.job.isa)
+    for step in recipe.passes:
+        if isinstance(step, ForTarget):
+            step.check_target(target)
     if isinstance(target, ByIsa) and target.isa:
         recipe = replace(recipe, job=replace(recipe.job, isa=target.isa))
     metric = load_metric(recipe.evaluation.metric) if recipe.evaluation.metric else None

@@ -31,7 +31,7 @@ class Scheme:
     """How a tensor is quantized.
 
     Attributes:
-        dtype: ONNX integer type.
+        dtype: ONNX type of the stored numbers.
         symmetric: Zero point in the middle of the range (0 for signed types).
         per_channel: One scale per output channel instead of one per tensor.
         narrow: Leave out the lowest integer, so that the range is symmetric.
@@ -41,9 +41,10 @@ class Scheme:
         uniform: For weights per channel: use one scale for all channels where the rounding noise grows at most by
             this factor in power; 1 is never, 4 is one bit.
         implicit: Leave the zero point out where it is 0; it is then not a number per channel to be computed with.
+        blocked: Beside the output channels, each block of a column has a scale of its own; how long, the user says.
     """
 
-    dtype: Literal["int8", "uint8"]
+    dtype: Literal["int8", "uint8", "int4", "float8e4m3fn"]
     symmetric: bool
     per_channel: bool = False
     narrow: bool = False
@@ -51,6 +52,7 @@ class Scheme:
     reduced: bool = False
     uniform: float = 1.0
     implicit: bool = False
+    blocked: bool = False
 
 
 class Role(Enum):
@@ -176,6 +178,7 @@ class Table:
         biased: A convolution has to have a bias of its own; one without gets one that changes nothing.
         opset: Smallest opset of the graphs that the target is given.
         bodies: Operators whose bodies run in integers as the main graph does.
+        data: How activations are quantized: with ranges from calibration, with those of each run, or not at all.
     """
 
     activation: Scheme
@@ -186,6 +189,7 @@ class Table:
     biased: bool = False
     opset: int = 13
     bodies: frozenset[str] = frozenset({"If", "Loop", "Scan"})
+    data: Literal["calibrated", "runtime", "float"] = "calibrated"
 
     def rule(self, op: str, computed: bool = False) -> Rule | None:
         """The row about an operator, if there is one.
@@ -277,14 +281,16 @@ class Kernels:
     """What the runtime says that it runs.
 
     Attributes:
-        integer: Compute layers that run as integers.
+        integer: Compute layers that run as integers, or in FP8.
         total: Compute layers.
-        float_nodes: The ones that do not run as integers.
+        float_nodes: The ones that do neither run so nor read compressed weights.
+        compressed: The ones that compute in float with weights that the runtime keeps in 8 bits or less.
     """
 
     integer: int
     total: int
     float_nodes: tuple[FloatNode, ...]
+    compressed: int = 0
 
 
 class Session(Protocol):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from infopt.cpu import Isa, cpu_name, machine_isa
 from infopt.errors import RuntimeRefused
+from infopt.precisions import Plans, Refusal
 from infopt.target import (
     Artifact,
     CompileOptions,
@@ -41,6 +42,7 @@ from infopt.targets.conditions import (
 )
 from infopt.targets.isa import adapted, foreign
 from infopt.targets.ort_fuse import fuse
+from infopt.targets.precision_tables import BLOCKS, WEIGHTS, runtime_table, weights_table
 from infopt.targets.refusal import refusal
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ if TYPE_CHECKING:
 NAME = "onnxruntime"
 EMULATE = {"session.disable_quant_qdq": "1"}
 """Runs Q and DQ as written: no x86 kernel stands in, so that another runtime's arithmetic can be emulated."""
+
+WRONG = ["ReluQuantRewrite"]
+"""What the runtime's optimizer gets wrong where Q/DQ is emulated: it drops a Relu in front of a Q to FP8, which has
+negative numbers, too (ONNX Runtime 1.32)."""
 
 SPOILING = ["MatMulAddFusion"]
 """What the runtime's optimizer must not do before it looks for integer kernels: a Gemm with a float bias has none. It
@@ -94,10 +100,26 @@ TABLE = Table(
     ),
 )
 
+PLANS: Plans = {
+    "int8-weights": weights_table(WEIGHTS, conv=False, opset=13),
+    "int4-weights": weights_table(BLOCKS, conv=False, opset=21),
+    "dynamic-int8": runtime_table(replace(WEIGHT, implicit=True)),
+    "int16-activations": Refusal("its kernels take 8 bits, and it computes 16-bit data in float", "int8-weights"),
+    "fp8": Refusal("it has no kernels for FP8 on the processor", "int8"),
+}
+"""Compressed weights become ``MatMulNBits``, which quantizes data in blocks as it goes; what is quantized at run time
+becomes ``DynamicQuantizeMatMul``."""
+
 INTEGER_KERNELS = frozenset(
     "QLinearConv QLinearConvTranspose ConvInteger QLinearMatMul MatMulInteger MatMulIntegerToFloat "
     "DynamicQuantizeMatMul QGemm QAttention DynamicQuantizeLSTM MatMulNBits QOrderedMatMul".split()
 )
+BLOCK_LENGTHS = (128, 64)
+"""Lengths of blocks that are tried besides the runtime's own 32, the fastest first."""
+
+MOST_PADDING = 1.05
+"""What padding to whole blocks may make of the weights."""
+
 FLOAT_KERNELS = frozenset("Conv FusedConv ConvTranspose Gemm FusedGemm MatMul FusedMatMul".split())
 
 
@@ -115,6 +137,12 @@ class OnnxRuntimeTarget:
         """The target as processors with an instruction set want it; see :class:`infopt.target.ByIsa`."""
         wanted = machine_isa() if isa == "auto" else isa
         return replace(self, isa=wanted, table=adapted(self.table, wanted))
+
+    @property
+    def precisions(self) -> Plans:
+        """What it runs besides static INT8; see :class:`infopt.precisions.ByPrecision`."""
+        plans = {name: _for_isa(plan, self.isa) for name, plan in PLANS.items()}
+        return {"int8": self.table, **plans}
 
     def available(self) -> str | None:
         """Always available: the core install brings it."""
@@ -141,7 +169,7 @@ class OnnxRuntimeTarget:
         main = out / "model.optimized.onnx"
         # Elsewhere than on ARM the optimizer would turn signed activations into unsigned ones.
         signed = {"session.qdqisint8allowed": "1"} if self.isa == "arm" else {}
-        write_optimized(model, main, {**options.settings, **signed})
+        write_optimized(model, main, {**options.settings, **signed, **block_setting(model)})
         fuse(main)
         data = main.with_name(main.name + ".data")
         files = (main, data) if data.exists() else (main,)
@@ -195,8 +223,12 @@ def open_onnx(model: Path | bytes, settings: Settings) -> OnnxSession:
     import onnxruntime as ort
 
     source = model if isinstance(model, bytes) else os.fspath(model)
+    left_out = WRONG if settings.items() >= EMULATE.items() else []
+    options = session_options(settings)
     try:
-        return OnnxSession(ort.InferenceSession(source, session_options(settings), ["CPUExecutionProvider"]))
+        return OnnxSession(
+            ort.InferenceSession(source, options, ["CPUExecutionProvider"], disabled_optimizers=left_out)
+        )
     except Exception as error:
         raise refused(error, model) from error
 
@@ -233,6 +265,29 @@ def write_optimized(model: Path, out: Path, settings: Settings) -> None:
         ort.InferenceSession(os.fspath(model), options, ["CPUExecutionProvider"], disabled_optimizers=SPOILING)
     except Exception as error:
         raise refused(error, model) from error
+
+
+def block_setting(model: Path) -> Settings:
+    """How long the blocks are that the runtime cuts weights with one scale per column into.
+
+    Longer ones are faster, but pad what they do not divide.
+    """
+    import onnx_ir as ir
+
+    readers = [node for node in ir.load(model).graph.all_nodes() if node.op_type in ("MatMul", "Gemm")]
+    makers = [value.producer() for node in readers for value in node.inputs[1:2] if value is not None]
+    scaled = [
+        m for m in makers if m is not None and m.op_type == "DequantizeLinear" and "block_size" not in m.attributes
+    ]
+    rows = [int(v.const_value.shape.numpy()[0]) for m in scaled if (v := m.inputs[0]) is not None and v.const_value]
+    for block in BLOCK_LENGTHS:
+        if rows and sum(-(-count // block) * block for count in rows) <= MOST_PADDING * sum(rows):
+            return {"session.qdq_matmulnbits_block_size": str(block)}
+    return {}
+
+
+def _for_isa(plan: Table | Refusal, isa: Isa | None) -> Table | Refusal:
+    return plan if isinstance(plan, Refusal) or isa is None or plan.data == "float" else adapted(plan, isa)
 
 
 def count_kernels(optimized: Path) -> Kernels:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from infopt.cpu import Isa, machine_isa
 from infopt.errors import OptionError, RuntimeRefused
+from infopt.precisions import Plans, Refusal
 from infopt.target import (
     Artifact,
     CompileOptions,
@@ -41,6 +42,7 @@ from infopt.targets.conditions import (
 )
 from infopt.targets.isa import adapted, foreign
 from infopt.targets.ov_session import FIRST, STATIC, OpenVINOSession, Shapes, StaticSession, own
+from infopt.targets.precision_tables import BLOCKS, WEIGHTS, weights_table
 from infopt.targets.refusal import refusal
 from infopt.targets.sigstack import kept_signal_stack
 
@@ -98,11 +100,26 @@ TABLE = Table(
     biased=True,
 )
 
+PLANS: Plans = {
+    "int8-weights": weights_table(WEIGHTS, conv=True, opset=13),
+    "int4-weights": weights_table(BLOCKS, conv=True, opset=21),
+    "dynamic-int8": Refusal(
+        "it computes MatMulInteger in float; with compressed weights it quantizes data at run time by itself",
+        "int8-weights",
+    ),
+    "int16-activations": Refusal("its kernels take 8 bits, and it computes 16-bit data in float", "int8-weights"),
+    "fp8": Refusal("it has no kernels for FP8 on the processor", "int8"),
+}
+"""A compressed weight stays so in a fully connected layer, which quantizes data in blocks as it goes; that of a
+convolution is turned back when the model is loaded."""
+
 COMPUTE_LAYERS = frozenset(
     {"Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul", "LSTMCell", "LSTMSequence"}
 )
 BODIES = frozenset({"If", "TensorIterator", "Loop"})
 """Layers with bodies. The bodies run in integers, which their time shows, but their layers cannot be seen."""
+COMPRESSED = frozenset({"i8", "u8", "i4", "u4"})
+"""Types of weights that the runtime names as a layer's precision."""
 INTEGER_PRIMITIVE = re.compile(r"_[iuIU]8$")
 
 
@@ -122,6 +139,11 @@ class OpenVINOTarget:
         if isa == "arm":
             raise OptionError("target 'openvino' has no table for arm", "its table is about x86: avx2, vnni, amx")
         return replace(self, isa=wanted, table=self.table if wanted == "arm" else adapted(self.table, wanted))
+
+    @property
+    def precisions(self) -> Plans:
+        """What it runs besides static INT8; see :class:`infopt.precisions.ByPrecision`."""
+        return {"int8": self.table, **PLANS}
 
     def available(self) -> str | None:
         """Whether the package is installed."""
@@ -203,9 +225,10 @@ class OpenVINOTarget:
         around = next((node for node, _ in layers if node.op in BODIES), None)
         if around is not None:
             raise Unmeasured(f"OpenVINO does not tell which kernels it picked for the body of {around.name!r}")
-        compute = [(node, primitive) for node, primitive in layers if node.op in COMPUTE_LAYERS]
-        left = tuple(node for node, primitive in compute if not INTEGER_PRIMITIVE.search(primitive))
-        return Kernels(len(compute) - len(left), len(compute), left)
+        compute = [(node, read) for node, read in layers if node.op in COMPUTE_LAYERS]
+        floats = [(node, read) for node, read in compute if not INTEGER_PRIMITIVE.search(read.primitive)]
+        left = tuple(node for node, read in floats if read.precision not in COMPRESSED)
+        return Kernels(len(compute) - len(floats), len(compute), left, len(floats) - len(left))
 
 
 openvino = OpenVINOTarget
@@ -284,13 +307,22 @@ def _compiled(artifact: Artifact, shapes: Shapes | None = None) -> Any:
         raise refused(error, artifact.graph) from error
 
 
-def _layer(op: Any) -> tuple[FloatNode, str]:
-    """A layer of a runtime model with its original names, and the primitive that runs it."""
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """How a layer runs: the primitive, and the precision that the runtime names, that of compressed weights."""
+
+    primitive: str
+    precision: str
+
+
+def _layer(op: Any) -> tuple[FloatNode, _Runs]:
+    """A layer of a runtime model with its original names, and how it runs."""
     info = op.get_rt_info()
-    read = {key: info[key].astype(str) for key in ("originalLayersNames", "layerType", "primitiveType") if key in info}
+    keys = ("originalLayersNames", "layerType", "primitiveType", "runtimePrecision")
+    read = {key: info[key].astype(str) for key in keys if key in info}
     names = (read.get("originalLayersNames") or op.get_friendly_name()).split(",")
     node = FloatNode(names[0].removesuffix("/WithoutBiases"), read.get("layerType", ""), tuple(names[1:]))
-    return node, read.get("primitiveType", "")
+    return node, _Runs(read.get("primitiveType", ""), read.get("runtimePrecision", ""))
 
 
 def _core() -> Any:

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from infopt.precisions import Plans
 from infopt.shapes import complete, joined
 from infopt.target import Artifact, CompileOptions, Kernels, Session, Settings, Table, Unmeasured
 from infopt.targets.cuda import driver, gpu_name, no_gpu
-from infopt.targets.trt_table import TABLE, TENSORRT_TABLE
+from infopt.targets.trt_table import PLANS, TABLE, TENSORRT_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,6 +47,11 @@ class TensorRTTarget:
     tool: str
     offline: bool
     table: Table = field(default=TABLE, repr=False)
+
+    @property
+    def precisions(self) -> Plans:
+        """What it runs besides static INT8; see :class:`infopt.precisions.ByPrecision`."""
+        return {"int8": self.table, **PLANS}
 
     def available(self) -> str | None:
         """Whether the library is there, and the GPU if it takes one to build."""

@@ -36,6 +36,10 @@ INSPECTED = {
 """Parts of the inspector's layer and parameter types that tell compute layers, the most telling first."""
 
 
+EIGHT_BITS = ("int8", "fp8")
+"""The inspector's names of types that are counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation of a program.
@@ -62,8 +66,13 @@ class Operation:
 
     @property
     def integer(self) -> bool:
-        """Whether both factors are integers."""
-        return self.inputs[:2] == ("int8", "int8")
+        """Whether both factors are integers, or in FP8."""
+        return self.inputs[:2] in (("int8", "int8"), ("fp8_e4m3", "fp8_e4m3"))
+
+    @property
+    def decompresses(self) -> bool:
+        """Whether it is a kernel that reads a compressed weight and multiplies by it; the product is listed, too."""
+        return self.kind == "runtime_fusion" and not {"int8", "int4"}.isdisjoint(self.inputs)
 
     @property
     def layers(self) -> list[str]:
@@ -92,16 +101,18 @@ def program(engine: Path) -> list[Operation]:
 
 
 def planned_kernels(engine: Path) -> Kernels:
-    """Count the compute layers of a TensorRT-RTX engine whose operands are integers; no GPU is needed.
+    """Count the compute layers of a TensorRT-RTX engine whose operands are integers or in FP8; no GPU is needed.
 
     Raises:
         Unmeasured: The engine carries no program that can be read.
     """
-    compute = [operation for operation in program(engine) if operation.op]
+    operations = program(engine)
+    compute = [operation for operation in operations if operation.op]
     total = sum(len(operation.layers) for operation in compute)
-    floats = (operation for operation in compute if not operation.integer)
-    left = tuple(FloatNode(name, each.op) for each in floats for name in each.layers)
-    return Kernels(total - len(left), total, left)
+    floats = [FloatNode(name, each.op) for each in compute if not each.integer for name in each.layers]
+    compressed = {node for each in operations if each.decompresses for node in each.nodes}
+    left = tuple(node for node in floats if node.name not in compressed)
+    return Kernels(total - len(floats), total, left, len(floats) - len(left))
 
 
 def inspected_kernels(text: str) -> Kernels:
@@ -142,10 +153,11 @@ def _operator(layer: Mapping[str, Any]) -> str | None:
 def _integer(layer: Mapping[str, Any]) -> bool:
     weights = layer.get("Weights")
     if isinstance(weights, dict) and weights.get("Type"):
-        return str(weights["Type"]).lower() == "int8"
+        return str(weights["Type"]).lower() in EIGHT_BITS
     # TensorRT 10 has one field for format and type, 11 has two.
     first: Mapping[str, Any] = next(iter(layer.get("Inputs", [])), {})
-    return "int8" in f"{first.get('DataType')} {first.get('Format/Datatype')}".lower()
+    told = f"{first.get('DataType')} {first.get('Format/Datatype')}".lower()
+    return any(name in told for name in EIGHT_BITS)
 
 
 def _node(layer: Mapping[str, Any]) -> str:

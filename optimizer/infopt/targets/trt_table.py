@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
+from infopt.precisions import Plans, Refusal
 from infopt.target import Facts, Output, Role, Rule, Scheme, Table
 from infopt.targets.conditions import indices_read, not_nearest, runtime_weight
+from infopt.targets.precision_tables import BLOCKS, NO_SUCH, NO_WEIGHT, WEIGHTS, weights_table
 
 LEAST = 16
 """Channels, or inner or outer size of a matrix product, below which integer tensor cores run half empty."""
@@ -153,3 +155,34 @@ TENSORRT_TABLE = replace(
     )),
 )  # fmt: skip
 """TensorRT: it has integer kernels for transposed convolutions and for averages over any window."""
+
+FLOAT8 = Scheme("float8e4m3fn", symmetric=True)
+
+FLOAT8_TABLE = Table(
+    activation=FLOAT8,
+    weight=replace(FLOAT8, per_channel=True),
+    bias="float",
+    rules=(
+        Rule(("Conv",), Role.COMPUTE, unless=(runtime_weight, narrow_conv)),
+        Rule(("Gemm", "MatMul"), Role.COMPUTE, unless=PRODUCT),
+        Rule(("MatMul",), Role.FLOAT, computed=True, why=NO_WEIGHT),
+        Rule(("ConvTranspose", "Einsum", "LSTM", "GRU"), Role.FLOAT, why=NO_SUCH),
+    ),
+    absorbs=frozenset(),
+    opset=19,
+)
+"""Micikevicius et al. 2022. Data of operators between products stay in float: what they gain in FP8 they lose in
+quantizing."""
+
+NO_RUNTIME = "its parser knows no operator that quantizes data with the range of each run to int8"
+NO_SIXTEEN = "its parser refuses 16-bit zero points"
+
+PLANS: Plans = {
+    "int8-weights": weights_table(WEIGHTS, conv=False, opset=13),
+    "int4-weights": weights_table(BLOCKS, conv=False, opset=21),
+    "dynamic-int8": Refusal(NO_RUNTIME, "int8"),
+    "int16-activations": Refusal(NO_SIXTEEN, "int8-weights"),
+    "fp8": FLOAT8_TABLE,
+}
+"""Products read compressed weights in their own kernel; a convolution would have them turned back in another. FP8 needs
+a GPU of compute capability 8.9 or more; the builder refuses others."""

@@ -181,6 +181,8 @@ def _kernels(report: Report) -> Table:
         notes = [f"Not known: {found.reason or UNKNOWN}."]
     else:
         notes = [f"{found.integer} of {found.total} compute layers run as integers."]
+        if found.compressed:
+            notes.append(f"{found.compressed} others read compressed weights, and compute in float.")
     return Table("Kernels", columns, rows, tuple(notes), _left_out(found.float_nodes))
 
 

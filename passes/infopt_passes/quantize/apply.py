@@ -1,29 +1,25 @@
-"""The quantize pass at work: plan, calibrate, write."""
+"""The quantize pass at work: which way a model is quantized."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
-from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 
-from infopt.bodies import bodies, name_apart
 from infopt.errors import InputError, unknown
-from infopt.model import Model, Note, Range
+from infopt.model import Model
 from infopt.passes import Context
-from infopt.probe import values_by_name
-from infopt.target import Scheme, Table
-from infopt_passes.calibrate.calibration import calibrate
-from infopt_passes.calibrate.clipping import Grid
-from infopt_passes.calibrate.observers import Spans, observer
-from infopt_passes.quantize.flow import clipped
-from infopt_passes.quantize.insert import insert
-from infopt_passes.quantize.numbers import activation_range, limits
+from infopt.precisions import table_for
+from infopt.target import Table
+from infopt_passes.quantize.auto import chosen
+from infopt_passes.quantize.compress import compress
+from infopt_passes.quantize.dynamic import quantize_at_run_time
 from infopt_passes.quantize.opset import raised
-from infopt_passes.quantize.plan import Plan, make_plan
+from infopt_passes.quantize.plan import make_plan
 from infopt_passes.quantize.prepare import prepared
+from infopt_passes.quantize.settings import plain_settings
+from infopt_passes.quantize.static import Static, finished, kept_in_float
 
 if TYPE_CHECKING:
     from infopt_passes.quantize import Quantize
@@ -31,68 +27,33 @@ if TYPE_CHECKING:
 
 def quantized(model: Model, options: Quantize, context: Context) -> Model:
     """Quantize a model for the context's target; see :class:`infopt_passes.quantize.Quantize`."""
-    target = context.need_target("quantize")
-    context.need_calibration("quantize")
+    table = table_for(context.need_target("quantize"), options.precision)
+    if table.data == "calibrated":
+        context.need_calibration("quantize")
     done = model.quantized_nodes()
     if done and not context.force:
         raise InputError(
             f"{model.path} is quantized already (node {done[0]!r})",
             "start from the float model, or give --force to quantize what is still float",
         )
-    graph = prepared(model.graph, target.table.opset)
+    graph = prepared(model.graph, table.opset)
     _check_names(options.keep_float, graph)
-    plan, seen, idle = _observed(model.edited(graph), options, context)
-    ranges = _ranges(plan, seen, target.table)
-    notes = [*raised(model.opset, graph), *idle, *_doubts(seen)]
-    inner = [name for name in seen if name not in values_by_name(graph.graph)]
-    if inner and options.ranges not in ("minmax", "mean-minmax"):
-        notes.append(Note("warning", inner[0], f"its range spans all values: {options.ranges} is not known in bodies"))
-    notes += [Note("float", node.name or node.op_type, why) for node, why in plan.kept.items()]
-    insert(graph.graph, plan, ranges, target.table)
-    NameFixPass()(graph)
-    name_apart(graph.graph)
-    RemoveUnusedNodesPass()(graph)
-    return replace(model.edited(graph, *notes), ranges=tuple(ranges.items()))
+    work = model.edited(graph, *raised(model.opset, graph))
+    if table.data != "calibrated":
+        return _without_samples(work, table, options)
+    static = Static(work, table, context)
+    return static.build(plain_settings(options)) if options.method == "fast" else chosen(static, options)
 
 
-def _observed(model: Model, options: Quantize, context: Context) -> tuple[Plan, dict[str, Spans], list[Note]]:
-    """A plan with what calibration saw of its tensors; bodies that calibration never ran are left out, and named."""
-    table, graph = context.need_target("quantize").table, model.graph.graph
-    chosen = observer(options.ranges, options.percentile, _grid(table.activation))
-
-    def planned(idle: Collection[ir.Graph]) -> tuple[Plan, dict[ir.Graph, str]]:
-        plan = make_plan(graph, model.opset, table, options.keep_float, idle)
-        witnesses: dict[ir.Graph, str] = {}
-        for node in plan.integer:
-            if node.graph is not graph and isinstance(node.graph, ir.Graph):
-                witnesses.setdefault(node.graph, node.outputs[0].name or "")
-        return plan, witnesses
-
-    def observed(plan: Plan, witnesses: dict[ir.Graph, str]) -> dict[str, Spans]:
-        names = [value.name or "" for group in plan.groups() for value in group]
-        grids = {value.name or "": _grid(scheme) for value, scheme in plan.schemes.items()}
-        names = [*names, *(name for name in witnesses.values() if name not in names)]
-        return calibrate(model, names, chosen, context, grids=grids) if names else {}
-
-    plan, witnesses = planned(())
-    seen = observed(plan, witnesses)
-    idle = {body for body, name in witnesses.items() if seen[name].smallest.min() > seen[name].largest.max()}
-    if not idle:
-        return plan, seen, []
-    notes = [
-        Note(
-            "warning", body.owner.name or "", f"its {body.name} never ran on the calibration samples: it stays in float"
-        )
-        for body in bodies(graph)
-        if body.graph in idle
-    ]
-    plan, witnesses = planned(idle)
-    return plan, observed(plan, witnesses), notes
-
-
-def _grid(scheme: Scheme) -> Grid:
-    bottom, top = limits(scheme)
-    return Grid(top - bottom + 1, scheme.symmetric)
+def _without_samples(work: Model, table: Table, options: Quantize) -> Model:
+    """Weights alone, or activations with ranges of each run; the graph of ``work`` is changed in place."""
+    graph = work.graph.graph
+    plan = make_plan(graph, work.opset, table, options.keep_float)
+    if table.data == "float":
+        compress(graph, plan, table, options.block)
+    else:
+        quantize_at_run_time(graph, plan, table)
+    return replace(work.edited(finished(work.graph), *kept_in_float(plan)), ranges=())
 
 
 def _check_names(names: tuple[str, ...], graph: ir.Model) -> None:
@@ -100,30 +61,3 @@ def _check_names(names: tuple[str, ...], graph: ir.Model) -> None:
     for name in names:
         if name not in known:
             raise unknown("node", name, known)
-
-
-def _ranges(plan: Plan, seen: dict[str, Spans], table: Table) -> dict[str, Range]:
-    """Scale and zero point of every quantized tensor; tensors of a group get those of their union."""
-    ranges: dict[str, Range] = {}
-    for group in plan.groups():
-        spans = [seen[value.name or ""] for value in group]
-        low, high = min(span.lows.min() for span in spans), max(span.highs.max() for span in spans)
-        scheme = next((plan.schemes[value] for value in group if value in plan.schemes), table.activation)
-        bounds = [clipped(value, table) for value in group]
-        # Bounds that not all of a group keep would cut off what the others need.
-        within = min(low for low, _ in bounds), max(high for _, high in bounds)
-        known = activation_range(float(low), float(high), scheme, within)
-        ranges.update({value.name or "": known for value in group})
-    return ranges
-
-
-def _doubts(seen: dict[str, Spans]) -> list[Note]:
-    """The tensors that the samples do not tell enough about."""
-    notes = []
-    for name, span in seen.items():
-        low, high = span.smallest.min(), span.largest.max()
-        if low == high == 0:
-            notes.append(Note("warning", name, "always zero on the calibration samples"))
-        elif low == high:
-            notes.append(Note("warning", name, f"always {low:.6g} on the calibration samples"))
-    return notes

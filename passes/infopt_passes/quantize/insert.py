@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -13,9 +13,17 @@ import onnx_ir as ir
 from infopt.facts import BIAS_INPUT, CONVOLUTIONS, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.model import Range
 from infopt.target import Role, Scheme, Table
+from infopt_passes.quantize.fit import PLAIN, Fit, bias_place, shifted
 from infopt_passes.quantize.flow import Use, home_of
 from infopt_passes.quantize.lazy import lent, quantized_tensor
-from infopt_passes.quantize.numbers import quantize_bias, weight_scales
+from infopt_passes.quantize.numbers import (
+    Array,
+    guarded,
+    quantize_bias,
+    quantize_weight,
+    stored_type,
+    weight_scales,
+)
 from infopt_passes.quantize.plan import Plan
 
 NO_BIAS = 2.0**-100
@@ -50,7 +58,7 @@ class Writer:
         """A Q/DQ pair behind a value, and the dequantized value."""
         name = value.name
         scale = self.constant(f"{name}:scale", np.array(known.scale, np.float32))
-        zero = self.constant(f"{name}:zero_point", np.array(known.zero_point, known.dtype))
+        zero = self.constant(f"{name}:zero_point", np.array(known.zero_point, stored_type(known.dtype)))
         quantize = ir.node("QuantizeLinear", [value, scale, zero], name=f"{name}:Q")
         quantize.outputs[0].name = f"{name}:quantized"
         quantize.outputs[0].type, quantize.outputs[0].shape = ir.TensorType(zero.dtype), value.shape  # type: ignore[arg-type]
@@ -59,12 +67,14 @@ class Writer:
     def weight(
         self, weight: ir.Value, integers: Any, scales: Any, axis: int, key: str, implicit: bool = False
     ) -> ir.Value:
-        """An integer constant behind a DQ that gives the float value back."""
+        """An integer constant behind a DQ that gives the float value back; ``axis`` is that of channels or blocks."""
         inputs = [self.constant(f"{key}:quantized", integers), self.constant(f"{key}:scale", scales)]
         if not implicit:
             kind = inputs[0].dtype.numpy()  # type: ignore[union-attr]
             inputs.append(self.constant(f"{key}:zero_point", np.zeros(scales.shape, kind)))
         attributes = {"axis": axis} if scales.ndim else {}
+        if scales.ndim > 1:
+            attributes["block_size"] = integers.shape[axis] // scales.shape[axis]
         node = ir.node("DequantizeLinear", inputs, attributes=attributes, name=f"{key}:DQ")
         node.outputs[0].name = f"{key}:dequantized"
         node.outputs[0].type, node.outputs[0].shape = weight.type, weight.shape
@@ -78,7 +88,13 @@ class Writer:
         return node.outputs[0]
 
 
-def insert(graph: ir.Graph, plan: Plan, ranges: dict[str, Range], table: Table) -> None:
+def insert(
+    graph: ir.Graph,
+    plan: Plan,
+    ranges: Mapping[str, Range],
+    table: Table,
+    fits: Mapping[ir.Node, Fit] | None = None,
+) -> None:
     """Change a graph so that it is quantized as planned.
 
     Args:
@@ -86,17 +102,23 @@ def insert(graph: ir.Graph, plan: Plan, ranges: dict[str, Range], table: Table) 
         plan: What to quantize; its nodes and values are this graph's.
         ranges: Scale and zero point by tensor name.
         table: The target's table.
+        fits: What was decided about weights and biases of compute nodes; those of the others are rounded to nearest.
     """
+    fits = fits or {}
     writers: dict[ir.Graph, Writer] = {}
 
     def writer_in(holder: ir.Graph) -> Writer:
         """What is read in a body is written there: runtimes look for it beside its reader."""
         return writers.setdefault(holder, Writer(holder))
 
+    for node in plan.integer:
+        _shift(writer_in(graph_of(node)), node, fits.get(node, PLAIN))
     for node, rule in plan.integer.items():
         writer = writer_in(graph_of(node))
         if rule.role is Role.COMPUTE and is_constant(node.inputs[WEIGHT_INPUT]):
-            _weights(writer, node, rule.weight or table.weight, table.bias, ranges)
+            bias = _bias_value(node) if table.bias == "int32" else None
+            step = 1.0 if bias is None else ranges[node.inputs[0].name or ""].scale  # type: ignore[union-attr]
+            _weights(writer, node, rule.weight or table.weight, (bias, step), fits.get(node, PLAIN))
             if table.biased and node.op_type in CONVOLUTIONS:
                 _bias(writer, node)
         elif rule.role in (Role.FOLLOW, Role.JOIN):
@@ -146,24 +168,43 @@ def _quantizes_apart(node: ir.Node, home: ir.Graph) -> bool:
     return node.op_type == "QuantizeLinear" and node.graph is not home
 
 
-def _weights(writer: Writer, node: ir.Node, scheme: Scheme, biases: str, ranges: dict[str, Range]) -> None:
-    data, weight = node.inputs[0], node.inputs[WEIGHT_INPUT]
-    bias = node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT and biases == "int32" else None
-    assert data is not None
+def _shift(writer: Writer, node: ir.Node, fit: Fit) -> None:
+    """Add a shift to a node's bias; a constant of its own, since others may read the bias too."""
+    place = bias_place(node) if fit.shift is not None else None
+    if place is None or fit.shift is None:
+        return
+    holder, index = place
+    array = shifted(node, place, fit.shift)
+    if len(holder.inputs) <= index:
+        holder.resize_inputs(index + 1)
+    holder.replace_input_with(index, writer.constant(f"{node.name}:bias:shifted", array))
+
+
+def _bias_value(node: ir.Node) -> ir.Value | None:
+    return node.inputs[BIAS_INPUT] if len(node.inputs) > BIAS_INPUT else None
+
+
+def _weights(
+    writer: Writer, node: ir.Node, scheme: Scheme, integer_bias: tuple[ir.Value | None, float], fit: Fit
+) -> None:
+    """Make a weight integers, and the bias too, if there is one that is to be; it comes with the input's scale."""
+    weight, (bias, step) = node.inputs[WEIGHT_INPUT], integer_bias
     assert weight is not None
     tensor = weight.const_value
     assert tensor is not None
     axis = channel_axis(node) % len(tensor.shape)
-    step = 1.0 if bias is None else ranges[data.name or ""].scale
     # A ConvTranspose has the channels of one group in its weight; the groups share their scales.
     groups = int(node.attributes.get_int("group", 1)) if node.op_type == "ConvTranspose" else 1
     channels = int(tensor.shape.numpy()[axis]) * groups
     addend = None if bias is None else np.broadcast_to(_array(bias).reshape(-1), (channels,))
     largest = None if addend is None else np.abs(addend.reshape(groups, -1)).max(axis=0)
-    scales = lent(tensor, lambda array: weight_scales(array, axis, scheme, largest, step))
+    if fit.scales is None:
+        scales = lent(tensor, lambda array: weight_scales(array, axis, scheme, largest, step))
+    else:
+        scales = guarded(fit.scales, largest, step)
     # A weight that several nodes share is quantized for each: scales may depend on the node's bias and axis.
     key = weight.name if len(weight.uses()) == 1 else f"{weight.name}:{node.name}"
-    integers = quantized_tensor(tensor, scales, axis, scheme)
+    integers = _fitted(tensor, scales, axis, scheme, fit)
     node.replace_input_with(WEIGHT_INPUT, writer.weight(weight, integers, scales, axis, str(key), scheme.implicit))
     if bias is not None and addend is not None:
         accumulated = np.broadcast_to(np.tile(scales, groups if scales.ndim else 1) * np.float32(step), addend.shape)
@@ -171,6 +212,20 @@ def _weights(writer: Writer, node: ir.Node, scheme: Scheme, biases: str, ranges:
         dequantized = writer.weight(bias, stored, np.ascontiguousarray(accumulated), 0, f"{node.name}:bias")
         dequantized.shape = ir.Shape(stored.shape)
         node.replace_input_with(BIAS_INPUT, dequantized)
+
+
+def _fitted(tensor: ir.TensorProtocol, scales: Array, axis: int, scheme: Scheme, fit: Fit) -> Any:
+    """The integers of a weight: those that were fitted, except in channels whose scale had to grow for the bias."""
+    if fit.integers is None or fit.scales is None:
+        return quantized_tensor(tensor, scales, axis, scheme)
+    grown = scales != fit.scales
+    if not grown.any():
+        return fit.integers
+    plain = lent(tensor, lambda array: quantize_weight(array, scales, axis, scheme))
+    shape = [1] * plain.ndim
+    if scales.ndim:
+        shape[axis] = -1
+    return np.where(grown.reshape(shape), plain, fit.integers)
 
 
 def _bias(writer: Writer, node: ir.Node) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from infopt.model import Range
 from infopt.target import Scheme
@@ -27,8 +28,23 @@ BIAS_LIMIT = 2**30
 """A quantized bias stays below this, so that it cannot overflow the int32 accumulator that it is added to."""
 
 
+FLOAT8 = "float8e4m3fn"
+
+LARGEST_FLOAT8 = 448
+"""Largest number of E4M3, which has no infinity (Micikevicius et al. 2022, table 1)."""
+
+
+def stored_type(name: str) -> np.dtype[Any]:
+    """The numpy type of an ONNX type by its name; numpy itself does not know those of 4 bits and of 8-bit floats."""
+    return ir.DataType[name.upper()].numpy()
+
+
 def limits(scheme: Scheme) -> tuple[int, int]:
-    """Smallest and largest integer of a scheme."""
+    """Smallest and largest number of a scheme, an integer in each."""
+    if scheme.dtype == FLOAT8:
+        return -LARGEST_FLOAT8, LARGEST_FLOAT8
+    if scheme.dtype == "int4":
+        return (-7 if scheme.narrow else -8), 7
     info = np.iinfo(scheme.dtype)
     if scheme.reduced:
         return info.min // 2 + (1 if scheme.narrow else 0), info.max // 2
@@ -105,7 +121,20 @@ def weight_scales(weight: Array, axis: int, scheme: Scheme, bias: Array | None, 
     peak = np.maximum(weight.max(axis=axes), -weight.min(axis=axes)).astype(np.float64)
     if scheme.uniform > 1 and peak.ndim and np.square(peak).max() <= scheme.uniform * np.square(peak).mean():
         peak = peak.max()  # rounding noise is proportional to the square of the step
-    scales = peak / limits(scheme)[1]
+    return guarded(peak / limits(scheme)[1], bias, input_scale)
+
+
+def guarded(scales: Array, bias: Array | None, input_scale: float) -> Array:
+    """Scales with which a bias fits into int32 and no inverse overflows.
+
+    Args:
+        scales: Scales of a weight, of shape (channels,) or ().
+        bias: See :func:`weight_scales`.
+        input_scale: Scale of the input.
+
+    Returns:
+        float32 of the same shape; 1 for a channel of zeros, which any scale keeps.
+    """
     if bias is not None:
         fits = np.abs(bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
         scales = np.maximum(scales, fits if np.ndim(scales) else fits.max(initial=0.0))
@@ -113,18 +142,34 @@ def weight_scales(weight: Array, axis: int, scheme: Scheme, bias: Array | None, 
 
 
 def quantize_weight(weight: Array, scales: Array, axis: int, scheme: Scheme) -> Array:
-    """Round a weight to its scheme's integers, to nearest, ties to even."""
+    """Round a weight to its scheme's numbers, to nearest, ties to even.
+
+    Args:
+        weight: Float weight.
+        scales: One scale, one per output channel, or of a matrix one per block of rows and column.
+        axis: Axis of the output channels; of no meaning to blocks.
+        scheme: How the target wants it.
+    """
+    if scales.ndim > 1:
+        blocks = weight.reshape(len(scales), -1, *weight.shape[1:])
+        return _rounded(blocks, scales[:, None], scheme).reshape(weight.shape)
     shape = [1] * weight.ndim
     if scales.ndim:
         shape[axis] = -1
+    return _rounded(weight, scales.reshape(shape), scheme)
+
+
+def _rounded(weight: Array, steps: Array, scheme: Scheme) -> Array:
     bottom, top = limits(scheme)
-    steps, result = scales.reshape(shape), np.empty(weight.shape, scheme.dtype)
+    result = np.empty(weight.shape, stored_type(scheme.dtype))
     # In parts, so that the floats in between take little room beside a large weight.
     rows = max(1, PART * len(weight) // max(weight.size, 1))
     for start in range(0, len(weight), rows):
         part = slice(start, start + rows)
-        ratio = weight[part] / (steps[part] if scales.ndim and axis % weight.ndim == 0 else steps)
-        result[part] = np.clip(np.rint(ratio, out=ratio), bottom, top, out=ratio)
+        ratio = weight[part] / (steps[part] if len(steps) > 1 else steps)
+        if scheme.dtype != FLOAT8:  # storing as a float rounds by itself
+            np.rint(ratio, out=ratio)
+        result[part] = np.clip(ratio, bottom, top, out=ratio)
     return result
 
 

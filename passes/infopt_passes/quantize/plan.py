@@ -128,6 +128,8 @@ class Planner:
             self.plan.kept[node] = reason
             return
         self.plan.integer[node] = rule
+        if self.table.data != "calibrated":
+            return
         for index in activations(node):
             if index < BIAS_INPUT:
                 self._use(node, index)

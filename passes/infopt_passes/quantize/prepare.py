@@ -9,6 +9,9 @@ from infopt.bodies import name_apart
 from infopt_passes.quantize.opset import converted
 from infopt_passes.quiet import quiet
 
+IR_VERSIONS = ((19, 9), (21, 10))
+"""The operator sets that brought new types, with the first version of the file format that holds them: FP8, int4."""
+
 
 def prepared(graph: ir.Model, opset: int) -> ir.Model:
     """A copy of a graph with unique names, with constants as initializers and of a sufficient opset.
@@ -22,7 +25,7 @@ def prepared(graph: ir.Model, opset: int) -> ir.Model:
     """
     result = graph.clone()
     # Graphs of IR version 3 list every initializer as an input; the constants of Q/DQ are none.
-    result.ir_version = max(result.ir_version, 4)
+    result.ir_version = max(result.ir_version, 4, *(version for since, version in IR_VERSIONS if opset >= since))
     with quiet():
         result = converted(result, opset)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)

@@ -1,0 +1,176 @@
+"""Collects the moments of many layers' inputs in one sweep over the samples, or in as many as memory asks for."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from infopt.model import Range
+from infopt.passes import Context
+from infopt.probe import opened, with_outputs
+from infopt_passes.calibrate.sizes import tensor_bytes
+from infopt_passes.calibrate.sweep import Streams, streams, sweep
+from infopt_passes.fitting.layout import Layout
+from infopt_passes.fitting.moments import Adder, Moments
+
+Array = npt.NDArray[Any]
+
+SHARE = 4
+"""Activations under way, and sums, may each take this part of the memory budget."""
+
+ROWS = 8192
+"""Rows of a layer that all runs together give, about: some more than there are columns in most layers."""
+
+LEAST_ROWS, MOST_ROWS = 16, 512
+"""Rows of one run, at least and at most, where it has so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A layer whose input is looked at.
+
+    Attributes:
+        node: The layer, in the float graph.
+        layout: How it is a product.
+        known: Range that its input is quantized with; ``None`` for one that stays float.
+        other: Name of the tensor that it reads in another graph, instead of a quantized copy of the float one.
+    """
+
+    node: ir.Node
+    layout: Layout
+    known: Range | None = None
+    other: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor that it reads in the float graph."""
+        value = self.node.inputs[0]
+        return (value.name if value is not None else None) or ""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Readings of one key have the same moments."""
+        return (self.name, self.known, self.other, *self.layout.key)
+
+
+def moments(
+    graph: ir.Model, readings: Sequence[Reading], context: Context, other: ir.Model | None = None
+) -> Iterator[tuple[Reading, Moments]]:
+    """Run the calibration samples and hand out each layer's moments.
+
+    Whole tensors are fetched, some rows of each are drawn with the context's seed, the same ones in both graphs, and
+    added up; layers that read the same rows share the sums.
+
+    Args:
+        graph: The float model.
+        readings: The layers. They come back in this order, in groups that fit into memory together: use each before
+            asking for the next.
+        context: Brings samples, memory and seed.
+        other: The quantized model, where readings name a tensor of it; it runs as it is written, without integer
+            kernels. Products of float rows and rows as read are collected then.
+    """
+    if not readings:
+        return
+    samples = context.need_calibration("fit")
+    folder = Path(tempfile.mkdtemp(prefix="moments-", dir=context.workdir))
+    sizes = tensor_bytes(graph, list(dict.fromkeys(r.name for r in readings)), next(samples.feeds()), folder)
+    copies = 2 if other is None else 4  # an output is copied out of the runtime
+    budget = context.memory // SHARE
+    share = streams(copies * sum(sizes.values()), budget)
+    for group in _groups(readings, sizes, budget // (copies * (share.count + 1)), budget, other is not None):
+        adders = {reading.key: _adder(reading, other is not None) for reading in group}
+        first = {reading.key: reading for reading in reversed(group)}
+        for run, pairs in enumerate(_pairs(graph, other, list(first.values()), context, share)):
+            for key, pair in pairs.items():
+                adders[key].add(*pair)
+            context.progress("looking at layers", run + 1, samples.runs)
+        done: dict[tuple[Any, ...], Moments] = {}
+        for reading in group:
+            if reading.key not in done:
+                done[reading.key] = adders.pop(reading.key).moments()
+            yield reading, done[reading.key]
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def fake_quantized(data: Array, known: Range) -> Array:
+    """Data as they come out of a Q/DQ pair, float32; unchanged for a type that is not an integer."""
+    if "int" not in known.dtype:
+        return data
+    info = np.iinfo(known.dtype)
+    steps = np.rint(data / np.float32(known.scale))
+    low, high = info.min - known.zero_point, info.max - known.zero_point
+    return np.clip(steps, low, high, out=steps) * np.float32(known.scale)
+
+
+def _adder(reading: Reading, crossed: bool) -> Adder:
+    return Adder(reading.layout.groups, reading.layout.columns, crossed)
+
+
+def _groups(
+    readings: Sequence[Reading], sizes: Mapping[str, int], activations: int, sums: int, crossed: bool
+) -> list[list[Reading]]:
+    """Split readings into runs whose tensors and sums fit into memory, where single ones allow it."""
+    groups: list[list[Reading]] = []
+    tensors: set[str] = set()
+    keys: dict[tuple[Any, ...], int] = {}
+    for reading in readings:
+        more, size = {*tensors, reading.name}, _adder(reading, crossed).bytes
+        full = sum(sizes[name] for name in more) > activations or sum({**keys, reading.key: size}.values()) > sums
+        if not groups or full:
+            groups.append([])
+            tensors, keys, more = set(), {}, {reading.name}
+        groups[-1].append(reading)
+        tensors, keys[reading.key] = more, size
+    return groups
+
+
+def _pairs(
+    graph: ir.Model, other: ir.Model | None, readings: Sequence[Reading], context: Context, share: Streams
+) -> Iterator[dict[tuple[Any, ...], tuple[Array, Array]]]:
+    """Float rows and rows as read, of each reading, run by run."""
+    samples = context.need_calibration("fit")
+    limit = int(np.clip(-(-ROWS // samples.runs), LEAST_ROWS, MOST_ROWS))
+    names = list(dict.fromkeys(reading.name for reading in readings))
+    floats = _outputs(graph, names, context, share)
+    others = [] if other is None else list(dict.fromkeys(reading.other or "" for reading in readings))
+    quantizeds = _outputs(other or graph, others, context, share)
+    with closing(floats), closing(quantizeds):
+        for run, found in enumerate(floats):
+            quantized = next(quantizeds) if others else {}
+            pairs = {}
+            for reading in readings:
+                rows = reading.layout.rows(found[reading.name], limit, _rng(context, run))
+                if reading.other is not None:
+                    read = reading.layout.rows(quantized[reading.other], limit, _rng(context, run))
+                else:
+                    read = rows if reading.known is None else fake_quantized(rows, reading.known)
+                pairs[reading.key] = rows, read
+            yield pairs
+
+
+def _outputs(
+    graph: ir.Model, names: Sequence[str], context: Context, share: Streams
+) -> Generator[dict[str, Array], None, None]:
+    """Tensors of a graph by name, run by run."""
+    from infopt.targets.onnxruntime import EMULATE
+
+    samples = context.need_calibration("fit")
+    folder = Path(tempfile.mkdtemp(prefix="moments-", dir=context.workdir))
+    session = opened(with_outputs(graph, names), folder, {**share.settings, **EMULATE})
+    shutil.rmtree(folder)  # the runtime has mapped or copied the weights
+    for arrays in sweep(session, samples.feeds(), share.count):
+        yield dict(zip(names, arrays, strict=True))
+
+
+def _rng(context: Context, run: int) -> np.random.Generator:
+    """The generator of one run: all layers and both graphs draw alike."""
+    return np.random.default_rng([context.seed, run])

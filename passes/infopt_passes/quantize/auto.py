@@ -1,0 +1,155 @@
+"""``--method auto``: what reduces the error of the outputs on samples that were not calibrated with stays.
+
+Algorithms are tried one on top of the other, judged by the signal-to-noise ratio of the outputs. Layers that cost much
+for little arithmetic are then left in float. No labels are looked at.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from infopt.model import Model, Note
+from infopt.passes import CalibrationSet
+from infopt_passes.quantize.judge import Judge, decibels, judge
+from infopt_passes.quantize.settings import STEPS, plain_settings
+from infopt_passes.quantize.spare import Spared, spared
+from infopt_passes.quantize.static import Settings, Static
+
+if TYPE_CHECKING:
+    from infopt_passes.quantize import Quantize
+
+FEWEST = 16
+"""Samples with which some can be set apart to judge by."""
+
+APART = 4
+"""One of so many samples judges, and is not calibrated with while choosing."""
+
+MOST_JUDGES = 32
+
+GAIN = 0.2
+"""An algorithm has to be better by so many dB: less may be the samples' doing."""
+
+ENOUGH = 40.0
+"""SQNR in dB of the outputs that leaves nothing to gain."""
+
+
+@dataclass(slots=True)
+class Search:
+    """One search under way.
+
+    Attributes:
+        static: Builds candidates from the samples that do not judge.
+        judge: Judges them.
+        limit: Seconds for all of it, the last build included.
+        best: The settings that proved best so far, with the noise of their outputs.
+        started: When the search began.
+        longest: The longest build so far, in seconds.
+        notes: What was chosen and why.
+    """
+
+    static: Static
+    judge: Judge
+    limit: float
+    best: tuple[Settings, float]
+    started: float
+    longest: float = 0.0
+    notes: list[Note] = field(default_factory=list)
+
+    def noise(self, settings: Settings) -> float:
+        """Build and judge."""
+        begun = time.perf_counter()
+        result = self.judge.noise(self.static.build(settings).graph)
+        self.longest = max(self.longest, time.perf_counter() - begun)
+        return result
+
+    def late(self, what: str) -> bool:
+        """Whether there is no time for another build besides the last one; noted once."""
+        if time.perf_counter() - self.started + 2 * self.longest <= self.limit:
+            return False
+        why = f"the time limit of {self.limit:g} s was reached before it was tried: the result depends on the machine"
+        self.notes.append(Note("warning", what, why))
+        return True
+
+    def steps(self, options: Quantize) -> None:
+        """Try the algorithms in order and keep what proves itself."""
+        for step in STEPS:
+            settings, noise = self.best
+            if not step.open(options) or step.apply(settings) == settings:
+                continue
+            if decibels(noise) >= ENOUGH or self.late(step.label):
+                return
+            found = self.noise(step.apply(settings))
+            gain = decibels(found) - decibels(noise)
+            if gain >= GAIN:
+                self.best = step.apply(settings), found
+            told = f"{gain:+.1f} dB on samples set apart: {'used' if gain >= GAIN else 'left out'}"
+            self.notes.append(Note("choice", step.label, told))
+
+    def spare(self) -> list[Spared]:
+        """Leave layers in float that cost much for little."""
+        settings, noise = self.best
+        if self.late("leaving single layers in float"):
+            return []
+        left = spared(self.static, settings, self.judge, noise, self.late)
+        if left:
+            both = replace(settings, keep_float=settings.keep_float | {each.name for each in left})
+            found = self.noise(both)
+            if decibels(found) - decibels(noise) < GAIN:
+                return []
+            self.best = both, found
+        return left
+
+
+def chosen(static: Static, options: Quantize) -> Model:
+    """The model, quantized with what proves best for it.
+
+    Args:
+        static: Builds from all samples.
+        options: What the user has decided, and the time limit.
+    """
+    started, samples = time.perf_counter(), static.context.need_calibration("quantize")
+    plain = plain_settings(options)
+    if len(samples) < FEWEST:
+        note = Note("warning", "method auto", f"needs {FEWEST} samples to choose by: quantized by --method fast")
+        return _noted(static.build(plain), [note])
+    apart, rest = _split(samples)
+    own = Static(static.model, static.table, replace(static.context, calibration=rest))
+    judges = judge(static.model.graph, apart, static.context)
+    search = Search(own, judges, options.time_limit, (plain, 0.0), started)
+    search.best = plain, search.noise(plain)
+    search.steps(options)
+    left = search.spare()
+    return _final(static, search, plain, left)
+
+
+def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spared]) -> Model:
+    """What was chosen, with all samples; the plain way, should that turn out better after all."""
+    settings, _ = search.best
+    result = static.build(settings)
+    if settings != plain:
+        bare = static.build(plain)
+        before, after = search.judge.noise(bare.graph), search.judge.noise(result.graph)
+        if after > before:
+            why = f"{decibels(after):.1f} dB with what was chosen, {decibels(before):.1f} dB without: left plain"
+            return _noted(bare, [*search.notes, Note("choice", "all samples", why)])
+        told = f"output SQNR {decibels(after):.1f} dB, {decibels(before):.1f} dB with --method fast"
+        search.notes.append(Note("choice", "method auto", told))
+    whys = {each.name: each.why for each in left}
+    notes = [replace(note, why=whys[note.node]) if note.node in whys else note for note in result.notes]
+    return _noted(replace(result, notes=tuple(notes)), search.notes)
+
+
+def _split(samples: CalibrationSet) -> tuple[CalibrationSet, CalibrationSet]:
+    """Samples to judge by and samples to calibrate with, both spread over all of them."""
+    indices = list(samples.indices)
+    every = max(APART, len(indices) // MOST_JUDGES)
+    apart = set(indices[every - 1 :: every])
+    rest = tuple(index for index in indices if index not in apart)
+    return replace(samples, indices=tuple(i for i in indices if i in apart)), replace(samples, indices=rest)
+
+
+def _noted(model: Model, notes: Sequence[Note]) -> Model:
+    return replace(model, notes=(*model.notes, *notes))

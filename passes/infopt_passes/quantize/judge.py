@@ -1,0 +1,86 @@
+"""Judges quantized models without labels: how far their outputs are from the float model's."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from infopt.passes import CalibrationSet, Context
+from infopt.probe import opened
+from infopt.targets.onnxruntime import EMULATE
+
+if TYPE_CHECKING:
+    from infopt.data import Feed
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Compares with the float model on samples that it was given.
+
+    Attributes:
+        feeds: The samples.
+        reference: The float model's outputs, by sample.
+        folder: For files that only live during a run.
+    """
+
+    feeds: tuple[Feed, ...]
+    reference: tuple[list[Any], ...]
+    folder: Path
+
+    def noise(self, graph: ir.Model) -> float:
+        """Power of the error of the float outputs over their own power, the mean of the outputs; infinite if NaN.
+
+        The graph runs in ONNX Runtime with Q/DQ as written, which is what every target computes but for rounding.
+
+        Args:
+            graph: The quantized model, with the float model's outputs.
+        """
+        outputs = self._outputs(graph)
+        ratios = []
+        for i, first in enumerate(self.reference[0]):
+            if first.dtype.kind == "f":
+                ratios.append(_ratio([r[i] for r in self.reference], [o[i] for o in outputs]))
+        return float(np.mean(ratios)) if ratios else 0.0
+
+    def _outputs(self, graph: ir.Model) -> list[list[Any]]:
+        folder = Path(tempfile.mkdtemp(prefix="judge-", dir=self.folder))
+        try:
+            session = opened(graph, folder, EMULATE)
+            return [session.run(feed) for feed in self.feeds]
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def judge(graph: ir.Model, samples: CalibrationSet, context: Context) -> Judge:
+    """A judge that knows what a float model gives on samples."""
+    feeds = tuple(samples.feeds())
+    bare = Judge(feeds, (), context.workdir)
+    return Judge(feeds, tuple(bare._outputs(graph)), context.workdir)
+
+
+def decibels(noise: float) -> float:
+    """Signal-to-quantization-noise ratio in dB of a ratio of powers."""
+    if noise <= 0:
+        return math.inf
+    return -10 * math.log10(noise) if math.isfinite(noise) else -math.inf
+
+
+def _ratio(reference: Sequence[Any], found: Sequence[Any]) -> float:
+    signal = noise = 0.0
+    for expected, given in zip(reference, found, strict=True):
+        if expected.shape != given.shape:  # sizes that depend on values
+            noise += float(np.square(expected, dtype=np.float64).sum())
+        else:
+            noise += float(np.square(np.subtract(given, expected, dtype=np.float64)).sum())
+        signal += float(np.square(expected, dtype=np.float64).sum())
+    if not math.isfinite(noise):
+        return math.inf
+    return noise / signal if signal else noise

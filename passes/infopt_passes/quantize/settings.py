@@ -1,0 +1,77 @@
+"""What the options ask for, as settings: what is left to the method is plain, or one of the method's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from infopt_passes.fitting.fitted import Wanted
+from infopt_passes.quantize.static import Settings
+
+if TYPE_CHECKING:
+    from infopt_passes.quantize import Quantize
+
+
+def plain_settings(options: Quantize) -> Settings:
+    """The settings of ``--method fast``: what was asked for, and everything else plain."""
+    return Settings(
+        equalize="off" if options.equalize == "auto" else options.equalize,
+        ranges="minmax" if options.ranges == "auto" else options.ranges,
+        percentile=options.percentile,
+        weights=Wanted(
+            "mse" if options.weight_ranges == "mse" else "minmax",
+            "least-squares" if options.rounding == "least-squares" else "nearest",
+            options.bias_correction == "on",
+        ),
+        keep_float=frozenset(options.keep_float),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that ``--method auto`` tries on top of what proved itself before.
+
+    Attributes:
+        label: What it does, for the report.
+        open: Whether the user left it to the method.
+        apply: The settings with it.
+    """
+
+    label: str
+    open: Callable[[Quantize], bool]
+    apply: Callable[[Settings], Settings]
+
+
+def _fitted(settings: Settings) -> Settings:
+    return replace(settings, weights=Wanted(settings.weights.ranges, "least-squares", bias=True))
+
+
+STEPS = (
+    Step(
+        "channels rescaled for even activations",
+        lambda options: options.equalize == "auto",
+        lambda settings: replace(settings, equalize="activations"),
+    ),
+    Step(
+        "weights rounded by least squares, biases corrected",
+        lambda options: options.rounding == "auto" and options.bias_correction == "auto",
+        _fitted,
+    ),
+    Step(
+        "activation ranges of least square error",
+        lambda options: options.ranges == "auto",
+        lambda settings: replace(settings, ranges="mse"),
+    ),
+    Step(
+        "activation ranges by the mean of the samples' extremes",
+        lambda options: options.ranges == "auto",
+        lambda settings: replace(settings, ranges="mean-minmax"),
+    ),
+    Step(
+        "weight ranges of least square error",
+        lambda options: options.weight_ranges == "auto",
+        lambda settings: replace(settings, weights=replace(settings.weights, ranges="mse")),
+    ),
+)
+"""In the order in which they are tried: what makes the float model easier first, since the others depend on it."""
