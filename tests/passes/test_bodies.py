@@ -173,7 +173,7 @@ def test_layers_in_bodies_are_quantized_and_stay_near_float(
 ) -> None:
     before = model(kind)
     given = feeds(kind, (1, 0, 1, 0) if kind == "if" else (2, 3, 1, 2))
-    after = Quantize()(before, context(before, target, given))
+    after = Quantize(method="fast")(before, context(before, target, given))
     onnx.checker.check_model(ir.to_proto(after.graph))
     float_nodes = [note.why for note in after.notes if note.kind == "float"]
     layers = [n for n in after.graph.graph.all_nodes() if n.op_type in ("Conv", "Gemm")]
@@ -204,11 +204,38 @@ def test_layers_in_bodies_are_quantized_and_stay_near_float(
                 assert sqnr(first, second) > 25
 
 
+@pytest.mark.parametrize(
+    ("precision", "target"),
+    [("int8-weights", "openvino"), ("int8-weights", "onnxruntime"), ("dynamic-int8", "onnxruntime")],
+)
+def test_other_precisions_reach_into_bodies_too(
+    build: Any, context: Any, run_float: Any, tmp_path: Path, precision: Any, target: str
+) -> None:
+    text = """(float[N,4,64] x, float[N,4,64] s, bool c) => (float[N,4,64] y) { o = MatMul(x, w1)  y = If(c) <
+        then_branch = t () => (float[N,4,64] a) { m = MatMul(o, w1)  a = MatMul(m, w2) },
+        else_branch = e () => (float[N,4,64] b) { b = MatMul(x, w2) }> }"""
+    before = build(text, w1=(64, 64), w2=(64, 64))
+    given = [{"x": normal(1, 4, 64, seed=i), "s": normal(1, 4, 64), "c": np.array(i % 2)} for i in range(2)]
+    given = [feed | {"c": feed["c"].astype(bool)} for feed in given]
+    after = Quantize(method="fast", precision=precision)(before, context(before, target, given))
+    onnx.checker.check_model(ir.to_proto(after.graph))
+    wanted = "MatMulInteger" if precision == "dynamic-int8" else "DequantizeLinear"
+    assert (len(inner(after, "then_branch", wanted)), len(inner(after, "else_branch", wanted))) == (2, 1)
+    save(after.graph, tmp_path / "model.onnx")
+    chosen = registry.target(target)
+    artifact = chosen.compile(
+        tmp_path / "model.onnx", tmp_path, CompileOptions(next(iter(chosen.settings("int8").values())))
+    )
+    with chosen.open(artifact) as session:
+        for feed in given:
+            assert sqnr(run_float(before, feed)["y"], session.run(feed)[0]) > 25
+
+
 def test_a_branch_that_calibration_never_took_stays_in_float_and_is_named(
     model: Any, context: Any, run_float: Any
 ) -> None:
     before = model("if")
-    after = Quantize()(before, context(before, "onnxruntime", feeds("if", (1, 1, 1))))
+    after = Quantize(method="fast")(before, context(before, "onnxruntime", feeds("if", (1, 1, 1))))
     assert [(note.node, note.why) for note in after.notes if note.kind == "warning"] == [
         ("y", "its else_branch never ran on the calibration samples: it stays in float")
     ]
@@ -223,14 +250,14 @@ def test_a_branch_that_calibration_never_took_stays_in_float_and_is_named(
 
 def test_a_loop_that_never_ran_stays_in_float(model: Any, context: Any) -> None:
     before = model("loop")
-    after = Quantize()(before, context(before, "onnxruntime", feeds("loop", (0, 0))))
+    after = Quantize(method="fast")(before, context(before, "onnxruntime", feeds("loop", (0, 0))))
     assert after.notes[0].why == "its body never ran on the calibration samples: it stays in float"
     assert not inner(after, "body", "QuantizeLinear")
 
 
 def test_histograms_are_not_kept_of_bodies_and_that_is_said(model: Any, context: Any) -> None:
     before = model("if")
-    after = Quantize(ranges="percentile")(before, context(before, "onnxruntime", feeds("if", (1, 0))))
+    after = Quantize(method="fast", ranges="percentile")(before, context(before, "onnxruntime", feeds("if", (1, 0))))
     assert any("percentile is not known in bodies" in note.why for note in after.notes)
 
 
@@ -245,7 +272,7 @@ def test_bodies_side_by_side_may_use_the_same_names(build: Any, context: Any, ru
     given = feeds("if", (1, 0, 1, 0))
     for i in (0, 2):
         given[i]["x"] *= 100
-    after = Quantize()(before, context(before, "onnxruntime", given))
+    after = Quantize(method="fast")(before, context(before, "onnxruntime", given))
     large, small = ({n.inputs[1].const_value.numpy().item() for n in inner(after, side, "QuantizeLinear")}  # type: ignore
                     for side in ("then_branch", "else_branch"))  # fmt: skip
     assert min(large - small) > 20 * min(small - large)
@@ -265,7 +292,7 @@ def test_what_comes_from_around_a_body_is_quantized_in_it_for_layers_only(build:
         then_branch = t () => (float[N,16,8,8] a) {{ s = Add(o, x)  m = {CONV}(s, w2, b2)  a = Add(m, o) }},
         else_branch = e () => (float[N,16,8,8] b) {{ b = {CONV}(o, w2, b2) }}> }}"""
     before = build(text, **WEIGHTS)
-    after = Quantize()(before, context(before, "onnxruntime", feeds("if", (1, 0))))
+    after = Quantize(method="fast")(before, context(before, "onnxruntime", feeds("if", (1, 0))))
     read = {n.name: n.inputs[0].name for n in inner(after, "then_branch", "QuantizeLinear")}  # type: ignore[union-attr]
     assert "o" not in read.values()
     assert "s" in read.values()

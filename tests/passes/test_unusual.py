@@ -116,7 +116,7 @@ def feed(model: Model, batch: int) -> dict[str, np.ndarray]:
 
 
 def optimized(model: Model, context: Any) -> Model:
-    result = run(model, (Simplify(), Quantize()), context)
+    result = run(model, (Simplify(), Quantize(method="fast")), context)
     onnx.checker.check_model(ir.to_proto(result.graph))
     return result
 
@@ -187,7 +187,7 @@ def test_recurrent_layers_are_named_with_a_reason_in_bodies_too(build: Any, make
     shapes = {"w": (1, 48, 8), "r": (1, 48, 16), "u": (1, 16, 8), "q": (1, 16, 16), "o": (1, 64, 8), "p": (1, 64, 16)}
     before = build(text, **shapes)
     for target in ("onnxruntime", "openvino", "tensorrt-rtx"):
-        notes = Quantize()(before, make_context(before, target)).notes
+        notes = Quantize(method="fast")(before, make_context(before, target)).notes
         assert len([note for note in notes if note.kind == "float" and note.why]) == 3, target
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from infopt.facts import WEIGHT_INPUT, channel_axis
 from infopt.target import Scheme, Table
 from infopt_passes.quantize.blocks import block_scales, fitting_block
-from infopt_passes.quantize.insert import Writer
+from infopt_passes.quantize.insert import Writer, graph_of
 from infopt_passes.quantize.lazy import LARGE, lent
 from infopt_passes.quantize.numbers import Array, quantize_weight, weight_scales
 from infopt_passes.quantize.plan import Plan
@@ -74,7 +74,6 @@ def compress(graph: ir.Graph, plan: Plan, table: Table, block: int) -> None:
         table: The table of the precision.
         block: Rows of a column that share a scale, where the scheme is in blocks.
     """
-    writer = Writer(graph)
     for node, rule in list(plan.integer.items()):
         scheme = rule.weight or table.weight
         weight = stored_weight(node)
@@ -85,7 +84,7 @@ def compress(graph: ir.Graph, plan: Plan, table: Table, block: int) -> None:
             continue
         scales = _scales(weight, scheme, fitting)
         integers = chosen_integers(weight, scales, scheme)
-        _replace(writer, node, integers, scales, 0 if fitting else weight.axis)
+        _replace(Writer(graph_of(node)), node, integers, scales, 0 if fitting else weight.axis)
     graph.sort()
 
 

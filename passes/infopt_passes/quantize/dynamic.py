@@ -10,7 +10,7 @@ import onnx_ir as ir
 from infopt.facts import BIAS_INPUT
 from infopt.target import Scheme, Table
 from infopt_passes.quantize.compress import chosen_integers, stored_weight
-from infopt_passes.quantize.insert import Writer
+from infopt_passes.quantize.insert import Writer, graph_of
 from infopt_passes.quantize.numbers import weight_scales
 from infopt_passes.quantize.plan import Plan
 
@@ -28,9 +28,10 @@ def quantize_at_run_time(graph: ir.Graph, plan: Plan, table: Table) -> None:
         plan: Which MatMul and Gemm nodes.
         table: The table of the precision.
     """
-    writer = _Products(Writer(graph))
+    writers: dict[ir.Graph, _Products] = {}
     for node, rule in plan.integer.items():
-        writer.replace(node, rule.weight or table.weight)
+        holder = graph_of(node)  # in a body, data from around it are quantized once more
+        writers.setdefault(holder, _Products(Writer(holder))).replace(node, rule.weight or table.weight)
     graph.sort()
 
 
