@@ -174,7 +174,7 @@ def run(model: Model, passes: Sequence[Pass], context: Context) -> Model:
     for step in passes:
         start = time.perf_counter()
         result = step(model, context)
-        if step.interface == "same" and interface(result) != interface(model):
+        if step.interface == "same" and not _same(interface(model), interface(result)):
             raise InfoptError(
                 f"pass {step.name!r} changed inputs or outputs: {interface(model)} -> {interface(result)}"
             )
@@ -183,11 +183,20 @@ def run(model: Model, passes: Sequence[Pass], context: Context) -> Model:
     return model
 
 
-def interface(model: Model) -> tuple[tuple[str | None, str, int | None], ...]:
+Interface = tuple[tuple[str | None, str, int | None], ...]
+
+
+def interface(model: Model) -> Interface:
     """Name, type and rank of every input and output of a model."""
     graph = model.graph.graph
     values = [v for v in graph.inputs if v.name not in graph.initializers] + list(graph.outputs)
     return tuple((v.name, str(v.type), None if v.shape is None else len(v.shape)) for v in values)
+
+
+def _same(before: Interface, after: Interface) -> bool:
+    """Whether an interface is what it was, but for ranks that have become known."""
+    known = [(*old[:2], new[2] if old[2] is None else old[2]) for old, new in zip(before, after, strict=False)]
+    return len(before) == len(after) and tuple(known) == after
 
 
 def _step(step: Pass, model: Model, seconds: float) -> Step:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import parser
 
+from infopt import passes
 from infopt.data import infer_batch_axes
 from infopt.model import Model, input_specs
 from infopt.shapes import narrowed, parse_shape
@@ -114,7 +115,7 @@ def test_a_branch_that_every_run_would_fail_over_is_left_out(build: Any, make_co
 
 
 def test_a_branch_that_some_runs_get_along_with_is_kept(build: Any, make_context: Any, run_float: Any) -> None:
-    """Behind the If, another one asks what it got: both branches have what fits them."""
+    """Behind the If, another one asks what it got: both branches have what fits them, one of them fits all."""
     behind = EITHER.format(
         then="float[N,8] f", a="f = Gemm(q, w)", other="float[N,8] v", b="v = ReduceMean<axes=[-1], keepdims=0>(q)"
     )
@@ -124,6 +125,14 @@ def test_a_branch_that_some_runs_get_along_with_is_kept(build: Any, make_context
     assert count(after, "If") == 2
     same(run_float, before, after, 3, 8, 1)
     same(run_float, before, after, 3, 8, 4)
+
+
+def test_an_output_of_unknown_rank_may_get_one(build: Any, make_context: Any, run_float: Any) -> None:
+    before = build(doubled(DECIDED["a rank"]), infer=False, **H)
+    before.graph.graph.outputs[0].shape = None
+    after = passes.run(before, (Simplify(),), make_context(before))
+    assert count(after, "If") == 0
+    same(run_float, before, after, 2, 8, 5)
 
 
 def test_matmul_takes_either_rank(build: Any, make_context: Any, run_float: Any) -> None:

@@ -115,6 +115,7 @@ def _sound(graph: ir.Model, node: ir.Node, branch: str) -> bool:
     twin = next(each for each in main if each.outputs[0].name == node.outputs[0].name)
     body = twin.attributes[branch].as_graph()
     for output, made in zip(twin.outputs, body.outputs, strict=True):
+        output.type = output.type or made.type
         if made.shape is not None:
             output.shape = ir.Shape([None] * len(made.shape))
     # What stands in bodies need not run, so that only what the bodies give counts.
