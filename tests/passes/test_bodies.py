@@ -296,3 +296,19 @@ def test_what_comes_from_around_a_body_is_quantized_in_it_for_layers_only(build:
     read = {n.name: n.inputs[0].name for n in inner(after, "then_branch", "QuantizeLinear")}  # type: ignore[union-attr]
     assert "o" not in read.values()
     assert "s" in read.values()
+
+
+def test_engines_hold_the_layers_of_bodies_in_integers(build: Any, context: Any, tmp_path: Path) -> None:
+    """Without a GPU nobody can look into an engine, but its size tells of what type the weights in it are."""
+    target = registry.target("tensorrt-rtx")
+    text = EITHER.replace("N,16,8,8", "1,96,8,8")
+    before = build(text, w1=(96, 96, 3, 3), b1=(96,), w2=(96, 96, 3, 3), b2=(96,))
+    given = [{"x": normal(1, 96, 8, 8, seed=i), "c": np.array(bool(i))} for i in range(2)]
+    after = Quantize(method="fast")(before, context(before, "tensorrt-rtx", given))
+    sizes = []
+    for name, model in (("float", before), ("integer", after)):
+        folder = tmp_path / name
+        folder.mkdir()
+        save(model.graph, folder / "model.onnx")
+        sizes.append(target.compile(folder / "model.onnx", folder, CompileOptions()).main.stat().st_size)
+    assert sizes[0] - sizes[1] > 0.5 * 2 * 96 * 96 * 9 * 4  # of three quarters that could be saved

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from infopt.errors import ModelError
 from infopt.model import Model
 from infopt_passes.quantize import Quantize
+from infopt_passes.quantize import opset as opset_module
 from infopt_passes.quantize.opset import converted
 
 LATEST = 22
@@ -241,6 +242,24 @@ def test_weights_are_handed_over_as_they_are(build: Any) -> None:
     graph = converted(model.graph.clone(), 17)
     assert graph.graph.initializers["w"].const_value is tensor
     assert [value.name for value in graph.graph.inputs] == ["x"]
+
+
+def test_a_conversion_that_changes_what_is_computed_is_refused(
+    build: Any, make_context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was found in a converter: Resize before version 11 had other places than its default has since."""
+    text = f'{PICTURE.replace("1,3,6,6", "N,3,6,6")} {{ c = Conv(x, w)  y = Upsample<mode="linear">(c, s) }}'
+    model = build(text, opset=9, w=(16, 3, 3, 3), s=np.array([1, 1, 2, 2], np.float32))
+    assert Quantize(method="fast")(model, make_context(model, "onnxruntime")).quantized_nodes()
+    monkeypatch.setattr(opset_module, "_keep_coordinates", lambda graph: None)
+    with pytest.raises(ModelError, match=r"converted from operator set 9 to 13, the model gives another output 'y'"):
+        Quantize(method="fast")(model, make_context(model, "onnxruntime"))
+
+
+def test_random_numbers_are_no_change(build: Any, make_context: Any) -> None:
+    text = "(float[N,16] x) => (float[N,16] y) { m = MatMul(x, w)  r = RandomNormalLike(m)  y = Add(m, r) }"
+    model = build(text, opset=9, w=(16, 16))
+    assert Quantize(method="fast")(model, make_context(model, "onnxruntime")).opset == 13
 
 
 def test_the_user_is_told(build: Any, make_context: Any) -> None:

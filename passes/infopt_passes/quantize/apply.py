@@ -15,7 +15,7 @@ from infopt.target import Table
 from infopt_passes.quantize.auto import chosen
 from infopt_passes.quantize.compress import compress
 from infopt_passes.quantize.dynamic import quantize_at_run_time
-from infopt_passes.quantize.opset import raised
+from infopt_passes.quantize.opset import check_same, raised
 from infopt_passes.quantize.plan import make_plan
 from infopt_passes.quantize.prepare import prepared
 from infopt_passes.quantize.settings import plain_settings
@@ -38,7 +38,10 @@ def quantized(model: Model, options: Quantize, context: Context) -> Model:
         )
     graph = prepared(model.graph, table.opset)
     _check_names(options.keep_float, graph)
-    work = model.edited(graph, *raised(model.opset, graph))
+    told = raised(model.opset, graph)
+    if told:
+        check_same(model.graph, graph, context)
+    work = model.edited(graph, *told)
     if table.data != "calibrated":
         return _without_samples(work, table, options)
     static = Static(work, table, context)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import onnx.version_converter
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 from onnxscript.version_converter import convert_version
 
-from infopt.errors import ModelError
-from infopt.model import Note
+from infopt.errors import ModelError, RuntimeRefused
+from infopt.model import Note, weights
+from infopt.passes import Context
+from infopt.probe import opened
+
+if TYPE_CHECKING:
+    from infopt.data import Feed
 
 SCRIPTED = 18
 """Operator set from which on onnxscript converts by itself, in memory; ONNX's own converter does the older ones."""
@@ -24,7 +34,8 @@ SMALL = 1024
 FORMER_PLACES = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 """What Upsample, and Resize before operator set 11, computed by; the defaults changed, and no converter tells."""
 
-UNSHAPED = "Field 'shape' of 'type' is required"
+TOLERANCE = 1e-3
+"""Part of an output's largest value by which a converted graph may differ: other kernels add up in another order."""
 
 
 def converted(graph: ir.Model, opset: int) -> ir.Model:
@@ -50,6 +61,48 @@ def converted(graph: ir.Model, opset: int) -> ir.Model:
             convert_version(graph, opset)
         _check(graph, opset)
     return graph
+
+
+def check_same(before: ir.Model, after: ir.Model, context: Context) -> None:
+    """See to it, on the first calibration sample, that a converted graph computes what it computed before.
+
+    Converters are trusted with weights that do not fit into the memory for calibration, and where the runtime does not
+    know the old operator set.
+
+    Raises:
+        ModelError: An output is another one.
+    """
+    samples = context.calibration
+    if samples is None or sum(tensor.nbytes for tensor in weights(after)) > context.memory // 4:
+        return
+    feed = next(samples.feeds())
+    try:
+        expected, again = (_run(before, feed, context) for _ in range(2))
+    except RuntimeRefused:
+        return
+    outputs = [value.name for value in before.graph.outputs]
+    for name, first, second, got in zip(outputs, expected, again, _run(after, feed, context), strict=True):
+        if first.dtype.kind == "f" and _close(first, second) and not _close(first, got):  # some graphs draw numbers
+            raise ModelError(
+                f"converted from operator set {before.opset_imports.get('')} to {after.opset_imports.get('')}, "
+                f"the model gives another output {name!r}",
+                f"export the model again with opset {after.opset_imports.get('')} or later",
+            )
+
+
+def _run(graph: ir.Model, feed: Feed, context: Context) -> list[Any]:
+    folder = Path(tempfile.mkdtemp(prefix="converted-", dir=context.workdir))
+    try:
+        return opened(graph, folder, {}).run(feed)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _close(first: Any, second: Any) -> bool:
+    if first.shape != second.shape:
+        return False
+    most = np.abs(first[np.isfinite(first)]).max(initial=0.0)
+    return bool(np.allclose(first, second, rtol=TOLERANCE, atol=TOLERANCE * most + 1e-6, equal_nan=True))
 
 
 def raised(before: int, graph: ir.Model) -> list[Note]:
