@@ -78,7 +78,8 @@ class Search:
             value, axis = self.pending.pop()
             # All tensors are visited even then: a group that is not whole is not tried again from another member.
             sound &= self._is_own(value, axis) and self._up(value, axis)
-            sound &= all([self._down(use.node, use.idx, value, axis) for use in value.uses()])
+            reached = [self._down(use.node, use.idx, value, axis) for use in value.uses()]
+            sound &= all(reached)
         return sound and not self.pending
 
     def _is_own(self, value: ir.Value, axis: int) -> bool:
@@ -136,7 +137,8 @@ class Search:
             if not self._per_channel(node, index, axis):
                 return False
             self._factor(node, index)
-        return all([self._take(value, axis) for value in (*(node.inputs[i] for i in computed), node.outputs[0])])
+        taken = [self._take(value, axis) for value in (*(node.inputs[i] for i in computed), node.outputs[0])]
+        return all(taken)
 
     def _multiplied(self, node: ir.Node, axis: int) -> bool:
         computed = activations(node)
@@ -206,8 +208,7 @@ def _is_maker(node: ir.Node) -> bool:
         return False
     if is_constant(node.inputs[0]) or (node.op_type == "MatMul" and len(weight.shape) != 2):
         return False
-    vector = bias is None or (is_constant(bias) and bias.shape is not None and _is_row(bias, _made(node)))
-    return vector
+    return bias is None or (is_constant(bias) and bias.shape is not None and _is_row(bias, _made(node)))
 
 
 def _is_row(bias: ir.Value, channels: int) -> bool:
@@ -236,7 +237,7 @@ def _volume(value: ir.Value) -> int:
 
 def _reads_channels(node: ir.Node, value: ir.Value, axis: int) -> bool:
     """Whether a compute node sums over the channels of a tensor with a constant weight."""
-    if node.op_type == "Gemm" and node.attributes.get_int("transA", 0):
+    if node.op_type == "Gemm" and int(node.attributes.get_int("transA", 0)):
         return False
     if node.op_type in CONVOLUTIONS:
         return axis == 1 and _is_weighted(node)

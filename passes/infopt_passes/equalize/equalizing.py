@@ -22,21 +22,21 @@ GROWTH = 1e6
 """Weights that grow by more than this are taken for exploded."""
 
 
-def equalized(model: Model, graph: ir.Model, kind: Kind, context: Context) -> tuple[ir.Model, list[Note]]:
+def equalized(model: Model, kind: Kind, context: Context) -> tuple[ir.Model, list[Note]]:
     """A copy of a graph whose channels are rescaled, and remarks on what could not be.
 
     Args:
-        model: The model that calibration runs; its graph is ``graph``.
-        graph: The prepared float graph; it is left as it was.
+        model: The prepared float model; it is left as it was.
         kind: Even out weights with weights, or activations with weights.
         context: Brings the samples.
     """
+    graph = model.graph
     result, notes = graph.clone(), list[Note]()
     found = groups(result.graph)
     if not found:
         return graph, [Note("warning", graph.graph.name or "graph", "equalize: no channels can be rescaled")]
     axes = {value.name or "": axis for group in found for value, axis in group.values.items()}
-    seen = calibrate(model.edited(graph), list(axes), ExtremesObserver(), context, axes=axes)
+    seen = calibrate(model, list(axes), ExtremesObserver(), context, axes=axes)
     for i, group in enumerate(found):
         divisors = _divisors(group, seen, kind)
         if np.all(divisors == 1):

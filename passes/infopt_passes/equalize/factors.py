@@ -77,12 +77,12 @@ def from_weights(made: Floats, readers: Sequence[Reader], peak: Floats, ceiling:
 
 def _moved(peak: Floats, dense: Sequence[Floats], alpha: float) -> Floats:
     if not dense:
-        return peak**alpha
+        return np.power(peak, alpha)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Rows have scales of their own, so a channel counts relative to the largest weight of each row.
         rows = [weight / weight.max(axis=1, keepdims=True) for weight in dense]
         column = np.max([np.nanmax(row, axis=0, initial=0.0) for row in rows], axis=0)
-        return peak**alpha / column ** (1 - alpha)
+        return np.asarray(peak**alpha / column ** (1 - alpha), np.float64)
 
 
 def _bounded(divisors: Floats, peak: Floats, ceiling: float) -> Floats:

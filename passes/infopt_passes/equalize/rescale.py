@@ -115,5 +115,5 @@ def _set(graph: ir.Graph, node: ir.Node, index: int, array: Any, tag: str) -> No
     value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(stored.shape)
     graph.register_initializer(value)
     node.replace_input_with(index, value)
-    if not old.uses() and old.name in graph.initializers and not old.is_graph_output():
-        del graph.initializers[old.name]
+    if not old.uses() and not old.is_graph_output():
+        graph.initializers.pop(old.name or "", None)
