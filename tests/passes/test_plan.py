@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from infopt.bodies import bodies
 from infopt.errors import OptionError
 from infopt.target import Output, Role, Rule, Scheme, Table
 from infopt.targets.conditions import runtime_weight
@@ -225,14 +226,22 @@ def test_a_name_to_keep_that_is_not_there_is_named(build: Any, make_context: Any
         Quantize(keep_float=("frist",))(model, make_context(model, "onnxruntime"))
 
 
-def test_nodes_of_subgraphs_are_left_alone(build: Any) -> None:
+def test_layers_in_bodies_are_planned_where_the_runtime_and_the_samples_run_them(build: Any) -> None:
     text = """(bool c, float[N,4] x) => (float[N,2] y) {
         y = If (c) <
             then_branch = t () => (float[N,2] u) { u = MatMul(x, w) },
             else_branch = e () => (float[N,2] z) { z = MatMul(x, w) }>
     }"""
-    plan = planned(build(text, w=(4, 2)), ORT)
-    assert (integers(plan), kept(plan)) == ([], {})
+    model = build(text, w=(4, 2))
+    inner = {each.name: each.graph for each in bodies(model.graph.graph)}
+    plan = planned(model, ORT)
+    assert {node.graph for node in plan.integer} == set(inner.values())
+    idle = make_plan(model.graph.graph, model.opset, ORT, (), {inner["else_branch"]})
+    assert {node.graph for node in idle.integer} == {inner["then_branch"]}
+    assert list(idle.kept.values()) == ["it is in the else_branch, which calibration never ran"]
+    without = planned(model, replace(ORT, bodies=frozenset()))
+    assert not without.integer
+    assert list(without.kept.values()) == ["it is in the body of If, which the runtime computes in float"] * 2
 
 
 def test_operators_of_other_domains_are_left_alone(build: Any) -> None:
