@@ -13,7 +13,8 @@ from infopt.bench import Latency
 from infopt.budget import check_budget
 from infopt.evaluate import Evaluator, Where, evaluator
 from infopt.measure import Contest, Result, contest, float_artifacts
-from infopt.model import Model
+from infopt.model import Model, save
+from infopt.passes import Context, run
 from infopt.report import FloatLayer, KernelCount
 from infopt.resolve import Resolved
 from infopt.target import Artifact, CompileOptions, Session, Target, Unmeasured
@@ -102,6 +103,8 @@ def _race(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -
     shapes = CompileOptions(shapes=resolved.shapes)
     floats = float_artifacts(resolved.target, resolved.model.path, workdir, shapes)
     if not floats:
+        floats = _floats_of_passes(resolved, workdir, shapes)
+    if not floats:
         return Latency(reason=f"{resolved.target.runtime} refuses the float model, so there is no baseline")
     batch = resolved.one_batch(resolved.recipe.inputs.batch)
     return contest(
@@ -115,6 +118,19 @@ def _race(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -
             resolved.recipe.job.seed,
         )
     )
+
+
+def _floats_of_passes(resolved: Resolved, workdir: Path, shapes: CompileOptions) -> dict[str, Artifact]:
+    """What the passes that need no samples make of the float model, for a runtime that refuses it as it is."""
+    passes = [step for step in resolved.recipe.passes if not step.calibrated]
+    if not passes:
+        return {}
+    folder = Path(tempfile.mkdtemp(dir=workdir))
+    inputs = resolved.inputs if resolved.shapes else ()
+    model = run(resolved.model, passes, Context(folder, resolved.target, inputs=inputs))
+    save(model.graph, folder / "model.onnx")
+    built = float_artifacts(resolved.target, folder / "model.onnx", folder, shapes)
+    return {f"{name}, simplified": artifact for name, artifact in built.items()}
 
 
 @contextmanager
@@ -159,7 +175,7 @@ def _no_accuracy(resolved: Resolved) -> str:
 
 def _kernels(resolved: Resolved, build: Build, artifact: Artifact | None) -> KernelCount:
     """What the runtime says that it runs; where it cannot tell, what the passes left in float."""
-    graph = {node.name or "": node.op_type for node in build.model.graph.graph}
+    graph = {node.name or "": node.op_type for node in build.model.graph.graph.all_nodes()}
     whys = {note.node: note.why for note in build.model.notes if note.kind == "float"}
     planned = tuple(FloatLayer(name, graph.get(name, ""), why, None) for name, why in whys.items())
     if not build.model.quantized_nodes() and (planned or any(step.calibrated for step in resolved.recipe.passes)):

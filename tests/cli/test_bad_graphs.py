@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,3 +47,13 @@ def test_a_refusal_over_an_if_says_how_to_decide_it(cli: Cli) -> None:
     result = cli(*call, "--shape", "x=1x1x8x8")
     assert result.code == 0, result.err
     assert "If nodes were decided by --shape: it takes x [1,1,8,8] only" in result.out + result.err
+
+
+def test_a_float_model_that_is_refused_is_raced_as_the_passes_leave_it(cli: Cli) -> None:
+    pytest.importorskip("openvino")
+    write(SIZED.replace("float[N,4] y", "float[N,1] y").replace("MatMul", "Gemm"))  # takes one of the branches only
+    np.savez("eval.npz", x=np.load("calib.npz")["x"][:4] + 1)
+    cli("quantize", "model.onnx", "--calib", "calib.npz", "--eval", "eval.npz", "--bench-seconds", "0.4",
+        "--target", "openvino", "-o", "out")  # fmt: skip
+    report = json.loads(Path("out/report.json").read_text())
+    assert report["latency"]["baseline_float"]["setting"].endswith(", simplified")
