@@ -16,6 +16,7 @@ from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.observers import Spans, observer
 from infopt_passes.fitting.fitted import Fitter, Wanted
+from infopt_passes.fitting.reconstruct import reconstructed
 from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.flow import clipped
 from infopt_passes.quantize.insert import insert
@@ -72,7 +73,10 @@ def fitted(
         options.bias_correction == "on",
     )
     fitter = Fitter(graph, plan, ranges, context.need_target("quantize").table, context)
-    return fitter.fits(wanted), fitter.notes
+    fits = fitter.fits(wanted)
+    if options.reconstruct == "on":
+        fits = reconstructed(fitter, fits)
+    return fits, fitter.notes
 
 
 def _grid(scheme: Scheme) -> Grid:
