@@ -20,7 +20,7 @@ from infopt.target import Artifact
 from infopt.targets.onnxruntime import open_onnx
 
 if TYPE_CHECKING:
-    from benchmarks.zoo import ZooModel
+    from .zoo import ZooModel
 
 
 def evaluation_samples(model: ZooModel) -> Samples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,13 +74,14 @@ def measure(given: argparse.Namespace, console: Console) -> Measured:
             for target in given.targets if "stream" in parts and model.name in STREAMS else ():
                 for streamed in (Streamed(Plan(model, target, options)) for options in methods()):
                     store.add(streamed.row(), streamed.measure)
-            for target in given.targets if "head-to-head" in parts and tools else ():
+            for target in given.targets if tools and "head-to-head" in parts else ():
+                assert tools
                 console.print(f"{model.name} {target} peers", style="dim")
                 measure_peers(model, target, tools, store)
     return store.measured
 
 
-def plans(model: ZooModel, given: argparse.Namespace, parts: list[str]) -> list[Plan]:
+def plans(model: ZooModel, given: argparse.Namespace, parts: Sequence[str]) -> list[Plan]:
     """The runs of infopt that the parts need, each once."""
     wanted = [(target, options) for target in given.targets for options in methods() if "head-to-head" in parts]
     wanted += [(given.target, options) for options in ABLATION if "ablation" in parts]

@@ -13,7 +13,7 @@ from .variants import FAST, defaults, label
 if TYPE_CHECKING:
     from .records import Measured, Run
 
-BLOCK = re.compile(r"(?<=<!-- accuracy -->\n).*?(?=\n<!-- /accuracy -->)", re.DOTALL)
+BLOCK = re.compile(r"(?<=<!-- accuracy -->\n).*?(?=<!-- /accuracy -->)", re.DOTALL)
 
 
 def block(measured: Measured) -> str:
@@ -39,7 +39,7 @@ def write(readme: Path, measured: Measured) -> None:
     text = readme.read_text(encoding="utf-8")
     if not BLOCK.search(text):
         raise ValueError(f"{readme} has no <!-- accuracy --> and <!-- /accuracy -->")
-    readme.write_text(BLOCK.sub(lambda _: block(measured), text), encoding="utf-8")
+    readme.write_text(BLOCK.sub(lambda _: block(measured) + "\n", text), encoding="utf-8")
 
 
 def _accuracy(measured: Measured) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -121,7 +121,8 @@ class Measured:
         for row in rows:
             name = {Run: "runs", Peer: "peers", Stream: "streams"}[type(row)]
             known = {identity(old): old for old in getattr(measured, name)} | {identity(row): row}
-            measured = replace(measured, **{name: tuple(known.values())})
+            changed: dict[str, Any] = {name: tuple(known.values())}
+            measured = replace(measured, **changed)
         return measured
 
     def find(self, row: Row) -> Row | None:
