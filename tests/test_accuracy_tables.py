@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from benchmarks.accuracy import readme
-from benchmarks.accuracy.__main__ import main
+from benchmarks.accuracy.__main__ import KEPT, main
 from benchmarks.accuracy.bars import Bar, best_peer, own_bar, peer_bar
-from benchmarks.accuracy.matrices import matrix_bytes
+from benchmarks.accuracy.matrices import matrix_bytes, quantized_count
 from benchmarks.accuracy.records import Measured, Peer, Run, Store, Stream, read
 from benchmarks.accuracy.running import Plan
 from benchmarks.accuracy.stream import STREAMS, _compared
@@ -78,6 +78,7 @@ def test_a_run_is_measured_once_and_shown(
     assert run.sqnr_db is not None
     assert run.sqnr_db > 10
     assert run.seconds
+    assert run.quantized
     assert Store(file, read(file)).add(plan.row(), never) == run
     other = replace(plan, options={"method": "none"})
     assert Store(file, read(file)).add(other.row(), other.measure).reason == "method has no value 'none'"
@@ -153,6 +154,8 @@ def test_matrices_are_counted_once_with_their_scales(build: Build, tmp_path: Pat
     model = build(text, q=np.ones((8, 8), np.int8), s=ones, z=zeros, v=ones)
     save(model.graph, tmp_path / "m.onnx")
     assert matrix_bytes(tmp_path / "m.onnx") == 64 + 8 * 4 + 8
+    assert quantized_count(tmp_path / "m.onnx") == 1
+    assert quantized_count(ROOT / "examples" / "fashion" / "fashion.onnx") == 0
 
 
 @pytest.fixture
@@ -199,5 +202,7 @@ def test_other_runtimes_get_the_form_of_the_model_that_they_read(leaky: ZooModel
     assert unit(other) == unit(leaky) == 1 / 7
 
 
-def test_the_readme_has_a_place_for_the_tables() -> None:
-    assert readme.BLOCK.search((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_the_readme_shows_the_raw_numbers_that_are_kept() -> None:
+    shown = readme.BLOCK.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert shown
+    assert shown[0].strip() == readme.block(read(KEPT))

@@ -23,7 +23,7 @@ from .running import SEED, Plan
 from .stream import STREAMS, Streamed
 from .subjects import TARGETS, found
 from .tables import Sheet, sheets
-from .variants import ABLATION, WEIGHTS, label, methods
+from .variants import ABLATION, WEIGHTS, defaults, label, methods
 
 PARTS = ("head-to-head", "ablation", "stream", "weights")
 KEPT = Path(__file__).with_name("measured.json")
@@ -62,7 +62,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 def measure(given: argparse.Namespace, console: Console) -> Measured:
     """Measure what is asked for."""
     known = read(given.json) if given.json.exists() else Measured("", SAMPLES, SEED, {})
-    store = Store(given.json, replace(known, date=today(), environment=environment()), given.fresh)
+    store = Store(
+        given.json, replace(known, date=today(), environment=environment(), default=label(defaults())), given.fresh
+    )
     zoo = Path(os.environ.get("INFOPT_ZOO", ROOT.parent / "shared" / "zoo"))
     parts = given.parts or PARTS
     with tempfile.TemporaryDirectory() as scratch:

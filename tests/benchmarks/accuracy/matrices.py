@@ -1,10 +1,12 @@
-"""What the weights of matrix products take in a file."""
+"""What is quantized in a file, and what the weights of matrix products take in it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import onnx_ir as ir
+
+from infopt.model import QUANTIZED_OPS, load
 
 PRODUCTS = {
     "MatMul": 2,
@@ -19,6 +21,14 @@ PRODUCTS = {
 """Operators with a matrix product, and how many of their first inputs are operands, scales and zero points."""
 
 PASSED = frozenset({"Cast", "Identity", "Reshape", "Transpose", "Unsqueeze", "Squeeze"})
+
+
+def quantized_count(path: Path) -> int:
+    """Nodes of an ONNX file or an OpenVINO IR that are quantized or quantize."""
+    if path.suffix == ".xml":
+        text = path.read_text(encoding="utf-8")
+        return sum(text.count(f'type="{op}"') for op in QUANTIZED_OPS)
+    return len(load(path).quantized_nodes())
 
 
 def matrix_bytes(path: Path) -> int:

@@ -16,6 +16,7 @@ from infopt.target import Artifact, Settings
 from infopt.targets.onnxruntime import EMULATE
 
 from ..judging import drops
+from .matrices import quantized_count
 from .records import Peer, Store
 from .running import short
 from .subjects import for_target
@@ -67,7 +68,7 @@ def _rows(
 
 def _judged(target: str, artifact: Artifact, drop: Callable[[Artifact], float]) -> Callable[[Peer], Peer]:
     def measure(row: Peer) -> Peer:
-        refused = _refused(target, artifact.main)
+        refused = _refused(target, artifact.main) if quantized_count(artifact.main) else "it leaves all in float"
         if refused:
             return replace(row, reason=refused)
         try:

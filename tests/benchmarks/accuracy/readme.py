@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .bars import best_peer, own_bar, peer_bar
 from .tables import in_markdown, points, streams, weights, with_interval
-from .variants import FAST, defaults, label
+from .variants import FAST, label
 
 if TYPE_CHECKING:
     from .records import Measured, Run
@@ -45,10 +45,10 @@ def write(readme: Path, measured: Measured) -> None:
 def _accuracy(measured: Measured) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The defaults against the best peer, and the plain method beside them where it is another."""
     plain = {(run.model, run.target): run for run in measured.runs if run.variant == label(FAST)}
-    both = label(defaults()) != label(FAST)
+    both = measured.default != label(FAST)
     rows = []
     for run in measured.runs:
-        if run.variant == label(defaults()):
+        if run.variant == measured.default:
             other = plain.get((run.model, run.target))
             rows.append(_row(measured, run, (other,) if both else ()))
     fast = ("plain method",) if both else ()

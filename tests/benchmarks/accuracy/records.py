@@ -35,6 +35,7 @@ class Run:
         where: ``deployed`` or ``emulated``.
         sqnr_db: Lowest ratio of signal to error of the outputs, on the evaluation samples.
         seconds: What the quantize pass took.
+        quantized: Nodes that are quantized or quantize; with 0 the artifact is the float model.
         matrix_bytes: Bytes of the constant operands of matrix products, with their scales and zero points.
     """
 
@@ -53,12 +54,16 @@ class Run:
     where: str | None = None
     sqnr_db: float | None = None
     seconds: float | None = None
+    quantized: int | None = None
     matrix_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What a peer's artifact loses in a runtime; ``variant`` is the peer with the runtime's setting."""
+    """What a peer's artifact loses in a runtime; ``variant`` is the peer with the runtime's setting.
+
+    A peer that leaves the whole model in float has a reason and no drop: keeping the accuracy so is no feat.
+    """
 
     model: str
     target: str
@@ -104,6 +109,7 @@ class Measured:
         samples: Calibration samples.
         seed: Seed of everything.
         environment: Machine and versions.
+        default: The variant that a user gets without asking.
     """
 
     date: str
@@ -113,6 +119,7 @@ class Measured:
     runs: tuple[Run, ...] = ()
     peers: tuple[Peer, ...] = ()
     streams: tuple[Stream, ...] = ()
+    default: str = "method=fast"
     schema: str = SCHEMA
 
     def with_rows(self, rows: list[Row]) -> Measured:

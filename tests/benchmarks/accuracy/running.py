@@ -16,7 +16,7 @@ from infopt.errors import InfoptError
 from infopt.opened import subject
 
 from ..zoo import SAMPLES
-from .matrices import matrix_bytes
+from .matrices import matrix_bytes, quantized_count
 from .records import Run, sources_sha256
 from .subjects import for_target, model_sha256, unit
 from .variants import Options, absent, label
@@ -60,7 +60,8 @@ class Plan:
             except InfoptError as error:
                 return replace(row, reason=short(error))
             graph = subject(out).artifact.graph
-            return replace(_numbers(row, report), unit=unit(self.model), matrix_bytes=matrix_bytes(graph))
+            done = replace(_numbers(row, report), unit=unit(self.model))
+            return replace(done, matrix_bytes=matrix_bytes(graph), quantized=quantized_count(graph))
 
 
 def quantize(model: ZooModel, target: str, options: Options, out: Path) -> Report:

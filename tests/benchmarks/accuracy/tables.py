@@ -16,7 +16,7 @@ from .bars import (
     peer_bar,
     peers_of,
 )
-from .variants import ABLATION, FAST, WEIGHTS, defaults, label, methods
+from .variants import ABLATION, FAST, WEIGHTS, label
 
 if TYPE_CHECKING:
     from .records import Measured, Run
@@ -49,12 +49,12 @@ def with_interval(run: Run) -> str:
     if run.reason:
         return run.reason
     inside = f" [{points(run.interval[0])}, {points(run.interval[1])}]" if run.interval else " [no interval]"
-    return points(run.drop) + inside
+    return points(run.drop) + inside + (" all in float" if run.quantized == 0 else "")
 
 
 def head_to_head(measured: Measured) -> Sheet:
     """infopt against the best peer in every runtime."""
-    named = {label(options) for options in methods()}
+    named = {measured.default, label(FAST)}
     rows = []
     for run in _runs(measured, named):
         best, bar = best_peer(measured, run.model, run.target), own_bar(run)
@@ -86,7 +86,7 @@ def ablation(measured: Measured) -> Sheet:
         )
     ]
     head = ("model", "target", "options", "score", "drop, points [95 %]", "SQNR, dB", "s")
-    alone = {(row[0], row[1]) for row in rows if row[2] not in (label(FAST), label(defaults()))}
+    alone = {(row[0], row[1]) for row in rows if row[2] not in (label(FAST), measured.default)}
     return Sheet("Ablation", head, tuple(row for row in rows if (row[0], row[1]) in alone))
 
 
@@ -136,7 +136,7 @@ def weights(measured: Measured) -> Sheet:
 
 def in_markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of Markdown."""
-    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (head, *rows)]
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
