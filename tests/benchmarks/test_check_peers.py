@@ -10,7 +10,7 @@ import pytest
 import infopt
 
 if TYPE_CHECKING:
-    from conftest import PeerTools, ZooModel
+    from benchmarks.zoo import PeerTools, ZooModel
 
 
 @pytest.mark.parametrize("model", ["resnet20_fashion", "letter_mlp"], indirect=True)

@@ -7,34 +7,27 @@ more are measured again, and these numbers, which did not choose anybody, are ju
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from benchmarks.judging import drops, evaluation_samples
 
 import infopt
 from infopt import registry
 from infopt.bench import Seconds, alternate, speedup
-from infopt.data import Feed, Samples, infer_batch_axes, open_samples, parse_batch_axis
+from infopt.data import Feed
 from infopt.errors import RuntimeRefused
-from infopt.evaluate import evaluator
-from infopt.manifest import sha256_files
-from infopt.metrics import load_metric
-from infopt.model import input_specs, load
 from infopt.opened import subject
-from infopt.preprocess import load_preprocess
 from infopt.target import Artifact
-from infopt.targets.onnxruntime import open_onnx
 
 if TYPE_CHECKING:
-    from conftest import PeerTools, ZooModel
+    from benchmarks.zoo import PeerTools, ZooModel
 
 PEERS = {
     "onnxruntime": ("ort-default", "ort-u8s8", "ort-dynamic", "nncf-onnx", "modelopt"),
@@ -73,18 +66,10 @@ class Entry:
     drop: float
 
 
-def _samples(model: ZooModel) -> Samples:
-    options = model.options
-    axes = dict(parse_batch_axis(text) for text in options.get("batch_axis", ()))
-    inputs = infer_batch_axes(input_specs(load(model.path).graph), axes)
-    preprocess = load_preprocess(options["preprocess"]) if "preprocess" in options else None
-    return open_samples(Path(options["eval"]), inputs, preprocess)
-
-
 def _peers(model: ZooModel, tools: PeerTools, runtime: str) -> list[Entry]:
     """Every peer's artifact in every setting that runs."""
     found = []
-    with _judge(model, tools.kept / model.name / "drops.json") as drop:
+    with drops(model, tools.kept / model.name / "drops.json") as drop:
         for peer in PEERS[runtime]:
             path = tools.artifact(peer, model)
             if isinstance(path, str):
@@ -98,50 +83,6 @@ def _peers(model: ZooModel, tools: PeerTools, runtime: str) -> list[Entry]:
                 except RuntimeRefused as refusal:
                     print(f"    {peer}{suffix}: does not run: {refusal}")
     return found
-
-
-@contextmanager
-def _judge(model: ZooModel, kept: Path) -> Iterator[Callable[[Artifact], float]]:
-    """What an artifact loses on the evaluation samples; kept in a file, as it takes minutes and stays the same."""
-    known: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
-    with ExitStack() as stack:
-        judges: list[Callable[[Artifact], float]] = []
-
-        def drop(artifact: Artifact) -> float:
-            key = (
-                f"{sha256_files(artifact.files)} {artifact.target} {version(artifact.target)} {dict(artifact.settings)}"
-            )
-            if key not in known:
-                if not judges:
-                    judges.append(stack.enter_context(_evaluated(model)))
-                known[key] = judges[0](artifact)
-                kept.write_text(json.dumps(known, indent=1))
-            return known[key]
-
-        yield drop
-
-
-@contextmanager
-def _evaluated(model: ZooModel) -> Iterator[Callable[[Artifact], float]]:
-    graph, samples = load(model.path), _samples(model)
-    axes = dict(parse_batch_axis(text) for text in model.options.get("batch_axis", ()))
-    inputs = infer_batch_axes(input_specs(graph.graph), axes)
-    metric = load_metric(model.options["metric"])
-
-    def quiet(what: str, done: int, total: int) -> None:
-        pass
-
-    with evaluator(
-        open_onnx(model.path, {}), samples, inputs, metric, names=graph.output_names, seed=0, progress=quiet
-    ) as judge:
-        before = judge.score(judge.baseline)
-
-        def drop(artifact: Artifact) -> float:
-            with registry.target(artifact.target).open(artifact) as session:
-                after = judge.score(judge.outputs(session, "peer"))
-            return before - after if metric.higher_is_better else after - before
-
-        yield drop
 
 
 @contextmanager
@@ -174,7 +115,7 @@ def test_no_slower_than_the_fastest_peer_that_loses_no_less(
 ) -> None:
     print(f"\n{model.name} in {runtime}, batch {batch}")
     ours = _ours(model, runtime, batch, tmp_path / "out")
-    feed = next(_samples(model).batches(batch)).feed
+    feed = next(evaluation_samples(model).batches(batch)).feed
     finalists = _race(ours, _peers(model, peers, runtime), feed)
     if not finalists:
         pytest.skip("every peer's artifact loses less")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from conftest import PeerTools, ZooModel
+    from benchmarks.zoo import PeerTools, ZooModel
 
 INFOPT = [sys.executable, "-c", "from infopt.cli import main; main()"]
 SAMPLES = 100

@@ -11,7 +11,7 @@ import infopt
 from infopt.errors import RuntimeRefused
 
 if TYPE_CHECKING:
-    from conftest import ZooModel
+    from benchmarks.zoo import ZooModel
 
     from infopt.report import Report
 

@@ -18,7 +18,7 @@ from infopt_passes.fitting.bias import bias_shift
 from infopt_passes.fitting.gather import Reading, moments
 from infopt_passes.fitting.layout import Layout, layout
 from infopt_passes.fitting.moments import Moments
-from infopt_passes.fitting.rounding import DAMPING, Grid, least_squares
+from infopt_passes.fitting.rounding import Grid, damping_for, least_squares
 from infopt_passes.fitting.scales import least_error
 from infopt_passes.quantize.fit import Fit, bias_place, output_channels
 from infopt_passes.quantize.flow import Flow
@@ -158,17 +158,18 @@ class Fitter:
         if wanted.rounding == "least-squares":
             # A bias that is corrected afterwards takes the mean of the error with it.
             target = seen.spread if corrected else seen.second
-            rounded = least_squares(matrix, target, Grid(steps, limits(scheme)))
+            damping = damping_for(known.columns, seen.rows)
+            rounded = least_squares(matrix, target, Grid(steps, limits(scheme)), damping)
             integers = known.weight(rounded.integers.astype(scheme.dtype))
-            self._warn(node, known, seen, rounded.damping)
+            self._warn(node, known, seen, rounded.damping / damping)
         shift = None
         if corrected:
             shift = bias_shift(matrix, known.matrix(integers) * steps, seen) * np.float32(known.factor)
         return Fit(scales, integers, shift)
 
-    def _warn(self, node: ir.Node, known: Layout, seen: Moments, damping: float) -> None:
-        if damping > DAMPING:
-            why = f"the moments of its input are singular: damped by {damping:g} of their mean"
+    def _warn(self, node: ir.Node, known: Layout, seen: Moments, more: float) -> None:
+        if more > 1:
+            why = f"the moments of its input are singular: damped {more:g} times as much as others"
         elif seen.rows < known.columns:
             why = f"its {known.columns} inputs were seen {seen.rows} times only: the moments are singular and damped"
         else:

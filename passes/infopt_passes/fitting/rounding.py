@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import solve_triangular
+from scipy.linalg import cholesky, solve_triangular
 
 Array = npt.NDArray[Any]
 
@@ -22,6 +22,9 @@ BLOCK = 64
 
 DAMPING = 0.01
 """What is added to the diagonal, as a part of its mean: the paper's choice."""
+
+SCARCE = 25
+"""How often the damping is added again where there are as many columns as rows: few rows show what is not there."""
 
 MOST_DAMPING = 100.0
 
@@ -67,13 +70,19 @@ class Rounded:
     better: float
 
 
-def least_squares(weight: Array, second: Array, grid: Grid) -> Rounded:
+def damping_for(columns: int, rows: int) -> float:
+    """Damping for moments of so many columns that were seen in so many rows."""
+    return DAMPING * (1 + SCARCE * columns / max(rows, 1))
+
+
+def least_squares(weight: Array, second: Array, grid: Grid, damping: float = DAMPING) -> Rounded:
     """Round a weight so that ``(w - v) H (w - v)^T`` is small for each output.
 
     Args:
         weight: Float weight of shape (groups, outputs, columns).
         second: ``H``: second moments of the columns of the input, of shape (groups, columns, columns).
         grid: What it is rounded to.
+        damping: What is added to the diagonal, as a part of its mean; more is where that leaves it singular.
 
     Returns:
         Integers that are never worse by that measure than the nearest ones; for outputs where no better ones were
@@ -83,7 +92,7 @@ def least_squares(weight: Array, second: Array, grid: Grid) -> Rounded:
     nearest = grid.nearest(weight).astype(np.float32)
     diagonal = np.einsum("gkk->gk", second)
     order = np.argsort(-diagonal, axis=1, kind="stable")
-    damped, damping, upper = _decomposed(_permuted(second, order), np.take_along_axis(diagonal, order, 1))
+    damped, damping, upper = _decomposed(_permuted(second, order), diagonal, damping)
     # One column is one contiguous row of what is worked on.
     columns = _Columns.of(weight, grid, order)
     found = _propagated(columns, upper.astype(np.float32))
@@ -174,25 +183,33 @@ def _permuted(second: Array, order: Array) -> Array:
     return np.take_along_axis(np.take_along_axis(second, order[:, :, None], 1), order[:, None, :], 2)
 
 
-def _decomposed(second: Array, diagonal: Array) -> tuple[Array, float, Array]:
+def _decomposed(second: Array, diagonal: Array, damping: float) -> tuple[Array, float, Array]:
     """Damped moments, the damping, and the upper triangle ``U`` with ``inverse = U^T U``.
 
     With ``H = R R^T`` for an upper triangle ``R``, that is the inverse of ``R``.
     """
-    damping, mean = DAMPING, diagonal.mean(axis=1, keepdims=True)
+    mean = diagonal.mean(axis=1, keepdims=True)
     mean = np.where(mean > 0, mean, 1.0)
     while True:
         damped = second.copy()
         # A column without input is alone: it takes part in nothing, but must not make the matrix singular.
         np.einsum("gkk->gk", damped)[:] += damping * mean
         try:
-            lower = np.linalg.cholesky(damped[:, ::-1, ::-1])
+            lower = _cholesky(damped[:, ::-1, ::-1])
         except np.linalg.LinAlgError:
             if damping >= MOST_DAMPING:
                 raise
             damping *= 10
             continue
         return damped, damping, _inverted(lower[:, ::-1, ::-1])
+
+
+def _cholesky(second: Array) -> Array:
+    """The lower triangles; scipy's is several times as fast for a large matrix."""
+    if len(second) > 1:
+        return np.linalg.cholesky(second)
+    lower: Array = cholesky(second[0], lower=True, check_finite=False)
+    return lower[None]
 
 
 def _inverted(upper: Array) -> Array:

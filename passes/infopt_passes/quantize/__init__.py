@@ -84,6 +84,10 @@ class Quantize:
         Literal["auto", "off", "on"],
         Opt("Let biases take back what rounding shifts each output channel by on samples."),
     ] = "auto"
+    reconstruct: Annotated[
+        Literal["auto", "off", "on"],
+        Opt("Refit weights and biases to what their layers read in the quantized model on samples."),
+    ] = "auto"
     keep_float: Annotated[
         tuple[str, ...], Opt("Node to keep in float, by name; may be repeated.", ("--keep-float",), metavar="NODE")
     ] = ()

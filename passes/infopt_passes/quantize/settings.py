@@ -24,6 +24,7 @@ def plain_settings(options: Quantize) -> Settings:
             "least-squares" if options.rounding == "least-squares" else "nearest",
             options.bias_correction == "on",
         ),
+        reconstruct=options.reconstruct == "on",
         keep_float=frozenset(options.keep_float),
     )
 

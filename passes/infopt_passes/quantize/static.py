@@ -23,6 +23,7 @@ from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.observers import Spans, observer
 from infopt_passes.equalize.equalizing import equalized
 from infopt_passes.fitting.fitted import Fitter, Wanted
+from infopt_passes.fitting.reconstruct import reconstructed
 from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.flow import clipped
 from infopt_passes.quantize.insert import insert
@@ -41,6 +42,7 @@ class Settings:
         ranges: How the range of an activation is chosen.
         percentile: Upper end of a range by percentile.
         weights: How weights are rounded and biases corrected.
+        reconstruct: Refit layers to what they read in the quantized model.
         keep_float: Names of nodes that stay in float.
     """
 
@@ -48,6 +50,7 @@ class Settings:
     ranges: str = "minmax"
     percentile: float = 99.99
     weights: Wanted = Wanted()
+    reconstruct: bool = False
     keep_float: frozenset[str] = frozenset()
 
 
@@ -128,13 +131,16 @@ class Static:
         self, graph: ir.Model, plan: Plan, ranges: dict[str, Range], settings: Settings
     ) -> tuple[dict[ir.Node, Fit], list[Note]]:
         """What was fitted to each layer; layers that are left out do not change what was fitted to the others."""
-        key = (settings.equalize, settings.ranges, settings.percentile, settings.weights)
+        key = (settings.equalize, settings.ranges, settings.percentile, settings.weights, settings.reconstruct)
         if key not in self._fits:
             fitter = Fitter(graph, plan, ranges, self.table, self.context)
-            found = {node.name or "": fit for node, fit in fitter.fits(settings.weights).items()}
+            fits = fitter.fits(settings.weights)
+            if settings.reconstruct:
+                fits = reconstructed(fitter, fits)
+            found = {node.name or "": fit for node, fit in fits.items()}
             self._fits[key] = found, fitter.notes
-        fits, notes = self._fits[key]
-        return {node: fits[node.name] for node in plan.integer if node.name in fits}, notes
+        kept, notes = self._fits[key]
+        return {node: kept[node.name] for node in plan.integer if node.name in kept}, notes
 
 
 def kept_in_float(plan: Plan) -> list[Note]:

@@ -1,0 +1,84 @@
+"""Refits a layer to what it really reads in the quantized model, so that it makes up for the layers before it.
+
+Layer-wise reconstruction as in Hubara et al. 2021, "Accurate Post Training Quantization With Small Calibration Sets"
+(AdaQuant), solved in closed form by ridge regression towards the layer's own weight, and rounded by
+:mod:`infopt_passes.fitting.rounding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infopt_passes.fitting.bias import bias_shift
+from infopt_passes.fitting.layout import Layout
+from infopt_passes.fitting.moments import Moments
+from infopt_passes.fitting.rounding import Grid, damping_for, least_squares
+from infopt_passes.quantize.fit import Fit
+
+Array = npt.NDArray[Any]
+
+
+def refit(
+    weight: Array, current: Fit, layout: Layout, seen: Moments, grid: Callable[[Array], tuple[Array, Grid]], free: bool
+) -> Fit:
+    """Fit a layer to its input in the quantized model.
+
+    Args:
+        weight: The float weight, as it is in the graph.
+        current: What the layer has now, with scales and integers.
+        layout: How it is a product.
+        seen: Moments of its input, with cross moments.
+        grid: Makes scales of a weight in the graph's shape, and what it is rounded to.
+        free: Whether its bias can take a shift of its outputs.
+
+    Returns:
+        A fit with scales and integers, at least as near to the float layer's outputs on these moments; channel by
+        channel where each has a scale.
+    """
+    assert current.scales is not None
+    assert current.integers is not None
+    matrix = layout.matrix(weight).astype(np.float64)
+    second, cross = _targets(seen, free)
+    wanted = _solved(matrix, second, cross, seen.rows)
+    scales, steps = grid(layout.weight(wanted).astype(np.float32))
+    integers = least_squares(wanted, second, steps, damping_for(layout.columns, seen.rows)).integers
+    old = layout.matrix(current.integers) * layout.per_row(current.scales)
+    new = integers * layout.per_row(scales)
+    better = _distance(new, matrix, second, cross) < _distance(old, matrix, second, cross)
+    if not (scales.ndim and current.scales.ndim):
+        better[:] = _distance(new, matrix, second, cross).sum() < _distance(old, matrix, second, cross).sum()
+        scales = scales if better.all() else current.scales
+    else:
+        scales = np.where(better.reshape(-1), scales, current.scales)
+    taken = better[:, :, None]
+    kept = layout.weight(np.where(taken, integers, layout.matrix(current.integers)).astype(current.integers.dtype))
+    shift = bias_shift(matrix, np.where(taken, new, old), seen) * np.float32(layout.factor) if free else current.shift
+    return Fit(scales, kept, shift)
+
+
+def _targets(seen: Moments, free: bool) -> tuple[Array, Array]:
+    """Second and cross moments, about the means where a bias takes care of these."""
+    assert seen.cross is not None
+    if not free:
+        return seen.second, seen.cross
+    return seen.spread, seen.cross - seen.mean[:, :, None] * seen.read[:, None, :]
+
+
+def _solved(weight: Array, second: Array, cross: Array, rows: int) -> Array:
+    """The weight whose product with the rows as read is nearest to that of the weight with the float rows."""
+    size = second.shape[1]
+    mean = np.einsum("gkk->g", second) / size
+    ridge = damping_for(size, rows) * np.where(mean > 0, mean, 1.0)[:, None, None] * np.eye(size)
+    solved: Array = np.linalg.solve(second + ridge, (weight @ (cross + ridge)).transpose(0, 2, 1))
+    return solved.transpose(0, 2, 1)
+
+
+def _distance(rounded: Array, weight: Array, second: Array, cross: Array) -> Array:
+    """Mean square distance of each output to the float layer's, less what does not depend on the rounded weight."""
+    exact = rounded.astype(np.float64)
+    own: Array = np.einsum("gnk,gnk->gn", exact @ second - 2 * (weight @ cross), exact)
+    return own

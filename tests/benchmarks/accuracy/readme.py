@@ -1,0 +1,84 @@
+"""README's tables of accuracy, from raw numbers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .bars import best_peer, own_bar, peer_bar
+from .tables import in_markdown, points, streams, weights, with_interval
+from .variants import FAST, label
+
+if TYPE_CHECKING:
+    from .records import Measured, Run
+
+BLOCK = re.compile(r"(?<=<!-- accuracy -->\n).*?(?=<!-- /accuracy -->)", re.DOTALL)
+
+
+def block(measured: Measured) -> str:
+    """What stands between README's markers."""
+    there = measured.environment
+    names = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt-rtx-cu13": "TensorRT-RTX"}
+    runtimes = ", ".join(f"{names[name]} {there[name]}" for name in names if name in there)
+    said = f"Measured {measured.date} on {there.get('cpu', 'an unknown CPU')}, {runtimes}; "
+    said += f"{measured.samples} calibration samples or all there are, the same for everybody; drops in points."
+    parts = [said, in_markdown(*_accuracy(measured))]
+    for sheet in (streams(measured), weights(measured)):
+        if sheet.rows:
+            parts += [f"{sheet.title}:", in_markdown(sheet.head, sheet.rows)]
+    return "\n\n".join(parts)
+
+
+def write(readme: Path, measured: Measured) -> None:
+    """Put the tables between README's markers.
+
+    Raises:
+        ValueError: There are none.
+    """
+    text = readme.read_text(encoding="utf-8")
+    if not BLOCK.search(text):
+        raise ValueError(f"{readme} has no <!-- accuracy --> and <!-- /accuracy -->")
+    readme.write_text(BLOCK.sub(lambda _: block(measured) + "\n", text), encoding="utf-8")
+
+
+def _accuracy(measured: Measured) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The defaults against the best peer, and the plain method beside them where it is another."""
+    plain = {(run.model, run.target): run for run in measured.runs if run.variant == label(FAST)}
+    both = measured.default != label(FAST)
+    rows = []
+    for run in measured.runs:
+        if run.variant == measured.default:
+            other = plain.get((run.model, run.target))
+            rows.append(_row(measured, run, (other,) if both else ()))
+    fast = ("plain method",) if both else ()
+    head = (
+        "model",
+        "target",
+        "float32",
+        "drop of infopt [95 %]",
+        *fast,
+        "best peer",
+        "half a point",
+        "best peer + 0.2",
+    )
+    return head, rows
+
+
+def _row(measured: Measured, run: Run, others: tuple[Run | None, ...]) -> tuple[str, ...]:
+    best = best_peer(measured, run.model, run.target)
+    rival = peer_bar(run, best)
+    return (
+        run.model,
+        f"{run.target} (emulated)" if run.where == "emulated" else run.target,
+        "-" if run.baseline is None else f"{run.baseline:.4f}",
+        with_interval(run),
+        *("-" if other is None else points(other.drop) for other in others),
+        f"{best.variant} {points(best.drop)}" if best else "none",
+        _word(own_bar(run)),
+        _word(rival),
+    )
+
+
+def _word(bar: object | None) -> str:
+    return "-" if bar is None else str(bar)

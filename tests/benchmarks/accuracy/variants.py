@@ -1,0 +1,59 @@
+"""The variants of the quantize pass that are compared, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from infopt.options import fields
+from infopt_passes.quantize import Quantize
+
+Options = Mapping[str, Any]
+
+FAST: Options = {"method": "fast"}
+
+ABLATION: tuple[Options, ...] = (
+    FAST,
+    *({**FAST, "ranges": ranges} for ranges in ("mean-minmax", "percentile", "entropy", "mse")),
+    {**FAST, "weight_ranges": "mse"},
+    {**FAST, "rounding": "least-squares"},
+    {**FAST, "bias_correction": "on"},
+    {**FAST, "reconstruct": "on"},
+    {**FAST, "equalize": "weights"},
+    {**FAST, "equalize": "activations"},
+    {"method": "auto"},
+    {"method": "auto", "weight_ranges": "minmax"},
+    {"method": "auto", "rounding": "nearest"},
+    {"method": "auto", "bias_correction": "off"},
+    {"method": "auto", "reconstruct": "off"},
+    {"method": "auto", "equalize": "off"},
+)
+"""Each algorithm alone on top of the plain method, and the automatic method without each of them."""
+
+WEIGHTS: tuple[Options, ...] = ({"precision": "int8-weights"}, {"precision": "int4-weights"})
+
+
+def defaults() -> Options:
+    """The method that a user gets without asking."""
+    return {"method": Quantize().method}
+
+
+def methods() -> tuple[Options, ...]:
+    """The defaults, and the plain method where that is another."""
+    return (defaults(),) if defaults() == FAST else (defaults(), FAST)
+
+
+def label(options: Options) -> str:
+    """A variant in words."""
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
+def absent(options: Options) -> str | None:
+    """Why the pass cannot be given these options, or ``None``: it lacks one of them or its value."""
+    known = {field.name: field.type for field in fields(Quantize)}
+    for name, value in options.items():
+        if name not in known:
+            return f"the pass has no option {name!r}"
+        if get_origin(known[name]) is Literal and value not in get_args(known[name]):
+            return f"{name} has no value {value!r}"
+    return None
