@@ -312,3 +312,14 @@ def test_engines_hold_the_layers_of_bodies_in_integers(build: Any, context: Any,
         save(model.graph, folder / "model.onnx")
         sizes.append(target.compile(folder / "model.onnx", folder, CompileOptions()).main.stat().st_size)
     assert sizes[0] - sizes[1] > 0.5 * 2 * 96 * 96 * 9 * 4  # of three quarters that could be saved
+
+
+def test_the_search_for_the_best_way_gets_along_with_bodies(model: Any, context: Any, run_float: Any) -> None:
+    before = model("loop")
+    given = feeds("loop", tuple(1 + i % 3 for i in range(16)))
+    after = Quantize(time_limit=10.0)(before, context(before, "onnxruntime", given))
+    assert len(inner(after, "body", "QuantizeLinear")) >= 2
+    plain = Quantize(method="fast")(before, context(before, "onnxruntime", given))
+    feed = feeds("loop", (2,))[0] | {"x": normal(1, 16, 8, 8, seed=77)}
+    expected = run_float(before, feed)["y"]
+    assert sqnr(expected, run_float(after, feed)["y"]) > sqnr(expected, run_float(plain, feed)["y"]) - 0.5
