@@ -51,6 +51,7 @@ def quantized(model: Model, options: Quantize, context: Context) -> Model:
     else:
         ranges, notes = _calibrated(model.edited(graph), plan, table, options, context)
     notes += [Note("float", node.name or node.op_type, why) for node, why in plan.kept.items()]
+    notes += [Note("warning", options.precision, f"needs {table.needs}")] if table.needs else []
     NameFixPass()(graph)
     RemoveUnusedNodesPass()(graph)
     return replace(model.edited(graph, *notes), ranges=tuple(ranges.items()))
