@@ -287,7 +287,8 @@ def block_setting(model: Path) -> Settings:
 
 
 def _for_isa(plan: Table | Refusal, isa: Isa | None) -> Table | Refusal:
-    return plan if isinstance(plan, Refusal) or isa is None or plan.data == "float" else adapted(plan, isa)
+    """A precision's table for an instruction set: what is quantized at run time is unsigned on each."""
+    return adapted(plan, isa) if isinstance(plan, Table) and plan.data == "runtime" and isa == "avx2" else plan
 
 
 def count_kernels(optimized: Path) -> Kernels:
