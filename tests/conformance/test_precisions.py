@@ -65,7 +65,7 @@ def ran(build: Any, make_context: Any, run_float: Any) -> Any:
             kernels = chosen.kernels(artifact)
             with chosen.open(artifact) as session:
                 found = session.run(feed)
-        (wanted,) = run_float(model, feed).values()
+        wanted, *_ = run_float(model, feed).values()
         ops = [node.op_type for node in ir.load(artifact.main).graph] if target == "onnxruntime" else []
         size = sum(file.stat().st_size for file in artifact.files)
         return Ran(result, kernels, ops, size, float(np.linalg.norm(found[0] - wanted) / np.linalg.norm(wanted)))
@@ -204,3 +204,30 @@ def test_data_that_products_share_are_quantized_once(ran: Any) -> None:
     assert sum(node.op_type == "DynamicQuantizeLinear" for node in done.result.graph.graph) == 1
     assert done.kernels.integer == 2
     assert done.error < CLOSE["dynamic-int8"]
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_an_lstm_runs_with_integer_weights(ran: Any, direction: str) -> None:
+    ways = 2 if direction == "bidirectional" else 1
+    text = f"""(float[T,N,24] x) => (float[T,{ways},N,16] y, float[{ways},N,16] h) {{
+        y, h = LSTM<hidden_size=16, direction="{direction}">(x, w, r, b) }}"""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (ways, 64, 24), "r": (ways, 64, 16), "b": (ways, 128)}
+    weights = {name: (rng.standard_normal(shape) * 0.3).astype(np.float32) for name, shape in shapes.items()}
+    done = ran("onnxruntime", "dynamic-int8", text, **weights)
+    assert done.ops == ["DynamicQuantizeLSTM"]
+    assert (done.kernels.integer, done.kernels.total) == (1, 1)
+    assert 0.001 < done.error < 0.05
+
+
+def test_an_lstm_with_the_batch_first_or_a_computed_recurrence_stays_in_float(build: Any, tmp_path: Path) -> None:
+    text = "(float[N,5,4] x, float[1,8,2] s) => (float[N,5,1,2] y, float[5,1,N,2] t) { y = L1  t = L2 }"
+    text = text.replace("L1", "LSTM<hidden_size=2, layout=1>(x, w, r)")
+    text = text.replace("L2", "LSTM<hidden_size=2>(z, w, s)").replace("{ y", "{ z = Transpose<perm=[1,0,2]>(x)  y")
+    context = Context(tmp_path, registry.target("onnxruntime"))
+    result = Quantize(precision="dynamic-int8")(build(text, w=(1, 8, 4), r=(1, 8, 2)), context)
+    assert {note.node: note.why for note in result.notes} == {
+        "y": "its layout has the batch first",
+        "t": "the weights of its recurrence are computed at run time",
+    }
+    assert not result.quantized_nodes()

@@ -5,7 +5,7 @@ What a runtime makes of the graphs, and so what is refused, is read from the rea
 
 from __future__ import annotations
 
-from infopt.target import Condition, Role, Rule, Scheme, Table
+from infopt.target import Condition, Facts, Role, Rule, Scheme, Table
 from infopt.targets.conditions import gemm_scaled, matrix_weight, runtime_bias, runtime_weight
 
 DATA = Scheme("uint8", symmetric=False)
@@ -20,6 +20,17 @@ CONVOLUTIONS = ("Conv",)
 NO_WEIGHT = "it has no weight: both operands are computed at run time"
 IN_FLOAT = "the runtime would turn its weight back into floats in each run"
 NO_SUCH = "only MatMul and Gemm are quantized so"
+NO_DYNAMIC = "only MatMul, Gemm and LSTM are quantized so"
+
+
+def runtime_recurrence(facts: Facts) -> str | None:
+    """The weights of the recurrence have to be constant, too."""
+    return None if facts.constants[2] else "the weights of its recurrence are computed at run time"
+
+
+def batch_first(facts: Facts) -> str | None:
+    """The integer kernel takes sequences with the batch behind the time."""
+    return "its layout has the batch first" if facts.attributes.get("layout", 0) else None
 
 
 def weights_table(
@@ -69,7 +80,8 @@ def runtime_table(scheme: Scheme) -> Table:
         rules=(
             Rule(PRODUCTS, Role.COMPUTE, unless=(runtime_weight, runtime_bias, matrix_weight, gemm_scaled)),
             Rule(("MatMul",), Role.FLOAT, computed=True, why=NO_WEIGHT),
-            Rule(("Conv", "ConvTranspose", "Einsum", "LSTM", "GRU"), Role.FLOAT, why=NO_SUCH),
+            Rule(("LSTM",), Role.COMPUTE, unless=(runtime_weight, runtime_recurrence, batch_first)),
+            Rule(("Conv", "ConvTranspose", "Einsum", "GRU"), Role.FLOAT, why=NO_DYNAMIC),
         ),
         absorbs=frozenset(),
         data="runtime",

@@ -13,6 +13,7 @@ from infopt_passes.quantize.compress import chosen_integers, stored_weight
 from infopt_passes.quantize.insert import Writer
 from infopt_passes.quantize.numbers import weight_scales
 from infopt_passes.quantize.plan import Plan
+from infopt_passes.quantize.recurrent import quantize_lstm
 
 SUM = ir.DataType.INT32
 FLOAT = ir.DataType.FLOAT
@@ -25,12 +26,16 @@ def quantize_at_run_time(graph: ir.Graph, plan: Plan, table: Table) -> None:
 
     Args:
         graph: The main graph; changed in place.
-        plan: Which MatMul and Gemm nodes.
+        plan: Which MatMul, Gemm and LSTM nodes.
         table: The table of the precision.
     """
     writer = _Products(Writer(graph))
     for node, rule in plan.integer.items():
-        writer.replace(node, rule.weight or table.weight)
+        scheme = rule.weight or table.weight
+        if node.op_type == "LSTM":
+            quantize_lstm(writer.writer, node, scheme)
+        else:
+            writer.replace(node, scheme)
     graph.sort()
 
 
