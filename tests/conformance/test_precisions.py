@@ -231,3 +231,14 @@ def test_an_lstm_with_the_batch_first_or_a_computed_recurrence_stays_in_float(bu
         "t": "the weights of its recurrence are computed at run time",
     }
     assert not result.quantized_nodes()
+
+
+@pytest.mark.parametrize(("rows", "length"), [(256, 128), (192, 64), (96, 32), (1000, 128)])
+def test_onnx_runtime_cuts_columns_into_the_longest_blocks_that_pad_little(
+    build: Any, make_context: Any, rows: int, length: int
+) -> None:
+    model = build(f"(float[N,{rows}] x) => (float[N,8] y) {{ y = MatMul(x, w) }}", w=(rows, 8))
+    target, context = registry.target("onnxruntime"), make_context(model, "onnxruntime")
+    path = context.on_disk(Quantize(precision="int8-weights")(model, context))
+    (node,) = ir.load(target.compile(path, path.parent, CompileOptions()).main).graph
+    assert (node.op_type, node.attributes["block_size"].value) == ("MatMulNBits", length)

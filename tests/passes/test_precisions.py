@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import onnx
@@ -161,3 +162,44 @@ def test_each_target_answers_for_every_precision() -> None:
     for name in registry.names("targets"):
         assert tuple(plans(registry.target(name))) == PRECISIONS
     assert {precision for _, precision, _ in REFUSED} == {"dynamic-int8", "int16-activations", "fp8"}
+
+
+class Plain:
+    """A target of somebody who knows of no precisions."""
+
+    name, runtime = "plain", "Plain"
+    table = registry.target("openvino").table
+
+
+class Wrong(Plain):
+    """One with a table that contradicts itself."""
+
+    precisions: ClassVar[dict[str, Any]] = {"int4-weights": replace(Plain.table, weight=INT4, rules=())}
+
+
+def test_a_target_that_tells_nothing_runs_static_int8_alone() -> None:
+    Quantize().check_target(Plain())  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"'plain' brings no table for it; .* --precision int8$"):
+        Quantize(precision="int8-weights").check_target(Plain())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("one", [Plain, Wrong])
+def test_the_tables_of_others_are_checked_for_every_precision(monkeypatch: pytest.MonkeyPatch, one: Any) -> None:
+    monkeypatch.setattr(registry, "names", lambda group: {"other": "somewhere:Else"})
+    monkeypatch.setattr(registry, "_load", lambda group, name: one)
+    if one is Plain:
+        assert isinstance(registry.target("other"), Plain)
+        return
+    with pytest.raises(OptionError, match="int4 and blocks are for tables that leave data in float"):
+        registry.target("other")
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "opset", "version"), [("openvino", "int4-weights", 21, 10), ("tensorrt-rtx", "fp8", 19, 9)]
+)
+def test_the_file_is_of_a_version_that_knows_the_type(
+    build: Any, make_context: Any, target: str, precision: Any, opset: int, version: int
+) -> None:
+    model = build("(float[N,64] x) => (float[N,32] y) { y = MatMul(x, w) }", w=(64, 32), opset=13, ir_version=7)
+    result = Quantize(precision=precision)(model, make_context(model, target))
+    assert (result.opset, result.graph.ir_version) == (opset, version)
