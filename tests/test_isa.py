@@ -12,6 +12,8 @@ import pytest
 import infopt
 from infopt import cpu, registry
 from infopt.errors import OptionError
+from infopt.precisions import plans
+from infopt.target import Table
 from infopt.targets.isa import adapted, foreign
 from infopt.targets.onnxruntime import TABLE
 from infopt_passes.quantize import Quantize
@@ -115,3 +117,10 @@ def test_an_artifact_for_another_machine_is_not_timed_here(build: Any, tmp_path:
     assert report.latency.speedup is None
     assert f"made for --isa {other}" in str(report.latency.reason)
     assert f'isa = "{other}"' in (tmp_path / "out" / "recipe.toml").read_text()
+
+
+def test_what_is_quantized_at_run_time_has_7_bit_weights_without_vnni_and_unsigned_data_everywhere() -> None:
+    for isa, reduced in (("avx2", True), ("vnni", False), ("arm", False)):
+        table = plans(registry.target("onnxruntime", isa))["dynamic-int8"]  # type: ignore[arg-type]
+        assert isinstance(table, Table)
+        assert (table.weight.reduced, table.activation.dtype) == (reduced, "uint8")

@@ -35,7 +35,7 @@ PUBLIC_KEYS = {
     "latency.candidate.ms": "p50 p90 p99",
     "size": "baseline_bytes candidate_bytes reason",
     "memory": "peak_bytes reason",
-    "kernels": "integer total float_nodes reason",
+    "kernels": "integer total float_nodes reason compressed",
     "kernels.float_nodes.0": "name op why cost",
     "layers.0": "name op sqnr_db",
     "steps.0": "pass options seconds nodes bytes",
@@ -129,7 +129,8 @@ def test_unmeasured_parts_are_null_with_a_reason(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "report.json").read_text())
     assert content["accuracy"] is None
     assert content["accuracy_reason"] == "no evaluation data"
-    assert content["kernels"] == {"integer": None, "total": None, "float_nodes": [], "reason": "no GPU"}
+    unknown = {"integer": None, "total": None, "float_nodes": [], "reason": "no GPU", "compressed": 0}
+    assert content["kernels"] == unknown
     assert content["latency"]["speedup"] is None
 
 

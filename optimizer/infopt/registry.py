@@ -76,6 +76,7 @@ def require(chosen: Target) -> None:
 
 
 def _check(name: str, loaded: Target) -> None:
+    from infopt.precisions import plans
     from infopt.table_check import check_table
     from infopt.target import Table
 
@@ -83,6 +84,9 @@ def _check(name: str, loaded: Target) -> None:
     if not isinstance(table, Table):
         raise OptionError(f"target {name!r} has no table but {type(table).__name__}", "give it an infopt.target.Table")
     check_table(name, table)
+    for plan in plans(loaded).values():
+        if isinstance(plan, Table):
+            check_table(name, plan)
 
 
 def _load(group: Group, name: str) -> Any:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 ABSORBED = frozenset({"Relu", "Clip"})
 """Activations that a range can stand for."""
 
+FLOAT8 = "float8e4m3fn"
+
 REMEDY = "correct the row in the target's module"
 
 
@@ -51,7 +53,11 @@ def title(rule: Rule) -> str:
 
 def _table_faults(table: Table) -> Iterator[str]:
     yield from (f"activations: {fault}" for fault in _data_faults(table.activation))
-    yield from (f"weights: {fault}" for fault in _weight_faults(table.weight))
+    yield from (f"weights: {fault}" for fault in _weight_faults(table.weight, table))
+    if table.data not in ("calibrated", "runtime", "float"):
+        yield f"data is {table.data!r}, not 'calibrated', 'runtime' or 'float'"
+    if table.data != "calibrated" and table.bias == "int32":
+        yield "biases are int32 with the scale of data, which is not known before a run"
     if table.bias not in ("int32", "float"):
         yield f"bias is {table.bias!r}, not 'int32' or 'float'"
     for op in sorted(table.absorbs - ABSORBED):
@@ -94,29 +100,35 @@ def _fit_faults(rule: Rule, table: Table) -> Iterator[str]:
     if rule.activation is not None:
         yield from (f"activations: {fault}" for fault in _data_faults(rule.activation))
     if rule.weight is not None:
-        yield from (f"weights: {fault}" for fault in _weight_faults(rule.weight))
+        yield from (f"weights: {fault}" for fault in _weight_faults(rule.weight, table))
 
 
 def _data_faults(scheme: Scheme) -> Iterator[str]:
     if scheme.per_channel:
         yield "data have one scale a tensor: an integer kernel cannot take another for each channel"
-    if scheme.unsigned and (scheme.dtype == "uint8" or not scheme.symmetric):
+    if scheme.dtype == "int4":
+        yield "int4 is neither int8 nor uint8: it is for weights"
+    if scheme.unsigned and (scheme.dtype != "int8" or not scheme.symmetric):
         yield "unsigned is for symmetric int8"
     yield from _dtype_faults(scheme)
 
 
-def _weight_faults(scheme: Scheme) -> Iterator[str]:
-    if scheme.dtype != "int8" or not scheme.symmetric:
-        kind = "symmetric" if scheme.symmetric else "asymmetric"
+def _weight_faults(scheme: Scheme, table: Table) -> Iterator[str]:
+    kind = "symmetric" if scheme.symmetric else "asymmetric"
+    if scheme.dtype == "uint8" or not scheme.symmetric:
         yield f"{kind} {scheme.dtype} cannot be, only symmetric int8: integer kernels and biases need that"
+    if table.data != "float" and (scheme.dtype == "int4" or scheme.blocked):
+        yield "int4 and blocks are for tables that leave data in float"
+    if table.data == "calibrated" and (scheme.dtype == FLOAT8) != (table.activation.dtype == FLOAT8):
+        yield "a kernel takes FP8 for data and weights alike"
     if scheme.unsigned:
         yield "unsigned is for data"
     yield from _dtype_faults(scheme)
 
 
 def _dtype_faults(scheme: Scheme) -> Iterator[str]:
-    if scheme.dtype not in ("int8", "uint8"):
-        yield f"{scheme.dtype} is neither int8 nor uint8"
+    if scheme.dtype not in ("int8", "uint8", "int4", FLOAT8):
+        yield f"{scheme.dtype} is neither int8 nor uint8, int4 or {FLOAT8}"
     if scheme.narrow and scheme.dtype == "uint8":
         yield "narrow leaves out -128, which uint8 does not have"
 

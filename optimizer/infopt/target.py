@@ -175,10 +175,12 @@ class Table:
         bias: ``"int32"``: biases are quantized with scale ``s_x * s_w``; ``"float"``: they are left alone.
         rules: The rows.
         absorbs: Activations that vanish into the quantized tensor behind them: into its range or the kernel's end.
-        biased: A convolution has to have a bias of its own; one without gets one that changes nothing.
+        biased: A convolution has to have a bias of its own, a product with compressed weights one in front of a Relu;
+            one without gets one that changes nothing.
         opset: Smallest opset of the graphs that the target is given.
         bodies: Operators whose bodies run in integers as the main graph does.
         data: How activations are quantized: with ranges from calibration, with those of each run, or not at all.
+        needs: What the device needs to have for it, if not every one has it; a clause.
     """
 
     activation: Scheme
@@ -190,6 +192,7 @@ class Table:
     opset: int = 13
     bodies: frozenset[str] = frozenset({"If", "Loop", "Scan"})
     data: Literal["calibrated", "runtime", "float"] = "calibrated"
+    needs: str = ""
 
     def rule(self, op: str, computed: bool = False) -> Rule | None:
         """The row about an operator, if there is one.

@@ -18,6 +18,7 @@ import pytest
 import infopt
 from infopt import registry
 from infopt.manifest import identity, read_manifest, verify
+from infopt.precisions import PRECISIONS
 from infopt.report import read_report
 from infopt.targets.openvino import ir_interface
 from infopt.verbs import recipe_of
@@ -304,7 +305,9 @@ def test_targets_and_passes_are_listed(cli: Cli) -> None:
 def test_one_target_can_be_asked_for(cli: Cli) -> None:
     asked = cli("targets", "onnxruntime")
     assert asked.out.startswith("onnxruntime ")
-    assert len(asked.out.splitlines()) == 1
+    state, *precisions = asked.out.splitlines()
+    assert "ONNX Runtime" in state
+    assert [line.split()[0] for line in precisions] == list(PRECISIONS)
 
 
 @pytest.mark.parametrize("name", registry.names("targets"))

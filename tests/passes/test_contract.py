@@ -104,7 +104,7 @@ TARGETS = {registry.target(name).table: name for name in reversed(registry.names
 PAIRS = [
     pytest.param((case, name, target), id=f"{title}-{name}-{target}")
     for name in PASSES
-    for target in (TARGETS if registry.pass_class(name).calibrated else ["onnxruntime"])
+    for target in (TARGETS if registry.pass_class(name)().calibrated else ["onnxruntime"])
     for title, case in CASES.items()
 ]
 

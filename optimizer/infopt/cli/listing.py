@@ -15,7 +15,7 @@ def targets(
     ops: Annotated[bool, typer.Option("--ops", help="Print what it runs in integers, operator by operator.")] = False,
     json: Annotated[bool, typer.Option("--json", help="With --ops: print it as JSON, and nothing else.")] = False,
 ) -> None:
-    """List the targets, and whether each can be used on this machine; or what one of them runs in integers."""
+    """List the targets, and whether each can be used on this machine; or what one runs: precisions, and operators."""
     from infopt import registry
     from infopt.errors import OptionError
 
@@ -31,6 +31,16 @@ def targets(
         if not missing and idle:
             state += f"; builds here, does not run here: {idle}"
         typer.echo(f"{each:14} {state}")
+    if name:
+        _print_precisions(name)
+
+
+def _print_precisions(name: str) -> None:
+    from infopt import registry
+    from infopt.views.target_rows import precisions_in_words
+
+    for precision in precisions_in_words(registry.target(name)):
+        typer.echo(f"  {precision.name:18} {precision.told}")
 
 
 def _print_rows(name: str | None, json: bool) -> None:

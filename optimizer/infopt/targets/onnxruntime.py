@@ -101,8 +101,8 @@ TABLE = Table(
 )
 
 PLANS: Plans = {
-    "int8-weights": weights_table(WEIGHTS, conv=False, opset=13),
-    "int4-weights": weights_table(BLOCKS, conv=False, opset=21),
+    "int8-weights": weights_table(WEIGHTS, conv=False, opset=13, biased=True),
+    "int4-weights": weights_table(BLOCKS, conv=False, opset=21, biased=True),
     "dynamic-int8": runtime_table(replace(WEIGHT, implicit=True)),
     "int16-activations": Refusal("its kernels take 8 bits, and it computes 16-bit data in float", "int8-weights"),
     "fp8": Refusal("it has no kernels for FP8 on the processor", "int8"),
@@ -287,7 +287,8 @@ def block_setting(model: Path) -> Settings:
 
 
 def _for_isa(plan: Table | Refusal, isa: Isa | None) -> Table | Refusal:
-    return plan if isinstance(plan, Refusal) or isa is None or plan.data == "float" else adapted(plan, isa)
+    """A precision's table for an instruction set: what is quantized at run time is unsigned on each."""
+    return adapted(plan, isa) if isinstance(plan, Table) and plan.data == "runtime" and isa == "avx2" else plan
 
 
 def count_kernels(optimized: Path) -> Kernels:

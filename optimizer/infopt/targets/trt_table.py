@@ -170,6 +170,7 @@ FLOAT8_TABLE = Table(
     ),
     absorbs=frozenset(),
     opset=19,
+    needs="a GPU of compute capability 8.9 (SM89) or more",
 )
 """Micikevicius et al. 2022. Data of operators between products stay in float: what they gain in FP8 they lose in
 quantizing."""
@@ -178,11 +179,10 @@ NO_RUNTIME = "its parser knows no operator that quantizes data with the range of
 NO_SIXTEEN = "its parser refuses 16-bit zero points"
 
 PLANS: Plans = {
-    "int8-weights": weights_table(WEIGHTS, conv=False, opset=13),
-    "int4-weights": weights_table(BLOCKS, conv=False, opset=21),
+    "int8-weights": weights_table(WEIGHTS, conv=False, opset=13, unless=(small_product,)),
+    "int4-weights": weights_table(BLOCKS, conv=False, opset=21, unless=(small_product,)),
     "dynamic-int8": Refusal(NO_RUNTIME, "int8"),
     "int16-activations": Refusal(NO_SIXTEEN, "int8-weights"),
     "fp8": FLOAT8_TABLE,
 }
-"""Products read compressed weights in their own kernel; a convolution would have them turned back in another. FP8 needs
-a GPU of compute capability 8.9 or more; the builder refuses others."""
+"""Products read compressed weights in their own kernel; a convolution would have them turned back in another."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from infopt.precisions import Refusal, plans
 from infopt.table_check import title
 from infopt.target import Output, Role
 from infopt.views.tables import Column, Table
@@ -76,6 +77,7 @@ def scheme_in_words(scheme: Scheme) -> str:
         "per channel" if scheme.per_channel else "",
         "uint8 where never negative" if scheme.unsigned else "",
         "of 7 bits" if scheme.reduced else "",
+        "in blocks" if scheme.blocked else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -93,7 +95,44 @@ def target_in_json(chosen: Target) -> dict[str, Any]:
         "absorbs": sorted(table.absorbs),
         "opset": table.opset,
         "rows": [asdict(row) for row in rows_in_words(table)],
+        "precisions": [asdict(precision) for precision in precisions_in_words(chosen)],
     }
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionInWords:
+    """What a target says of a precision.
+
+    Attributes:
+        name: What ``--precision`` takes.
+        runs: Whether the target runs it.
+        told: What is quantized how; or why it does not run it.
+        nearest: What it runs instead.
+    """
+
+    name: str
+    runs: bool
+    told: str
+    nearest: str | None = None
+
+
+def precisions_in_words(chosen: Target) -> tuple[PrecisionInWords, ...]:
+    """What a target says of every precision."""
+    return tuple(_precision(name, plan) for name, plan in plans(chosen).items())
+
+
+def _precision(name: str, plan: targets.Table | Refusal) -> PrecisionInWords:
+    if isinstance(plan, Refusal):
+        return PrecisionInWords(name, False, f"refused: {plan.why} (nearest: {plan.nearest})", plan.nearest)
+    ops, needs = ", ".join(sorted(plan.compute_ops)), f"; needs {plan.needs}" if plan.needs else ""
+    return PrecisionInWords(name, True, f"{ops}; weights: {scheme_in_words(plan.weight)}; data: {_data(plan)}{needs}")
+
+
+def _data(table: targets.Table) -> str:
+    if table.data == "float":
+        return "float"
+    ranges = "calibrated ranges" if table.data == "calibrated" else "ranges of each run"
+    return f"{scheme_in_words(table.activation)}, {ranges}"
 
 
 def target_table(chosen: Target) -> Table:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from infopt.errors import InputError, unknown
-from infopt.model import Model
+from infopt.model import Model, Note
 from infopt.passes import Context
 from infopt.precisions import table_for
 from infopt.target import Table
@@ -41,6 +41,7 @@ def quantized(model: Model, options: Quantize, context: Context) -> Model:
     told = raised(model.opset, graph)
     if told:
         check_same(model.graph, graph, context)
+    told += [Note("warning", options.precision, f"needs {table.needs}")] if table.needs else []
     work = model.edited(graph, *told)
     if table.data != "calibrated":
         return _without_samples(work, table, options)

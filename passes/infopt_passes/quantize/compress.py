@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from infopt.facts import WEIGHT_INPUT, channel_axis
 from infopt.target import Scheme, Table
 from infopt_passes.quantize.blocks import block_scales, fitting_block
-from infopt_passes.quantize.insert import Writer, graph_of
+from infopt_passes.quantize.insert import NO_BIAS, Writer, graph_of
 from infopt_passes.quantize.lazy import LARGE, lent
 from infopt_passes.quantize.numbers import Array, quantize_weight, weight_scales
 from infopt_passes.quantize.plan import Plan
@@ -84,7 +85,12 @@ def compress(graph: ir.Graph, plan: Plan, table: Table, block: int) -> None:
             continue
         scales = _scales(weight, scheme, fitting)
         integers = chosen_integers(weight, scales, scheme)
-        _replace(Writer(graph_of(node)), node, integers, scales, 0 if fitting else weight.axis)
+        writer = Writer(graph_of(node))
+        _replace(writer, node, integers, scales, 0 if fitting else weight.axis)
+        product = _split(graph_of(node), node) if node.op_type == "Gemm" else node
+        if table.biased and product.op_type == "MatMul" and _clipped(product):
+            bias = np.full(weight.shape[-1], NO_BIAS, np.float32)
+            _add(graph_of(product), product, writer.constant(f"{product.name}:no_bias", bias))
     graph.sort()
 
 
@@ -102,22 +108,37 @@ def _replace(writer: Writer, node: ir.Node, integers: Array | ir.LazyTensor, sca
     dequantized = writer.weight(weight, integers, scales, axis, str(key), implicit=True)
     dequantized.shape = ir.Shape(integers.shape)
     node.replace_input_with(WEIGHT_INPUT, dequantized)
-    if node.op_type == "Gemm":
-        _split(writer.graph, node)
 
 
-def _split(graph: ir.Graph, gemm: ir.Node) -> None:
+def _split(graph: ir.Graph, gemm: ir.Node) -> ir.Node:
     """Make a Gemm a MatMul and an Add: ONNX Runtime would rather fuse it with the activation behind it, in float."""
     data, weight, *rest = gemm.inputs
     product = ir.node("MatMul", [data, weight], name=gemm.name)
-    old, last = gemm.outputs[0], product
-    if rest and rest[0] is not None:
-        product.outputs[0].name = f"{gemm.name}:product"
-        product.outputs[0].shape, product.outputs[0].type = old.shape, old.type
-        last = ir.node("Add", [product.outputs[0], rest[0]], name=f"{gemm.name}:bias")
-    name, new = old.name, last.outputs[0]
-    new.shape, new.type = old.shape, old.type
-    graph.extend([product] if last is product else [product, last])
+    old, new = gemm.outputs[0], product.outputs[0]
+    name, new.shape, new.type = old.name, old.shape, old.type
+    graph.append(product)
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     graph.remove(gemm, safe=True)
     new.name = name
+    if rest and rest[0] is not None:
+        _add(graph, product, rest[0])
+    return product
+
+
+def _add(graph: ir.Graph, product: ir.Node, bias: ir.Value) -> None:
+    """Add a bias to a product; the sum takes the name of the product's output."""
+    old = product.outputs[0]
+    add = ir.node("Add", [old, bias], name=f"{product.name}:bias")
+    new = add.outputs[0]
+    name, new.shape, new.type = old.name, old.shape, old.type
+    graph.append(add)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    add.replace_input_with(0, old)
+    old.name, new.name = f"{name}:product", name
+
+
+def _clipped(product: ir.Node) -> bool:
+    """Whether the only reader of a product is a Relu or Clip: ONNX Runtime then takes the two for one, in float."""
+    output = product.outputs[0]
+    readers = [use.node for use in output.uses()]
+    return len(readers) == 1 and not output.is_graph_output() and readers[0].op_type in ("Relu", "Clip")

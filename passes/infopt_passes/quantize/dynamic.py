@@ -13,6 +13,7 @@ from infopt_passes.quantize.compress import chosen_integers, stored_weight
 from infopt_passes.quantize.insert import Writer, graph_of
 from infopt_passes.quantize.numbers import weight_scales
 from infopt_passes.quantize.plan import Plan
+from infopt_passes.quantize.recurrent import quantize_lstm
 
 SUM = ir.DataType.INT32
 FLOAT = ir.DataType.FLOAT
@@ -25,13 +26,18 @@ def quantize_at_run_time(graph: ir.Graph, plan: Plan, table: Table) -> None:
 
     Args:
         graph: The main graph; changed in place.
-        plan: Which MatMul and Gemm nodes.
+        plan: Which MatMul, Gemm and LSTM nodes.
         table: The table of the precision.
     """
     writers: dict[ir.Graph, _Products] = {}
     for node, rule in plan.integer.items():
         holder = graph_of(node)  # in a body, data from around it are quantized once more
-        writers.setdefault(holder, _Products(Writer(holder))).replace(node, rule.weight or table.weight)
+        writer = writers.setdefault(holder, _Products(Writer(holder)))
+        scheme = rule.weight or table.weight
+        if node.op_type == "LSTM":
+            quantize_lstm(writer.writer, node, scheme)
+        else:
+            writer.replace(node, scheme)
     graph.sort()
 
 
