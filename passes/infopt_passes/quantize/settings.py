@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from infopt_passes.fitting.fitted import Wanted
+from infopt_passes.quantize.fitting.fitted import Wanted
 from infopt_passes.quantize.static import Settings
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from infopt.model import Range
 from infopt.probe import opened, values_by_name, with_outputs
 from infopt.target import Role
 from infopt_passes.calibrate.sizes import tensor_bytes
-from infopt_passes.fitting.gather import fake_quantized
+from infopt_passes.quantize.fitting.gather import fake_quantized
 from infopt_passes.quantize.judge import Judge, decibels
 from infopt_passes.quantize.plan import make_plan
 from infopt_passes.quantize.static import Settings, Static

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.facts import BIAS_INPUT, CONVOLUTIONS, WEIGHT_INPUT, channel_axis
-from infopt_passes.equalize.channels import Group
-from infopt_passes.equalize.factors import Floats, Reader
+from infopt_passes.quantize.equalize.channels import Group
+from infopt_passes.quantize.equalize.factors import Floats, Reader
 from infopt_passes.quantize.lazy import lent
 
 
