@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,10 +45,15 @@ def points(value: float | None, sign: str = "+") -> str:
     return "-" if value is None else f"{value * 100 + 0.0:{sign}.2f}"
 
 
+def brief(reason: str) -> str:
+    """As much of a reason as a cell holds; the file has all of it."""
+    return textwrap.shorten(reason, 100, placeholder=" ...")
+
+
 def with_interval(run: Run) -> str:
     """A drop in points with its interval, or why there is none."""
     if run.reason:
-        return run.reason
+        return brief(run.reason)
     inside = f" [{points(run.interval[0])}, {points(run.interval[1])}]" if run.interval else " [no interval]"
     return points(run.drop) + inside + (" all in float" if run.quantized == 0 else "")
 
@@ -72,7 +78,7 @@ def head_to_head(measured: Measured) -> Sheet:
 
 def peers(measured: Measured) -> Sheet:
     """Every peer's artifact in every runtime."""
-    rows = [(row.model, row.target, row.variant, row.reason or points(row.drop)) for row in measured.peers]
+    rows = [(row.model, row.target, row.variant, brief(row.reason or points(row.drop))) for row in measured.peers]
     return Sheet("The peers' artifacts", ("model", "target", "peer and setting", "drop, points"), tuple(rows))
 
 
@@ -95,7 +101,7 @@ def streams(measured: Measured) -> Sheet:
     rows = []
     for row in measured.streams:
         if row.reason or row.score is None or row.baseline is None:
-            rows.append((row.model, row.target, row.variant, row.reason or "-", "", "", "", ""))
+            rows.append((row.model, row.target, row.variant, brief(row.reason or "-"), "", "", "", ""))
             continue
         bar = Bar(STREAM_DROP, row.baseline - row.score)
         drift = " ".join(f"{row.drift[mark]:.3f}" for mark in sorted(row.drift, key=int))
