@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-from infopt.facts import WEIGHT_INPUT, channel_axis, is_constant
+from infopt.facts import COMPUTE_OPS, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.model import Range
 from infopt.probe import opened, values_by_name, with_outputs
 from infopt.target import Role
@@ -26,14 +26,23 @@ from infopt_passes.quantize.structure import reason
 GOAL = 25.0
 """SQNR in dB of the outputs from which on no layer has to be left in float."""
 
-MOST_TRIED = 16
-"""Layers that are tried one by one."""
+MOST_TRIED = 64
+"""Nodes that are tried one by one."""
+
+TRIAL_SAMPLES = 12
+"""Samples that judge a single node."""
 
 LEAST_GAIN = 0.04
-"""Part of the error that a layer has to be the cause of."""
+"""Part of the error that a node has to be the cause of."""
 
 MOST_PRICE = 0.1
-"""Part of the multiplications that may be left in float."""
+"""Part of the model's work that may be left in float."""
+
+MOVED = 8.0
+"""Multiplications that take as long as reading or writing one number in float instead of as an integer, about."""
+
+COSTLY = (Role.COMPUTE, Role.FOLLOW, Role.RESIDUAL)
+"""Roles of nodes that compute."""
 
 LOOKED_AT = 4
 """Samples on which the error of each layer's input is looked at."""
@@ -46,7 +55,7 @@ class Spared:
     Attributes:
         name: The node.
         gain: Part of the outputs' error power that goes with it.
-        price: Its part of the model's multiplications.
+        price: Its part of the model's work.
         why: The reason in words.
     """
 
@@ -72,14 +81,15 @@ def spared(static: Static, settings: Settings, judge: Judge, noise: float, late:
     if decibels(noise) >= GOAL:
         return []
     graph = static.float_model(settings)[0]
-    layers = _layers(static, settings, graph)
-    prices = _prices(graph, layers, judge)
-    tried: list[Spared] = []
-    for node in _shortlist(static, settings, graph, layers, judge):
+    nodes = _candidates(static, settings, graph)
+    prices, tried = _prices(graph, nodes, judge), list[Spared]()
+    some = replace(judge, feeds=judge.feeds[:TRIAL_SAMPLES], reference=judge.reference[:TRIAL_SAMPLES])
+    noise = some.noise(static.build(settings).graph)
+    for node in _shortlist(static, settings, graph, nodes, judge):
         if late(f"leaving {node.name} in float"):
             break
         name = node.name or ""
-        alone = judge.noise(static.build(replace(settings, keep_float=settings.keep_float | {name})).graph)
+        alone = some.noise(static.build(replace(settings, keep_float=settings.keep_float | {name})).graph)
         gain = 1 - alone / noise if math.isfinite(noise) else float(math.isfinite(alone))
         if gain >= LEAST_GAIN:
             tried.append(Spared(name, gain, prices[name], _why(node, gain, prices[name])))
@@ -97,39 +107,35 @@ def _bargains(tried: list[Spared], noise: float) -> list[Spared]:
 
 
 def _why(node: ir.Node, gain: float, price: float) -> str:
-    cause = f"in integers it would be the cause of {gain:.0%} of the outputs' error, for {price:.1%} of the arithmetic"
+    cause = f"in integers it would be the cause of {gain:.0%} of the outputs' error, for {price:.1%} of the work"
     known = reason(node)
     return f"{known}; {cause}" if known else cause
 
 
-def _layers(static: Static, settings: Settings, graph: ir.Model) -> list[ir.Node]:
-    """The compute nodes of the main graph that would run in integers."""
+def _candidates(static: Static, settings: Settings, graph: ir.Model) -> list[ir.Node]:
+    """The nodes of the main graph that would compute in integers."""
     plan = make_plan(graph.graph, graph.opset_imports.get("", 0), static.table, settings.keep_float)
-    return [
-        node
-        for node, rule in plan.integer.items()
-        if rule.role is Role.COMPUTE and node.graph is graph.graph and is_constant(node.inputs[WEIGHT_INPUT])
-    ]
+    roles = {node: rule.role for node, rule in plan.integer.items() if node.graph is graph.graph}
+    return [node for node in graph.graph if roles.get(node) in COSTLY and node.inputs[0] is not None]
 
 
 def _shortlist(
-    static: Static, settings: Settings, graph: ir.Model, layers: list[ir.Node], judge: Judge
+    static: Static, settings: Settings, graph: ir.Model, nodes: list[ir.Node], judge: Judge
 ) -> list[ir.Node]:
-    """The layers to try: those of which it is known that they may cost much, then those that read the most noise."""
-    if len(layers) <= MOST_TRIED:
-        return layers
-    built = static.build(settings)
-    errors = _errors(graph, layers, dict(built.ranges), judge)
-    known = [node for node in layers if reason(node) and node.attributes.get_int("group", 1) == 1]
-    first = sorted(known, key=lambda node: -errors[node.name or ""])[: MOST_TRIED // 3]
-    others = sorted((n for n in layers if n not in first), key=lambda node: -errors[node.name or ""])
-    return [*first, *others][:MOST_TRIED]
+    """The nodes to try: those of which it is known that they may cost much, then those that read the most noise."""
+    if len(nodes) <= MOST_TRIED:
+        return nodes
+    errors = _errors(graph, nodes, dict(static.build(settings).ranges), judge)
+    ordered = sorted(nodes, key=lambda node: -errors[node.name or ""])
+    known = [node for node in ordered if reason(node)][: MOST_TRIED // 2]
+    return [*known, *(node for node in ordered if node not in known)][:MOST_TRIED]
 
 
-def _errors(graph: ir.Model, layers: list[ir.Node], ranges: Mapping[str, Range], judge: Judge) -> dict[str, float]:
-    """Power of the rounding error of each layer's input over the input's power."""
-    names = {node.name or "": (node.inputs[0].name if node.inputs[0] is not None else None) or "" for node in layers}
-    read = sorted({name for name in names.values() if name in ranges and name in values_by_name(graph.graph)})
+def _errors(graph: ir.Model, nodes: list[ir.Node], ranges: Mapping[str, Range], judge: Judge) -> dict[str, float]:
+    """Power of the rounding error of each node's inputs over their own power, of the worst input."""
+    known = values_by_name(graph.graph)
+    names = {node.name or "": [n for n in _names(node.inputs) if n in ranges and n in known] for node in nodes}
+    read = sorted({name for each in names.values() for name in each})
     folder = Path(tempfile.mkdtemp(prefix="errors-", dir=judge.folder))
     session = opened(with_outputs(graph, read), folder, {})
     noise, signal = dict.fromkeys(read, 0.0), dict.fromkeys(read, 0.0)
@@ -138,22 +144,34 @@ def _errors(graph: ir.Model, layers: list[ir.Node], ranges: Mapping[str, Range],
             noise[name] += float(np.square(fake_quantized(array, ranges[name]) - array, dtype=np.float64).sum())
             signal[name] += float(np.square(array, dtype=np.float64).sum())
     shutil.rmtree(folder, ignore_errors=True)
-    return {node: noise[name] / signal[name] if signal.get(name) else 0.0 for node, name in names.items()}
+    return {node: max((noise[n] / (signal[n] or 1.0) for n in each), default=0.0) for node, each in names.items()}
 
 
-def _prices(graph: ir.Model, layers: list[ir.Node], judge: Judge) -> dict[str, float]:
-    """Each layer's part of the multiplications of all layers."""
-    outputs = {node.name or "": node.outputs[0].name or "" for node in layers}
+def _prices(graph: ir.Model, nodes: list[ir.Node], judge: Judge) -> dict[str, float]:
+    """Each node's part of the work of all of them: what it multiplies, reads and writes."""
+    known = values_by_name(graph.graph)
+    touched = {node.name or "": [n for n in _names((*node.inputs, *node.outputs)) if n in known] for node in nodes}
     folder = Path(tempfile.mkdtemp(prefix="sizes-", dir=judge.folder))
-    sizes = tensor_bytes(graph, list(outputs.values()), judge.feeds[0], folder)
+    names = list({name: None for each in touched.values() for name in each})
+    sizes = tensor_bytes(graph, names, judge.feeds[0], folder)
     shutil.rmtree(folder, ignore_errors=True)
-    products = {node.name or "": sizes[outputs[node.name or ""]] * _inner(node) for node in layers}
-    total = sum(products.values()) or 1
-    return {name: count / total for name, count in products.items()}
+    work = {
+        node.name or "": MOVED * sum(sizes[name] for name in touched[node.name or ""])
+        + sizes.get(node.outputs[0].name or "", 0) * _inner(node)
+        for node in nodes
+    }
+    total = sum(work.values()) or 1
+    return {name: count / total for name, count in work.items()}
+
+
+def _names(values: Iterable[ir.Value | None]) -> list[str]:
+    return [value.name for value in values if value is not None and value.name and not is_constant(value)]
 
 
 def _inner(node: ir.Node) -> float:
-    """Products that one number of a layer's output sums up."""
+    """Products that one number of a layer's output sums up; none for what is no layer."""
+    if node.op_type not in COMPUTE_OPS or not is_constant(node.inputs[WEIGHT_INPUT]):
+        return 0.0
     weight = node.inputs[WEIGHT_INPUT]
     assert weight is not None
     assert weight.shape is not None
