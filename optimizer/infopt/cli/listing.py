@@ -15,7 +15,7 @@ def targets(
     ops: Annotated[bool, typer.Option("--ops", help="Print what it runs in integers, operator by operator.")] = False,
     json: Annotated[bool, typer.Option("--json", help="With --ops: print it as JSON, and nothing else.")] = False,
 ) -> None:
-    """List the targets, and whether each can be used on this machine; or what one runs: precisions, and operators."""
+    """List the targets, and whether each can be used on this machine; or what precisions and operators one runs."""
     from infopt import registry
     from infopt.errors import OptionError
 
