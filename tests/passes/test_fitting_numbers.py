@@ -9,15 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infopt.model import Range
-from infopt_passes.fitting.bias import bias_shift
-from infopt_passes.fitting.gather import fake_quantized
-from infopt_passes.fitting.layout import Layout
-from infopt_passes.fitting.moments import Adder, Moments
-from infopt_passes.fitting.patches import Window, patches
-from infopt_passes.fitting.refit import refit
-from infopt_passes.fitting.rounding import DAMPING, Grid, damping_for, least_squares, loss
-from infopt_passes.fitting.scales import least_error
+from infopt.target import Scheme
 from infopt_passes.quantize.fit import Fit
+from infopt_passes.quantize.fitting.bias import bias_shift
+from infopt_passes.quantize.fitting.gather import fake_quantized
+from infopt_passes.quantize.fitting.layout import Layout
+from infopt_passes.quantize.fitting.moments import Adder, Moments
+from infopt_passes.quantize.fitting.patches import Window, patches
+from infopt_passes.quantize.fitting.refit import refit
+from infopt_passes.quantize.fitting.rounding import DAMPING, Grid, damping_for, least_squares, loss
+from infopt_passes.quantize.fitting.scales import least_error
+from infopt_passes.quantize.numbers import guarded, limits, quantize_bias, weight_scales
 
 SEEDS = st.integers(0, 10_000)
 ENDS = {"int8": (-128, 127), "int4": (-8, 7), "uint4": (0, 15)}
@@ -305,3 +307,30 @@ def test_a_refit_is_never_further_from_the_float_outputs(seed: int, rows: int, f
         return (error.var(axis=0) if free else np.square(error).mean(axis=0)).astype(np.float64)
 
     assert (distance(after) <= distance(before) * 1.001 + 1e-5).all()
+
+
+# --- dead and tiny channels -----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=SEEDS,
+    sizes=st.lists(st.sampled_from([0.0, 1e-44, 1e-38, 1e-30, 1e-3, 1.0, 1e20]), min_size=3, max_size=3),
+    bias=st.sampled_from([0.0, 1e-40, 1e-3, 1e3]),
+    step=st.sampled_from([1e-12, 1e-3, 10.0]),
+)
+def test_dead_and_tiny_channels_keep_weight_and_bias(seed: int, sizes: list[float], bias: float, step: float) -> None:
+    scheme = Scheme("int8", symmetric=True, per_channel=True, narrow=True)
+    _, data = layer(seed)
+    weight = (np.random.default_rng(seed).uniform(-1, 1, (3, 6)) * np.array(sizes)[:, None]).astype(np.float32)
+    biases = np.full(3, bias, np.float32)
+    plain = weight_scales(weight, 0, scheme, biases, step)
+    scales = guarded(least_error(weight, plain, limits(scheme)), biases, step)
+    with np.errstate(over="raise"):
+        assert (np.isfinite(1 / scales) & (scales > 0)).all()
+    found = least_squares(weight[None], seen(data).second, Grid(scales[None, :, None], limits(scheme))).integers[0]
+    assert np.isfinite(found).all()
+    assert (found[~weight.any(axis=1)] == 0).all()
+    accumulated = scales * np.float32(step)
+    back = quantize_bias(biases, accumulated) * accumulated.astype(np.float64)
+    assert (np.abs(back - biases) <= np.maximum(accumulated, np.finfo(np.float32).tiny)).all()

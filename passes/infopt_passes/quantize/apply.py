@@ -15,9 +15,9 @@ from infopt.target import Scheme, Table
 from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.observers import Spans, observer
-from infopt_passes.fitting.fitted import Fitter, Wanted
-from infopt_passes.fitting.reconstruct import reconstructed
 from infopt_passes.quantize.fit import Fit
+from infopt_passes.quantize.fitting.fitted import Fitter, Wanted
+from infopt_passes.quantize.fitting.reconstruct import reconstructed
 from infopt_passes.quantize.flow import clipped
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range, limits

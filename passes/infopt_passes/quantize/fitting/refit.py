@@ -2,7 +2,7 @@
 
 Layer-wise reconstruction as in Hubara et al. 2021, "Accurate Post Training Quantization With Small Calibration Sets"
 (AdaQuant), solved in closed form by ridge regression towards the layer's own weight, and rounded by
-:mod:`infopt_passes.fitting.rounding`.
+:mod:`infopt_passes.quantize.fitting.rounding`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infopt_passes.fitting.bias import bias_shift
-from infopt_passes.fitting.layout import Layout
-from infopt_passes.fitting.moments import Moments
-from infopt_passes.fitting.rounding import Grid, damping_for, least_squares
 from infopt_passes.quantize.fit import Fit
+from infopt_passes.quantize.fitting.bias import bias_shift
+from infopt_passes.quantize.fitting.layout import Layout
+from infopt_passes.quantize.fitting.moments import Moments
+from infopt_passes.quantize.fitting.rounding import Grid, damping_for, least_squares
 
 Array = npt.NDArray[Any]
 

@@ -12,12 +12,12 @@ import onnx_ir as ir
 from infopt.facts import WEIGHT_INPUT, channel_axis
 from infopt.model import Note
 from infopt.probe import values_by_name
-from infopt_passes.fitting.fitted import FEWEST, Fitter, Wanted
-from infopt_passes.fitting.gather import Reading, moments
-from infopt_passes.fitting.moments import Moments
-from infopt_passes.fitting.refit import refit
-from infopt_passes.fitting.rounding import Grid
 from infopt_passes.quantize.fit import Fit, bias_place
+from infopt_passes.quantize.fitting.fitted import FEWEST, Fitter, Wanted
+from infopt_passes.quantize.fitting.gather import Reading, moments
+from infopt_passes.quantize.fitting.moments import Moments
+from infopt_passes.quantize.fitting.refit import refit
+from infopt_passes.quantize.fitting.rounding import Grid
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.lazy import lent
 from infopt_passes.quantize.numbers import limits, quantize_weight, weight_scales
