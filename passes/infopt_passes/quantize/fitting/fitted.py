@@ -32,6 +32,10 @@ FEWEST = 8
 """Samples below which nothing is fitted to them."""
 
 
+ABUNDANT = 4
+"""Rows per column from which on moments about the mean are trusted; they have less of what all rows have in common."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The algorithms to apply.
@@ -157,7 +161,7 @@ class Fitter:
         corrected = wanted.bias and bias_place(node) is not None
         if wanted.rounding == "least-squares":
             # A bias that is corrected afterwards takes the mean of the error with it.
-            target = seen.spread if corrected else seen.second
+            target = seen.spread if corrected and seen.rows >= ABUNDANT * known.columns else seen.second
             damping = damping_for(known.columns, seen.rows)
             rounded = least_squares(matrix, target, Grid(steps, limits(scheme)), damping)
             integers = known.weight(rounded.integers.astype(scheme.dtype))

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ ROWS = 8192
 
 LEAST_ROWS, MOST_ROWS = 16, 512
 """Rows of one run, at least and at most, where it has so many."""
+
+HELD = 4
+"""Of so many runs, one is held back to check fits with, where both models run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def moments(
             asking for the next.
         context: Brings samples, memory and seed.
         other: The quantized model, where readings name a tensor of it; it runs as it is written, without integer
-            kernels. Products of float rows and rows as read are collected then.
+            kernels. Products of float rows and rows as read are collected then, and some runs are held back.
     """
     if not readings:
         return
@@ -88,15 +91,17 @@ def moments(
     share = streams(copies * sum(sizes.values()), budget)
     for group in _groups(readings, sizes, budget // (copies * (share.count + 1)), budget, other is not None):
         adders = {reading.key: _adder(reading, other is not None) for reading in group}
+        held = {reading.key: _adder(reading, True) for reading in group} if other is not None else {}
         first = {reading.key: reading for reading in reversed(group)}
         for run, pairs in enumerate(_pairs(graph, other, list(first.values()), context, share)):
             for key, pair in pairs.items():
-                adders[key].add(*pair)
+                (held if held and run % HELD == HELD - 1 else adders)[key].add(*pair)
             context.progress("looking at layers", run + 1, samples.runs)
         done: dict[tuple[Any, ...], Moments] = {}
         for reading in group:
             if reading.key not in done:
-                done[reading.key] = adders.pop(reading.key).moments()
+                apart = held.pop(reading.key).moments() if held else None
+                done[reading.key] = replace(adders.pop(reading.key).moments(), held=apart)
             yield reading, done[reading.key]
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -123,7 +128,7 @@ def _groups(
     tensors: set[str] = set()
     keys: dict[tuple[Any, ...], int] = {}
     for reading in readings:
-        more, size = {*tensors, reading.name}, _adder(reading, crossed).bytes
+        more, size = {*tensors, reading.name}, _adder(reading, crossed).bytes * (2 if crossed else 1)
         full = sum(sizes[name] for name in more) > activations or sum({**keys, reading.key: size}.values()) > sums
         if not groups or full:
             groups.append([])

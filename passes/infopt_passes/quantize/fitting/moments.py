@@ -25,6 +25,7 @@ class Moments:
         read: Mean of the rows as the quantized layer reads them, likewise.
         second: Mean of the products of two columns, as read: float64 of shape (G, K, K), ``E[q q^T]``.
         cross: Mean of the products of a float column and a column as read, ``E[x q^T]``, where it was asked for.
+        held: Moments of runs that are not in these, to check what was fitted with; where it was asked for.
     """
 
     rows: int
@@ -33,6 +34,7 @@ class Moments:
     read: Array
     second: Array
     cross: Array | None = None
+    held: Moments | None = None
 
     @property
     def diagonal(self) -> Array:

@@ -23,8 +23,8 @@ from infopt_passes.quantize.lazy import lent
 from infopt_passes.quantize.numbers import limits, quantize_weight, weight_scales
 from infopt_passes.quantize.plan import Plan
 
-WAVES = 4
-"""Times that both models run over the samples: layers of one wave do not see each other's new weights."""
+WAVES = 6
+"""Times that both models run over the samples, at most."""
 
 
 def reconstructed(
@@ -32,10 +32,14 @@ def reconstructed(
 ) -> dict[ir.Node, Fit]:
     """Refit layers to their inputs in the quantized model.
 
+    Layers of one wave must not feed each other: each would make up for the same error of those before them, and the
+    later ones would make it anew. Where the layers stand in more rows than there are waves, rows at even distances are
+    refitted, the last one among them; layers between keep their fit to what they read in the float model.
+
     Args:
         fitter: Knows model, plan and samples.
         fits: What was decided about the layers so far.
-        nodes: The layers to refit; all by default.
+        nodes: The layers to choose from; all by default.
         waves: Sweeps over the samples, at most.
 
     Returns:
@@ -47,13 +51,27 @@ def reconstructed(
         return result
     chosen = set(fitter.layers() if nodes is None else nodes)
     readings = [reading for node in fitter.layers() if node in chosen and (reading := fitter.reading(node))]
-    count = -(-len(readings) // waves) if readings else 1
-    for start in range(0, len(readings), count):
+    for wave in _waves(fitter.graph.graph, readings, waves):
         quantized, twins = _quantized(fitter, result)
-        wave = [_elsewhere(reading, twins[reading.node]) for reading in readings[start : start + count]]
-        for reading, seen in moments(fitter.graph, wave, fitter.context, quantized):
+        there = [_elsewhere(reading, twins[reading.node]) for reading in wave]
+        for reading, seen in moments(fitter.graph, there, fitter.context, quantized):
             result[reading.node] = _refitted(fitter, reading, seen, result.get(reading.node))
     return result
+
+
+def _waves(graph: ir.Graph, readings: Sequence[Reading], most: int) -> list[list[Reading]]:
+    """Rows of layers that do not feed each other, in the graph's order; at most so many, evenly chosen."""
+    wanted = {reading.node: reading for reading in readings}
+    depths: dict[ir.Value, int] = {}
+    rows: dict[int, list[Reading]] = {}
+    for node in graph:
+        depth = max((depths.get(value, 0) for value in node.inputs if value is not None), default=0)
+        if node in wanted:
+            rows.setdefault(depth, []).append(wanted[node])
+            depth += 1
+        depths.update(dict.fromkeys(node.outputs, depth))
+    taken = sorted({len(rows) - 1 - i * len(rows) // most for i in range(most)}) if len(rows) > most else sorted(rows)
+    return [rows[depth] for depth in taken]
 
 
 def _refitted(fitter: Fitter, reading: Reading, seen: Moments, before: Fit | None) -> Fit:

@@ -21,6 +21,9 @@ from infopt_passes.quantize.fitting.rounding import Grid, damping_for, least_squ
 
 Array = npt.NDArray[Any]
 
+RIDGES = (1.0, 10.0, 100.0, 1000.0)
+"""How much stronger than the damping of moments the pull towards the layer's own weight is tried to be."""
+
 
 def refit(
     weight: Array, current: Fit, layout: Layout, seen: Moments, grid: Callable[[Array], tuple[Array, Grid]], free: bool
@@ -36,27 +39,36 @@ def refit(
         free: Whether its bias can take a shift of its outputs.
 
     Returns:
-        A fit with scales and integers, at least as near to the float layer's outputs on these moments; channel by
-        channel where each has a scale.
+        A fit with scales and integers, at least as near to the float layer's outputs in the runs that were held back
+        (in all, where none were); channel by channel where each has a scale.
     """
     assert current.scales is not None
     assert current.integers is not None
     matrix = layout.matrix(weight).astype(np.float64)
     second, cross = _targets(seen, free)
-    wanted = _solved(matrix, second, cross, seen.rows)
+    apart = seen.held if seen.held is not None and seen.held.rows else seen
+
+    def distance(rounded: Array) -> Array:
+        return _distance(rounded, matrix, *_targets(apart, free))
+
+    tried = [_solved(matrix, second, cross, ridge * damping_for(layout.columns, seen.rows)) for ridge in RIDGES]
+    wanted = min([matrix, *tried], key=lambda each: float(distance(each).sum()))
     scales, steps = grid(layout.weight(wanted).astype(np.float32))
     integers = least_squares(wanted, second, steps, damping_for(layout.columns, seen.rows)).integers
     old = layout.matrix(current.integers) * layout.per_row(current.scales)
     new = integers * layout.per_row(scales)
-    better = _distance(new, matrix, second, cross) < _distance(old, matrix, second, cross)
+    better = distance(new) < distance(old)
     if not (scales.ndim and current.scales.ndim):
-        better[:] = _distance(new, matrix, second, cross).sum() < _distance(old, matrix, second, cross).sum()
+        better[:] = distance(new).sum() < distance(old).sum()
         scales = scales if better.all() else current.scales
     else:
         scales = np.where(better.reshape(-1), scales, current.scales)
     taken = better[:, :, None]
     kept = layout.weight(np.where(taken, integers, layout.matrix(current.integers)).astype(current.integers.dtype))
-    shift = bias_shift(matrix, np.where(taken, new, old), seen) * np.float32(layout.factor) if free else current.shift
+    shift = current.shift
+    if free:
+        # Layers in front may have shifted the input by any amount.
+        shift = bias_shift(matrix, np.where(taken, new, old), seen, absurd=None) * np.float32(layout.factor)
     return Fit(scales, kept, shift)
 
 
@@ -68,11 +80,11 @@ def _targets(seen: Moments, free: bool) -> tuple[Array, Array]:
     return seen.spread, seen.cross - seen.mean[:, :, None] * seen.read[:, None, :]
 
 
-def _solved(weight: Array, second: Array, cross: Array, rows: int) -> Array:
+def _solved(weight: Array, second: Array, cross: Array, damping: float) -> Array:
     """The weight whose product with the rows as read is nearest to that of the weight with the float rows."""
     size = second.shape[1]
     mean = np.einsum("gkk->g", second) / size
-    ridge = damping_for(size, rows) * np.where(mean > 0, mean, 1.0)[:, None, None] * np.eye(size)
+    ridge = damping * np.where(mean > 0, mean, 1.0)[:, None, None] * np.eye(size)
     solved: Array = np.linalg.solve(second + ridge, (weight @ (cross + ridge)).transpose(0, 2, 1))
     return solved.transpose(0, 2, 1)
 

@@ -100,7 +100,6 @@ def least_squares(weight: Array, second: Array, grid: Grid, damping: float = DAM
         found = _descended(columns, found, damped.astype(np.float32))
     integers = np.empty_like(weight)
     np.put_along_axis(integers, order[:, None, :], found.transpose(0, 2, 1), 2)
-    integers = np.where(diagonal[:, None, :] > 0, integers, nearest)
     better = loss(weight - grid.value(integers), second) < loss(weight - grid.value(nearest), second)
     return Rounded(np.where(better[:, :, None], integers, nearest), damping, float(better.mean()))
 
