@@ -43,7 +43,7 @@ class Scaled:
 def quantized(model: Model, name: str, tmp_path: Path) -> tuple[Model, CalibrationSet]:
     inputs = infer_batch_axes(input_specs(model.graph), {})
     calibration = CalibrationSet(Scaled(1.0), tuple(range(40)), inputs)  # type: ignore[arg-type]
-    return Quantize()(model, Context(tmp_path, target(name), calibration)), calibration
+    return Quantize(method="fast")(model, Context(tmp_path, target(name), calibration)), calibration
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])

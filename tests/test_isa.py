@@ -55,7 +55,7 @@ def test_arm_is_told_by_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_leave_a_bit_free_without_vnni(build: Any, make_context: Any) -> None:
     model = build(NET, **WEIGHTS)
     reduced, full = (
-        integers(Quantize()(model, make_context(model, registry.target("onnxruntime", isa))), "INT8")
+        integers(Quantize(method="fast")(model, make_context(model, registry.target("onnxruntime", isa))), "INT8")
         for isa in ("avx2", "vnni")
     )
     assert [np.abs(weight.astype(int)).max() for weight in reduced if weight.ndim > 1] == [63, 63]
@@ -67,7 +67,7 @@ def test_arm_gets_signed_activations_that_fuse_all_the_same(build: Any, run_floa
 
     model, target = build(NET, **WEIGHTS), registry.target("onnxruntime", "arm")
     context = make_context(model, target)
-    result = Quantize()(model, context)
+    result = Quantize(method="fast")(model, context)
     path = context.on_disk(result)
     artifact = target.compile(path, path.parent, CompileOptions())
     nodes = list(ir.load(artifact.main).graph)

@@ -170,7 +170,7 @@ def test_a_recipe_without_passes_takes_those_of_the_verb() -> None:
         ({"model": "m", "pass": ["simplify"]}, "lacks its 'use' key"),
         ({"model": "m", "pass": [{"use": "quantise"}]}, r"did you mean 'quantize'\?"),
         ({"model": "m", "pass": [{"use": "quantize", "range": "x"}]}, "'range'; did you mean 'ranges'"),
-        ({"model": "m", "pass": [{"use": "quantize", "ranges": "x"}]}, "choose minmax, mean-minmax"),
+        ({"model": "m", "pass": [{"use": "quantize", "ranges": "x"}]}, "choose auto, minmax, mean-minmax"),
         ({}, "r lacks 'model'"),
         ({"model": "m", "seed": -1}, "outside 0 to inf"),
     ],

@@ -38,7 +38,7 @@ def fused(model: Any, tmp_path: Path, feed: Any) -> list[str]:
 def product(build: Any, make_context: Any, tail: str, **weights: Any) -> tuple[Any, Any]:
     model = build(f"(float[N,4,8] x) => (float[N,4,6] y) {{ a = MatMul(x, w)  {tail} }}", **MATRICES, **weights)
     context = make_context(model, "onnxruntime")
-    return Quantize()(model, context), next(iter(context.calibration.feeds()))
+    return Quantize(method="fast")(model, context), next(iter(context.calibration.feeds()))
 
 
 @pytest.mark.parametrize("tail", ["y = Add(a, b)", "y = Add(b, a)", "c = Add(a, b)  y = Tanh(c)"])
@@ -93,7 +93,7 @@ def test_a_gelu_behind_an_integer_layer_becomes_one_operator(
     numbers = {name: value for name, value in NUMBERS.items() if name != "inverse"}
     model = build(text, w=(8, 8, 1, 1), v=(8, 8, 1, 1), b=(8,), **numbers)
     context = make_context(model, "onnxruntime")
-    nodes = fused(Quantize()(model, context), tmp_path, next(iter(context.calibration.feeds())))
+    nodes = fused(Quantize(method="fast")(model, context), tmp_path, next(iter(context.calibration.feeds())))
     assert nodes.count("Gelu") == 1
     assert not {"Erf", "Div", "Mul"}.intersection(nodes)
     assert nodes.count("QLinearConv") == 2

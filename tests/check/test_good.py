@@ -167,7 +167,7 @@ def test_what_infopt_quantizes_has_no_errors_for_its_target(
     kind: str, name: str, build: Build, make_context: MakeContext, stored: Callable[..., Path]
 ) -> None:
     model = QUANTIZED[kind](build)
-    quantized = run(model, [pass_class("quantize")()], make_context(model, name))
+    quantized = run(model, [pass_class("quantize")(method="fast")], make_context(model, name))
     assert quantized.quantized_nodes()
     path = stored(quantized)
     assert errors(path, name) == []

@@ -126,7 +126,7 @@ def run_quantized(make_context: Any, run_float: Any) -> Callable[..., Ran]:
     def apply(model: Model, target: str | Target, setting: str | None = None) -> Ran:
         chosen = registry.target(target) if isinstance(target, str) else target
         context = make_context(model, chosen, count=2)
-        result = Quantize(ranges="minmax")(model, context)
+        result = Quantize(method="fast")(model, context)
         path = context.on_disk(result)
         settings = chosen.settings("int8")
         options = CompileOptions(settings[setting] if setting else next(iter(settings.values())))

@@ -165,7 +165,7 @@ def test_emulation_runs_q_and_dq_as_they_are_written(
     text = f"(float[N,3,8,8] x) => (float[N,16,8,8] y) {{ a = {CONV}(x, w, b)  r = Relu(a)  y = {CONV}(r, v, c) }}"
     model = build(text, w=(16, 3, 3, 3), b=(16,), v=(16, 16, 3, 3), c=(16,))
     context = make_context(model, "tensorrt")
-    result = run(model, (Quantize(),), context)
+    result = run(model, (Quantize(method="fast"),), context)
     save(result.graph, tmp_path / "m.onnx")
     feed = next(iter(context.calibration.feeds()))
     (found,) = open_onnx(tmp_path / "m.onnx", EMULATE).run(feed)

@@ -52,7 +52,7 @@ def ran(build: Any, make_context: Any, run_float: Any) -> Any:
     def apply(target: str, precision: Any, text: str = TEXT, **weights: Any) -> Ran:
         chosen = registry.target(target)
         model = build(text, **(weights or WEIGHTS))
-        step = Quantize(precision=precision)
+        step = Quantize(precision=precision, method="fast")
         context = make_context(model, chosen)
         feed = next(iter(context.calibration.feeds()))
         given = context if step.calibrated else Context(context.workdir, chosen)
@@ -120,7 +120,7 @@ def test_fp8_is_built_for_gpus_that_have_it(
 ) -> None:
     target = registry.target("tensorrt-rtx")
     model = build("(float[N,64] x) => (float[N,32] y) { y = MatMul(x, w) }", w=(64, 32))
-    save(Quantize(precision="fp8")(model, make_context(model, target)).graph, tmp_path / "model.onnx")
+    save(Quantize(precision="fp8", method="fast")(model, make_context(model, target)).graph, tmp_path / "model.onnx")
     options = CompileOptions({"compute_capability": gpu})
     if built:
         assert target.compile(tmp_path / "model.onnx", tmp_path, options).main.stat().st_size > 0

@@ -90,7 +90,7 @@ def quantize_and_build(make_context: Any, run_float: Any, largest_step: Any) -> 
 
     def apply(model: Model, chosen: Target) -> Built:
         context = make_context(model, chosen, count=2)
-        path = context.on_disk(Quantize(ranges="minmax")(model, context))
+        path = context.on_disk(Quantize(method="fast")(model, context))
         builder: Any = registry.target(TARGET)
         engine = builder.compile(path, path.parent, CompileOptions()).main
         emulated = open_onnx(path, EMULATE)

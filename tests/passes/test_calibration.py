@@ -326,7 +326,7 @@ def test_a_constant_tensor_is_named_and_kept(build: Any, make_context: Any, kind
         "(float[N,2,8,8] x) => (float[N,2,8,8] y) { z = Mul(x, o)  a = Add(z, k)  y = Conv<kernel_shape=[1,1]>(a, w) }"
     )
     model = build(text, o=np.float32(0), k=np.float32(value), w=(2, 2, 1, 1))
-    result = Quantize(ranges=kind, keep_float=("z", "a"))(model, make_context(model, "openvino"))
+    result = Quantize(method="fast", ranges=kind, keep_float=("z", "a"))(model, make_context(model, "openvino"))
     said = "always zero" if not value else f"always {value:g}"
     assert [(note.node, note.why) for note in result.notes if note.kind == "warning"] == [
         ("a", f"{said} on the calibration samples")

@@ -218,7 +218,7 @@ def test_every_observer_has_a_name_that_the_option_takes() -> None:
     from infopt_passes.quantize import Quantize
 
     option = next(field for field in fields(Quantize) if field.name == "ranges")
-    assert option.type.__args__ == tuple(MAKERS)
+    assert option.type.__args__ == ("auto", *MAKERS)
 
 
 def test_what_it_takes_to_be_an_observer_is_a_fold() -> None:

@@ -52,7 +52,7 @@ def quantized(make_context: Any, run_float: Any) -> Quantized:
 
     def apply(model: Model, target: Any = "onnxruntime", force: bool = False, **options: Any) -> Model:
         context = replace(make_context(model, target), force=force)
-        result = Quantize(**{"ranges": "minmax", **options})(model, context)
+        result = Quantize(**{"method": "fast", **options})(model, context)
         onnx.checker.check_model(ir.to_proto(result.graph), full_check=True)
         assert context.calibration is not None
         feed = next(iter(context.calibration.feeds()))
@@ -329,7 +329,7 @@ def test_what_stays_in_float_is_noted(build: Any, quantized: Quantized) -> None:
 
 def test_a_tensor_that_is_always_zero_is_noted(build: Any, make_context: Any) -> None:
     model = build(f"{X} {{ a = Mul(x, zero)  y = {CONV}(a, w1, b1) }}", zero=np.float32(0), **only("w1 b1"))
-    result = Quantize()(model, make_context(model, OPENVINO))
+    result = Quantize(method="fast")(model, make_context(model, OPENVINO))
     assert [(note.kind, note.node) for note in result.notes] == [("warning", "a")]
 
 
@@ -380,7 +380,7 @@ def test_weights_that_are_listed_as_inputs_may_change_and_are_not_quantized(buil
 def test_a_quantized_model_is_refused(build: Any, quantized: Quantized, make_context: Any) -> None:
     result = quantized(build(f"{X} {{ y = {CONV}(x, w1, b1) }}", **only("w1 b1")))
     with pytest.raises(InputError, match=r"quantized already \(node '.+'\); .*--force"):
-        Quantize()(result, make_context(result, "onnxruntime"))
+        Quantize(method="fast")(result, make_context(result, "onnxruntime"))
 
 
 @pytest.mark.parametrize("target", TABLES.values(), ids=TABLES)
@@ -396,9 +396,9 @@ def test_force_quantizes_what_is_still_float(build: Any, quantized: Quantized, t
 def test_a_target_and_samples_are_needed(build: Any, make_context: Any) -> None:
     model = build(f"{X} {{ y = {CONV}(x, w1, b1) }}", **only("w1 b1"))
     with pytest.raises(InputError, match="needs a target"):
-        Quantize()(model, make_context(model))
+        Quantize(method="fast")(model, make_context(model))
     with pytest.raises(InputError, match="needs calibration samples"):
-        Quantize()(model, replace(make_context(model, "onnxruntime"), calibration=None))
+        Quantize(method="fast")(model, replace(make_context(model, "onnxruntime"), calibration=None))
 
 
 @pytest.mark.parametrize("target", TABLES.values(), ids=TABLES)

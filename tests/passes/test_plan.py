@@ -133,7 +133,7 @@ def test_a_constant_that_is_no_initializer_is_lifted_first(build: Any, make_cont
     text = "(float[N,2] x) => (float[N,2] y) { w = Constant<value = float[2,2] {1., 2., 3., 4.}>()  y = MatMul(x, w) }"
     model = build(text)
     assert list(kept(planned(model, ORT))) == ["y"]
-    assert Quantize()(model, make_context(model, "onnxruntime")).notes == ()
+    assert Quantize(method="fast")(model, make_context(model, "onnxruntime")).notes == ()
 
 
 # --- what stays in float, and why -----------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_a_follower_that_the_user_keeps_stays_in_float(build: Any) -> None:
 def test_a_name_to_keep_that_is_not_there_is_named(build: Any, make_context: Any) -> None:
     model = build(f"{X} {{ first = {CONV}(x, w1, b1)  y = Relu(first) }}", **only("w1 b1"))
     with pytest.raises(OptionError, match=r"unknown node 'frist'; did you mean 'first'\?"):
-        Quantize(keep_float=("frist",))(model, make_context(model, "onnxruntime"))
+        Quantize(method="fast", keep_float=("frist",))(model, make_context(model, "onnxruntime"))
 
 
 def test_layers_in_bodies_are_planned_where_the_runtime_and_the_samples_run_them(build: Any) -> None:

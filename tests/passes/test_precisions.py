@@ -33,7 +33,7 @@ FP8 = Scheme("float8e4m3fn", symmetric=True, per_channel=True)
 
 def compressed(model: Model, tmp_path: Path, precision: Any, target: str = "onnxruntime", block: int = 32) -> Model:
     """A model quantized with nothing to calibrate with."""
-    return Quantize(precision=precision, block=block)(model, Context(tmp_path, registry.target(target)))
+    return Quantize(precision=precision, block=block, method="fast")(model, Context(tmp_path, registry.target(target)))
 
 
 def matrices(rows: int, columns: int) -> st.SearchStrategy[np.ndarray]:
@@ -91,7 +91,8 @@ def test_a_matrix_that_no_block_divides_stays_in_float_and_says_so(build: Any, t
     model = build("(float[N,20] x) => (float[N,8] y) { y = MatMul(x, w) }", w=(20, 8))
     result = compressed(model, tmp_path, "int4-weights")
     assert not result.quantized_nodes()
-    assert [(note.node, note.why) for note in result.notes] == [("y", "its 20 rows do not divide into blocks")]
+    left = [(note.node, note.why) for note in result.notes if note.kind == "float"]
+    assert left == [("y", "its 20 rows do not divide into blocks")]
 
 
 @pytest.mark.parametrize("precision", ["int8-weights", "int4-weights", "dynamic-int8"])
@@ -109,7 +110,7 @@ def test_every_gemm_that_is_taken_computes_what_it_did(
     error = np.linalg.norm(found["y"] - wanted["y"]) / np.linalg.norm(wanted["y"])
     assert 1e-4 < error < (0.25 if precision == "int4-weights" else 0.03)
     np.testing.assert_array_equal(found["t"], wanted["t"])
-    assert [note.node for note in result.notes] == ["s"]
+    assert [note.node for note in result.notes if note.kind == "float"] == ["s"]
     onnx.checker.check_model(ir.to_proto(result.graph))
 
 
@@ -201,5 +202,5 @@ def test_the_file_is_of_a_version_that_knows_the_type(
     build: Any, make_context: Any, target: str, precision: Any, opset: int, version: int
 ) -> None:
     model = build("(float[N,64] x) => (float[N,32] y) { y = MatMul(x, w) }", w=(64, 32), opset=13, ir_version=7)
-    result = Quantize(precision=precision)(model, make_context(model, target))
+    result = Quantize(precision=precision, method="fast")(model, make_context(model, target))
     assert (result.opset, result.graph.ir_version) == (opset, version)

@@ -74,13 +74,15 @@ def decibels(noise: float) -> float:
 
 
 def _ratio(reference: Sequence[Any], found: Sequence[Any]) -> float:
+    """Power of the error over the signal's, where the signal is finite: a mask of infinities has no error."""
     signal = noise = 0.0
     for expected, given in zip(reference, found, strict=True):
-        if expected.shape != given.shape:  # sizes that depend on values
-            noise += float(np.square(expected, dtype=np.float64).sum())
-        else:
-            noise += float(np.square(np.subtract(given, expected, dtype=np.float64)).sum())
-        signal += float(np.square(expected, dtype=np.float64).sum())
+        finite = np.isfinite(expected)
+        wanted = expected[finite].astype(np.float64)
+        # Sizes may depend on values: then nothing is right.
+        error = given[finite] - wanted if expected.shape == given.shape else wanted
+        noise += float(np.square(error).sum())
+        signal += float(np.square(wanted).sum())
     if not math.isfinite(noise):
         return math.inf
     return noise / signal if signal else noise

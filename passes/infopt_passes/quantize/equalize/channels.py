@@ -52,10 +52,11 @@ def groups(graph: ir.Graph) -> list[Group]:
     found: list[Group] = []
     seen: set[ir.Value] = set()
     for node in graph:
-        if not _is_maker(node) or node.outputs[0] in seen:
+        channels, axis = _start(node)
+        if channels < 2 or node.outputs[0] in seen:
             continue
-        search = Search(graph, Group(_made(node)))
-        whole = search.follow(node.outputs[0], 1 if node.op_type in CONVOLUTIONS else _last(node.outputs[0]))
+        search = Search(graph, Group(channels))
+        whole = search.follow(node.outputs[0], axis)
         seen |= search.group.values.keys()
         if whole and search.group.readers:
             found.append(search.group)
@@ -113,6 +114,8 @@ class Search:
         if index == 0 and _reads_channels(node, value, axis):
             self.group.readers.append(node)
             return True
+        if node.op_type == "Mul" and self._own_factors(node, axis) is not None:
+            return False  # its constant is where another group begins
         return self._between(node, value, axis)
 
     def _between(self, node: ir.Node, value: ir.Value, axis: int) -> bool:
@@ -125,6 +128,9 @@ class Search:
             return self._clip(node, axis)
         if node.op_type in ("Flatten", "Reshape", "Squeeze"):
             return self._flattened(node)
+        if node.op_type == "PRelu":
+            passes = is_constant(node.inputs[1]) and _same_rank(node)
+            return passes and self._take(node.inputs[0], axis) and self._take(node.outputs[0], axis)
         if node.op_type not in PASSABLE or len([out for out in node.outputs if out.uses()]) > 1:
             return False
         if node.op_type.endswith("Pool") and axis != 1:
@@ -133,6 +139,8 @@ class Search:
 
     def _sum(self, node: ir.Node, axis: int) -> bool:
         computed = activations(node)
+        if not _same_rank(node):
+            return False
         for index in set(range(len(node.inputs))) - set(computed):
             if not self._per_channel(node, index, axis):
                 return False
@@ -141,23 +149,29 @@ class Search:
         return all(taken)
 
     def _multiplied(self, node: ir.Node, axis: int) -> bool:
-        computed = activations(node)
-        if len(computed) != 1 or len(node.inputs) != 2:
-            return False
-        index = 1 - computed[0]
-        constant = node.inputs[index]
-        if self._per_channel(node, index, axis):
+        index = self._own_factors(node, axis)
+        if index is not None:
             # Its own constant takes the factors, whatever comes before.
             self._factor(node, index)
-            return node.outputs[0] in self.group.values and self.group.values[node.outputs[0]] == axis
-        positive = constant is not None and constant.const_value is not None and constant.const_value.size == 1
-        return positive and self._take(node.inputs[computed[0]], axis) and self._take(node.outputs[0], axis)
+            return True
+        computed = activations(node)
+        if len(computed) != 1 or len(node.inputs) != 2 or not _same_rank(node):
+            return False
+        constant = node.inputs[1 - computed[0]]
+        single = constant is not None and constant.const_value is not None and constant.const_value.size == 1
+        return single and self._take(node.inputs[computed[0]], axis) and self._take(node.outputs[0], axis)
+
+    def _own_factors(self, node: ir.Node, axis: int) -> int | None:
+        """Position of the constant of a Mul that has one number per channel."""
+        constants = [index for index in (0, 1) if self._per_channel(node, index, axis)]
+        return constants[0] if len(constants) == 1 and len(activations(node)) == 1 else None
 
     def _normalized(self, node: ir.Node, axis: int) -> bool:
         last = int(node.attributes.get_int("axis", -1))
         rank = len(node.outputs[0].shape or ())
         scaled = [i for i in (1, 2) if len(node.inputs) > i and node.inputs[i] is not None]
-        sound = axis == last % max(rank, 1) == rank - 1 and all(is_constant(node.inputs[i]) for i in scaled)
+        vectors = all(self._per_channel(node, index, axis) for index in scaled)
+        sound = vectors and axis == last % max(rank, 1) == rank - 1
         for index in scaled if sound else ():
             self._factor(node, index)
         return sound and all(not out.uses() for out in node.outputs[1:])
@@ -184,16 +198,47 @@ class Search:
     def _per_channel(self, node: ir.Node, index: int, axis: int) -> bool:
         """Whether a constant operand has one number per channel."""
         value, shape = node.inputs[index], node.outputs[0].shape
-        if value is None or value.shape is None or shape is None or value.dtype != ir.DataType.FLOAT:
+        if value is None or not is_constant(value) or value.dtype != ir.DataType.FLOAT:
+            return False
+        if value.shape is None or shape is None or len(value.shape) > len(shape):
             return False
         aligned = [1] * (len(shape) - len(value.shape)) + [int(size) for size in value.shape.numpy()]
-        return len(aligned) == len(shape) and all(
-            size == (self.group.channels if i == axis else 1) for i, size in enumerate(aligned)
-        )
+        return all(size == (self.group.channels if i == axis else 1) for i, size in enumerate(aligned))
 
     def _factor(self, node: ir.Node, index: int) -> None:
         if (node, index) not in self.group.factors:
             self.group.factors.append((node, index))
+
+
+def _start(node: ir.Node) -> tuple[int, int]:
+    """Number of channels that a group which begins at a node would have, and their axis; (0, -1) where none begins."""
+    output = node.outputs[0] if node.outputs else None
+    if node.domain != "" or output is None or output.shape is None:
+        return 0, -1
+    last = len(output.shape) - 1
+    if _is_maker(node):
+        return _made(node), 1 if node.op_type in CONVOLUTIONS else last
+    if node.op_type == "LayerNormalization":
+        return _size(output, last), last
+    constants = [value for value in node.inputs if value is not None and is_constant(value)]
+    if node.op_type != "Mul" or len(constants) != 1 or constants[0].shape is None:
+        return 0, -1
+    sizes = [int(size) for size in constants[0].shape.numpy()]
+    long = [i for i, size in enumerate(sizes) if size > 1]
+    return (sizes[long[0]], long[0] + last + 1 - len(sizes)) if len(long) == 1 else (0, -1)
+
+
+def _size(value: ir.Value, axis: int) -> int:
+    size = value.shape[axis] if value.shape else None
+    return size if isinstance(size, int) else 0
+
+
+def _same_rank(node: ir.Node) -> bool:
+    """Whether all that a node computes with has the rank of its output, so that an axis is the same in all of it."""
+    shapes = [value.shape for value in (*(node.inputs[i] for i in activations(node)), node.outputs[0]) if value]
+    return (
+        all(shape is not None for shape in shapes) and len({len(shape) for shape in shapes if shape is not None}) == 1
+    )
 
 
 def _is_maker(node: ir.Node) -> bool:

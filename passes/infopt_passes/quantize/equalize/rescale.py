@@ -109,8 +109,9 @@ def _set(graph: ir.Graph, node: ir.Node, index: int, array: Any, tag: str) -> No
     """Give a node a constant of its own; others may read the old one."""
     old = node.inputs[index]
     assert old is not None
-    stored = array.astype(np.float32)
-    name = f"{old.name}:{tag}" if len(old.uses()) == 1 else f"{old.name}:{node.name}:{tag}"
+    with np.errstate(over="ignore"):  # what is not finite is taken back
+        stored = array.astype(np.float32)
+    name = f"{old.name}:{tag}" if len(old.uses()) == 1 else f"{old.name}:{node.name}:{index}:{tag}"
     value = ir.Value(name=name, const_value=ir.tensor(stored, name=name))
     value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(stored.shape)
     graph.register_initializer(value)
