@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from infopt.model import Model, Note
 from infopt.passes import CalibrationSet
 from infopt_passes.quantize.judge import Judge, decibels, judge
-from infopt_passes.quantize.settings import STEPS, plain_settings
+from infopt_passes.quantize.settings import FIRST_STEPS, LAST_STEPS, Step, plain_settings
 from infopt_passes.quantize.spare import Spared, spared
 from infopt_passes.quantize.static import Settings, Static
 
@@ -65,22 +65,27 @@ class Search:
         self.longest = max(self.longest, time.perf_counter() - begun)
         return result
 
-    def late(self, what: str) -> bool:
-        """Whether there is no time for another build besides the last one; noted once."""
-        if time.perf_counter() - self.started + 2 * self.longest <= self.limit:
+    def late(self, what: str, effort: float = 1.0) -> bool:
+        """Whether there is no time for something, and for the last build after it; noted.
+
+        Args:
+            what: What it is.
+            effort: How many times as long it takes as the longest build so far.
+        """
+        if time.perf_counter() - self.started + (effort + max(effort, 1.0)) * self.longest <= self.limit:
             return False
         why = f"the time limit of {self.limit:g} s was reached before it was tried: the result depends on the machine"
         self.notes.append(Note("warning", what, why))
         return True
 
-    def steps(self, options: Quantize) -> None:
-        """Try the algorithms in order and keep what proves itself."""
-        for step in STEPS:
+    def steps(self, steps: Sequence[Step], options: Quantize) -> None:
+        """Try algorithms in order and keep what proves itself."""
+        for step in steps:
             settings, noise = self.best
             if not step.open(options) or step.apply(settings) == settings:
                 continue
-            if decibels(noise) >= ENOUGH or self.late(step.label):
-                return
+            if decibels(noise) >= ENOUGH or self.late(step.label, step.effort):
+                continue
             found = self.noise(step.apply(settings))
             gain = decibels(found) - decibels(noise)
             if gain >= GAIN:
@@ -91,9 +96,7 @@ class Search:
     def spare(self) -> list[Spared]:
         """Leave layers in float that cost much for little."""
         settings, noise = self.best
-        if self.late("leaving single layers in float"):
-            return []
-        left = spared(self.static, settings, self.judge, noise, self.late)
+        left = spared(self.static, settings, self.judge, noise, lambda what: self.late(what, 0))
         if left:
             both = replace(settings, keep_float=settings.keep_float | {each.name for each in left})
             found = self.noise(both)
@@ -120,8 +123,9 @@ def chosen(static: Static, options: Quantize) -> Model:
     judges = judge(static.model.graph, apart, static.context)
     search = Search(own, judges, options.time_limit, (plain, 0.0), started)
     search.best = plain, search.noise(plain)
-    search.steps(options)
+    search.steps(FIRST_STEPS, options)
     left = search.spare()
+    search.steps(LAST_STEPS, options)
     return _final(static, search, plain, left)
 
 

@@ -37,18 +37,20 @@ class Step:
         label: What it does, for the report.
         open: Whether the user left it to the method.
         apply: The settings with it.
+        effort: How many times as long it may take as the longest step before.
     """
 
     label: str
     open: Callable[[Quantize], bool]
     apply: Callable[[Settings], Settings]
+    effort: float = 1.0
 
 
 def _fitted(settings: Settings) -> Settings:
     return replace(settings, weights=Wanted(settings.weights.ranges, "least-squares", bias=True))
 
 
-STEPS = (
+FIRST_STEPS = (
     Step(
         "channels rescaled for even activations",
         lambda options: options.equalize == "auto",
@@ -58,21 +60,27 @@ STEPS = (
         "weights rounded by least squares, biases corrected",
         lambda options: options.rounding == "auto" and options.bias_correction == "auto",
         _fitted,
+        effort=4,
     ),
     Step(
         "activation ranges of least square error",
         lambda options: options.ranges == "auto",
         lambda settings: replace(settings, ranges="mse"),
     ),
-    Step(
-        "activation ranges by the mean of the samples' extremes",
-        lambda options: options.ranges == "auto",
-        lambda settings: replace(settings, ranges="mean-minmax"),
-    ),
+)
+"""In the order in which they are tried: what makes the float model easier first, since the others depend on it."""
+
+LAST_STEPS = (
     Step(
         "weight ranges of least square error",
         lambda options: options.weight_ranges == "auto",
         lambda settings: replace(settings, weights=replace(settings.weights, ranges="mse")),
     ),
+    Step(
+        "layers refitted to what they read in the quantized model",
+        lambda options: options.reconstruct == "auto",
+        lambda settings: replace(_fitted(settings), reconstruct=True),
+        effort=4,
+    ),
 )
-"""In the order in which they are tried: what makes the float model easier first, since the others depend on it."""
+"""Tried when it is known which layers stay in float, where there is time left."""

@@ -23,20 +23,23 @@ from infopt_passes.quantize.plan import make_plan
 from infopt_passes.quantize.static import Settings, Static
 from infopt_passes.quantize.structure import reason
 
-GOAL = 25.0
+GOAL = 23.0
 """SQNR in dB of the outputs from which on no layer has to be left in float."""
 
-MOST_TRIED = 64
+MOST_TRIED = 48
 """Nodes that are tried one by one."""
 
 TRIAL_SAMPLES = 12
 """Samples that judge a single node."""
 
-LEAST_GAIN = 0.04
+LEAST_GAIN = 0.015
 """Part of the error that a node has to be the cause of."""
 
-MOST_PRICE = 0.1
+MOST_PRICE = 0.2
 """Part of the model's work that may be left in float."""
+
+LEAST_BARGAIN = 1.5
+"""A node has to be the cause of so many times the part of the error that it is of the work."""
 
 MOVED = 8.0
 """Multiplications that take as long as reading or writing one number in float instead of as an integer, about."""
@@ -91,7 +94,7 @@ def spared(static: Static, settings: Settings, judge: Judge, noise: float, late:
         name = node.name or ""
         alone = some.noise(static.build(replace(settings, keep_float=settings.keep_float | {name})).graph)
         gain = 1 - alone / noise if math.isfinite(noise) else float(math.isfinite(alone))
-        if gain >= LEAST_GAIN:
+        if gain >= max(LEAST_GAIN, LEAST_BARGAIN * prices[name]):
             tried.append(Spared(name, gain, prices[name], _why(node, gain, prices[name])))
     return _bargains(tried, noise)
 

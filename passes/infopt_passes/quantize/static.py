@@ -131,7 +131,9 @@ class Static:
         self, graph: ir.Model, plan: Plan, ranges: dict[str, Range], settings: Settings
     ) -> tuple[dict[ir.Node, Fit], list[Note]]:
         """What was fitted to each layer; layers that are left out do not change what was fitted to the others."""
-        key = (settings.equalize, settings.ranges, settings.percentile, settings.weights, settings.reconstruct)
+        # What is refitted makes up for the others' errors, so it matters which layers have any.
+        spared = settings.keep_float if settings.reconstruct else frozenset[str]()
+        key = (settings.equalize, settings.ranges, settings.percentile, settings.weights, settings.reconstruct, spared)
         if key not in self._fits:
             fitter = Fitter(graph, plan, ranges, self.table, self.context)
             fits = fitter.fits(settings.weights)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from threadpoolctl import threadpool_limits
 
 from infopt.model import Range
 from infopt.passes import Context
@@ -93,10 +94,12 @@ def moments(
         adders = {reading.key: _adder(reading, other is not None) for reading in group}
         held = {reading.key: _adder(reading, True) for reading in group} if other is not None else {}
         first = {reading.key: reading for reading in reversed(group)}
-        for run, pairs in enumerate(_pairs(graph, other, list(first.values()), context, share)):
-            for key, pair in pairs.items():
-                (held if held and run % HELD == HELD - 1 else adders)[key].add(*pair)
-            context.progress("looking at layers", run + 1, samples.runs)
+        # The runtime has all processors: threads of small products would only take them from it.
+        with threadpool_limits(1, user_api="blas"):
+            for run, pairs in enumerate(_pairs(graph, other, list(first.values()), context, share)):
+                for key, pair in pairs.items():
+                    (held if held and run % HELD == HELD - 1 else adders)[key].add(*pair)
+                context.progress("looking at layers", run + 1, samples.runs)
         done: dict[tuple[Any, ...], Moments] = {}
         for reading in group:
             if reading.key not in done:
