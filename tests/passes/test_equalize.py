@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -364,3 +365,14 @@ def test_a_layer_that_explodes_is_rolled_back_and_named(build: Any, make_context
     assert weights == {"p": "u:equalized0", "a": "w1:equalized0", "y": "w2"}
     feed = next(iter(context.calibration.feeds()))
     np.testing.assert_allclose(run_float(model.edited(after), feed)["y"], run_float(model, feed)["y"], rtol=1e-4)
+
+
+def test_a_large_weight_is_rescaled_whenever_it_is_asked_for(build: Any, make_context: Any, run_float: Any) -> None:
+    text = "(float[N,640] x) => (float[N,4] y) { a = MatMul(x, w1)  r = Relu(a)  y = MatMul(r, w2) }"
+    model = ready(build, text, {"w1": uneven({"w": (640, 640)}, 0)["w"], "w2": (640, 4)})
+    context = make_context(model, "onnxruntime")
+    after, _ = equalized(model, "weights", context)
+    assert isinstance(after.graph.initializers["w1:equalized0"].const_value, ir.LazyTensor)
+    feed = next(iter(context.calibration.feeds()))
+    wanted = run_float(model, feed)["y"]
+    np.testing.assert_allclose(run_float(model.edited(after), feed)["y"], wanted, atol=1e-4 * np.abs(wanted).max())
