@@ -207,6 +207,12 @@ STRUCTURE: tuple[tuple[str, dict[str, Any], dict[str, str | None]], ...] = (
         {"w": (8, 8)},
         {"q": "first layer", "a": None, "o": "softmax", "p": None, "y": "last layer"},
     ),
+    (
+        """(float[N,8] x) => (float[N,8] y) {
+            a = MatMul(x, w)  s = Softmax<axis=-1>(a)  b = MatMul(s, w)  y = MatMul(b, w) }""",
+        {"w": (8, 8)},
+        {"a": "first layer", "b": None, "y": "last layer"},
+    ),
 )
 
 

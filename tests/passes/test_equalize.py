@@ -201,9 +201,9 @@ BLOCKED = {
     "a branch reads": (
         f"""(bool c, float[N,3,6,6] x) => (float[N,5,6,6] y, float[N,8,6,6] z) {{
             a = {CONV}(x, w1, b1)  y = {CONV}(a, w2)
-            z = If (c) <then_branch = t () => (float[N,8,6,6] u) {{ u = Neg(a) }},
-                        else_branch = e () => (float[N,8,6,6] v) {{ v = Abs(a) }}> }}""",
-        ENDS,
+            z = If (c) <then_branch = t () => (float[N,8,6,6] u) {{ u = {CONV}(a, k) }},
+                        else_branch = e () => (float[N,8,6,6] v) {{ v = {CONV}(a, k) }}> }}""",
+        {**ENDS, "k": (8, 8, 3, 3)},
     ),
     "a loop reads": (
         f"""(int64 n, bool c, float[N,3,6,6] x) => (float[N,5,6,6] y, float[N,8,6,6] z) {{
