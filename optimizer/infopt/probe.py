@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FLAT = 4096
 """Weights of at least this many bytes are given to the runtime as files, so that it maps them instead of copying."""
 
+INLINE = 1 << 24
+"""Bytes of weights that a pass made for a model with external data, which are not worth another copy of that data."""
+
 
 def values_by_name(graph: ir.Graph) -> dict[str, ir.Value]:
     """Every input and every node's output of a graph, by name; subgraphs are left out."""
@@ -159,7 +162,8 @@ def _with_files(graph: ir.Model, workdir: Path) -> tuple[Path | None, bytes]:
     held = [value for value in _initializers(clone) if value.const_value is not None]
     external = [value.const_value for value in held if isinstance(value.const_value, ir.ExternalTensor)]
     folders = {str(tensor.base_dir) for tensor in external}
-    if len(folders) == 1:
+    made = sum(v.const_value.nbytes for v in held if v.const_value is not None) - sum(t.nbytes for t in external)
+    if len(folders) == 1 and made < INLINE:
         return Path(folders.pop() or "."), ir.to_proto(clone).SerializeToString()
     large = [value for value in held if value.const_value is not None and value.const_value.nbytes >= FLAT]
     if large:

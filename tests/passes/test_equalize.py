@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -200,9 +201,9 @@ BLOCKED = {
     "a branch reads": (
         f"""(bool c, float[N,3,6,6] x) => (float[N,5,6,6] y, float[N,8,6,6] z) {{
             a = {CONV}(x, w1, b1)  y = {CONV}(a, w2)
-            z = If (c) <then_branch = t () => (float[N,8,6,6] u) {{ u = Neg(a) }},
-                        else_branch = e () => (float[N,8,6,6] v) {{ v = Abs(a) }}> }}""",
-        ENDS,
+            z = If (c) <then_branch = t () => (float[N,8,6,6] u) {{ u = {CONV}(a, k) }},
+                        else_branch = e () => (float[N,8,6,6] v) {{ v = {CONV}(a, k) }}> }}""",
+        {**ENDS, "k": (8, 8, 3, 3)},
     ),
     "a loop reads": (
         f"""(int64 n, bool c, float[N,3,6,6] x) => (float[N,5,6,6] y, float[N,8,6,6] z) {{
@@ -364,3 +365,14 @@ def test_a_layer_that_explodes_is_rolled_back_and_named(build: Any, make_context
     assert weights == {"p": "u:equalized0", "a": "w1:equalized0", "y": "w2"}
     feed = next(iter(context.calibration.feeds()))
     np.testing.assert_allclose(run_float(model.edited(after), feed)["y"], run_float(model, feed)["y"], rtol=1e-4)
+
+
+def test_a_large_weight_is_rescaled_whenever_it_is_asked_for(build: Any, make_context: Any, run_float: Any) -> None:
+    text = "(float[N,640] x) => (float[N,4] y) { a = MatMul(x, w1)  r = Relu(a)  y = MatMul(r, w2) }"
+    model = ready(build, text, {"w1": uneven({"w": (640, 640)}, 0)["w"], "w2": (640, 4)})
+    context = make_context(model, "onnxruntime")
+    after, _ = equalized(model, "weights", context)
+    assert isinstance(after.graph.initializers["w1:equalized0"].const_value, ir.LazyTensor)
+    feed = next(iter(context.calibration.feeds()))
+    wanted = run_float(model, feed)["y"]
+    np.testing.assert_allclose(run_float(model.edited(after), feed)["y"], wanted, atol=1e-4 * np.abs(wanted).max())

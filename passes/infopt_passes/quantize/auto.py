@@ -131,11 +131,16 @@ def chosen(static: Static, options: Quantize) -> Model:
 
 def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spared]) -> Model:
     """What was chosen, with all samples; the plain way, should that turn out better after all."""
-    settings, _ = search.best
+    settings, noise = search.best
     result = static.build(settings)
-    if settings != plain:
-        bare = static.build(plain)
-        before, after = search.judge.noise(bare.graph), search.judge.noise(result.graph)
+    if settings == plain:
+        told = f"output SQNR {decibels(noise):.1f} dB on samples set apart with --method fast: left at that"
+        search.notes.append(Note("choice", "method auto", told))
+    else:
+        # Every sample was calibrated with now, so that none is worth more than others.
+        samples = _spread(static.context.need_calibration("quantize"))
+        bare, judges = static.build(plain), judge(static.model.graph, samples, static.context)
+        before, after = judges.noise(bare.graph), judges.noise(result.graph)
         if after > before:
             why = f"{decibels(after):.1f} dB with what was chosen, {decibels(before):.1f} dB without: left plain"
             return _noted(bare, [*search.notes, Note("choice", "all samples", why)])
@@ -144,6 +149,12 @@ def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spare
     whys = {each.name: each.why for each in left}
     notes = [replace(note, why=whys[note.node]) if note.node in whys else note for note in result.notes]
     return _noted(replace(result, notes=tuple(notes)), search.notes)
+
+
+def _spread(samples: CalibrationSet) -> CalibrationSet:
+    """At most :data:`MOST_JUDGES` samples, spread over all of them."""
+    indices = tuple(samples.indices)
+    return replace(samples, indices=indices[:: -(-len(indices) // MOST_JUDGES)])
 
 
 def _split(samples: CalibrationSet) -> tuple[CalibrationSet, CalibrationSet]:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from infopt.facts import BIAS_INPUT, CONVOLUTIONS, WEIGHT_INPUT, channel_axis
 from infopt_passes.quantize.equalize.channels import Group
 from infopt_passes.quantize.equalize.factors import Floats, Reader
-from infopt_passes.quantize.lazy import lent
+from infopt_passes.quantize.lazy import LARGE, lent
 
 
 def rescale(graph: ir.Graph, group: Group, divisors: Floats, tag: str) -> None:
@@ -23,17 +23,18 @@ def rescale(graph: ir.Graph, group: Group, divisors: Floats, tag: str) -> None:
         tag: Told apart from other rescalings; new constants carry it in their names.
     """
     for node in group.makers:
-        weight = _array(node, WEIGHT_INPUT)
-        _set(graph, node, WEIGHT_INPUT, weight / along(divisors, weight.ndim, channel_axis(node)), tag)
+        rank = _rank(node, WEIGHT_INPUT)
+        _scale(graph, node, WEIGHT_INPUT, along(1 / divisors, rank, channel_axis(node)), tag)
         if len(node.inputs) > BIAS_INPUT and node.inputs[BIAS_INPUT] is not None:
-            _set(graph, node, BIAS_INPUT, _array(node, BIAS_INPUT) / divisors, tag)
+            _scale(graph, node, BIAS_INPUT, 1 / divisors, tag)
     for node, index in group.factors:
-        constant = _array(node, index)
-        axis = int(np.argmax([size == group.channels for size in constant.shape]))
-        _set(graph, node, index, constant / along(divisors, constant.ndim, axis), tag)
+        constant = node.inputs[index]
+        assert constant is not None
+        assert constant.shape is not None
+        axis = constant.shape.numpy().index(group.channels)
+        _scale(graph, node, index, along(1 / divisors, len(constant.shape), axis), tag)
     for node in group.readers:
-        weight = _array(node, WEIGHT_INPUT)
-        _set(graph, node, WEIGHT_INPUT, weight * read_factors(node, weight, divisors), tag)
+        _scale(graph, node, WEIGHT_INPUT, read_factors(node, divisors), tag)
 
 
 def reader(node: ir.Node, channels: int) -> Reader:
@@ -55,14 +56,18 @@ def made(group: Group) -> Floats:
     return result
 
 
-def read_factors(node: ir.Node, weight: Any, divisors: Floats) -> Any:
+def read_factors(node: ir.Node, divisors: Floats) -> Any:
     """Factors of a reader's weight, in a shape that broadcasts."""
+    rank = _rank(node, WEIGHT_INPUT)
     groups = int(node.attributes.get_int("group", 1)) if node.op_type == "Conv" else 1
     if groups == 1:
-        return along(divisors, weight.ndim, _read_axis(node, weight.ndim))
+        return along(divisors, rank, _read_axis(node, rank))
     # The weight of a grouped convolution is (outputs, channels / groups, ...), each output reads those of its group.
-    rows = np.repeat(divisors.reshape(groups, -1), weight.shape[0] // groups, axis=0)
-    return rows.reshape(*rows.shape, *[1] * (weight.ndim - 2))
+    weight = node.inputs[WEIGHT_INPUT]
+    assert weight is not None
+    assert weight.shape is not None
+    rows = np.repeat(divisors.reshape(groups, -1), int(weight.shape.numpy()[0]) // groups, axis=0)
+    return rows.reshape(*rows.shape, *[1] * (rank - 2))
 
 
 def along(vector: Any, rank: int, axis: int) -> Any:
@@ -105,16 +110,35 @@ def _array(node: ir.Node, index: int) -> Any:
     return lent(value.const_value, lambda array: np.array(array, np.float64))
 
 
-def _set(graph: ir.Graph, node: ir.Node, index: int, array: Any, tag: str) -> None:
-    """Give a node a constant of its own; others may read the old one."""
+def _rank(node: ir.Node, index: int) -> int:
+    value = node.inputs[index]
+    assert value is not None
+    assert value.shape is not None
+    return len(value.shape)
+
+
+def _scale(graph: ir.Graph, node: ir.Node, index: int, factors: Any, tag: str) -> None:
+    """Give a node a constant of its own, multiplied; others may read the old one."""
     old = node.inputs[index]
     assert old is not None
-    with np.errstate(over="ignore"):  # what is not finite is taken back
-        stored = array.astype(np.float32)
+    assert old.const_value is not None
+    tensor = _product(old.const_value, factors)
     name = f"{old.name}:{tag}" if len(old.uses()) == 1 else f"{old.name}:{node.name}:{index}:{tag}"
-    value = ir.Value(name=name, const_value=ir.tensor(stored, name=name))
-    value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(stored.shape)
+    value = ir.Value(name=name, const_value=tensor)
+    value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(tensor.shape.numpy())
     graph.register_initializer(value)
     node.replace_input_with(index, value)
     if not old.uses() and not old.is_graph_output():
         graph.initializers.pop(old.name or "", None)
+
+
+def _product(tensor: ir.TensorProtocol, factors: Any) -> ir.TensorProtocol:
+    """A tensor times factors, float32; of a large one, made whenever it is asked, so that no two are in memory."""
+
+    def made() -> ir.TensorProtocol:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is taken back
+            return ir.tensor(lent(tensor, lambda array: (array.astype(np.float64) * factors).astype(np.float32)))
+
+    if tensor.nbytes < LARGE:
+        return made()
+    return ir.LazyTensor(made, ir.DataType.FLOAT, ir.Shape(tensor.shape.numpy()))
