@@ -33,7 +33,8 @@ class Note:
     """A remark of a pass on one node, for the report.
 
     Attributes:
-        kind: ``"float"`` (kept in float), ``"warning"`` (the user should know).
+        kind: ``"float"`` (kept in float), ``"warning"`` (the user should know), ``"choice"`` (what a pass tried, and
+            what came of it).
         node: Name of the node or tensor.
         why: The reason in words.
     """
@@ -53,6 +54,7 @@ class Step:
         seconds: Wall time.
         nodes: Nodes of the graph after it, subgraphs included.
         bytes: Bytes of the weights after it.
+        choices: What it chose itself, and why, in words.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Step:
     seconds: float
     nodes: int
     bytes: int
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

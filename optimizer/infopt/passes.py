@@ -179,7 +179,8 @@ def run(model: Model, passes: Sequence[Pass], context: Context) -> Model:
                 f"pass {step.name!r} changed inputs or outputs: {interface(model)} -> {interface(result)}"
             )
         seconds = time.perf_counter() - start
-        model = replace(result, steps=(*model.steps, _step(step, result, seconds)))
+        told = [f"{note.node}: {note.why}" for note in result.notes[len(model.notes) :] if note.kind == "choice"]
+        model = replace(result, steps=(*model.steps, replace(_step(step, result, seconds), choices=tuple(told))))
     return model
 
 

@@ -56,6 +56,7 @@ def tables(report: Report) -> tuple[Table, ...]:
             _latency(report),
             _size(report),
             _kernels(report),
+            _choices(report),
             _data(report),
         ),
         *(_fidelity(report), _steps(report), _model(report), _environment(report)),
@@ -236,6 +237,13 @@ def _steps(report: Report) -> Table:
         for step in report.steps[:MAX_ROWS]
     )
     return Table("Steps", columns, rows, more=_left_out(report.steps), detail=True)
+
+
+def _choices(report: Report) -> Table:
+    """What passes tried out and chose themselves."""
+    told = [choice.partition(": ") for step in report.steps for choice in step.choices]
+    rows = tuple((what, found) for what, _, found in told[:MAX_ROWS])
+    return Table("Choices", (Column("tried", "text"), Column("result", "text")), rows, more=_left_out(told))
 
 
 def _model(report: Report) -> Table:

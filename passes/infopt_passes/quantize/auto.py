@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from infopt.model import Model, Note
 from infopt.passes import CalibrationSet
+from infopt_passes.calibrate.calibration import WEIGHTS_SHARE
 from infopt_passes.quantize.judge import Judge, decibels, judge
 from infopt_passes.quantize.settings import FIRST_STEPS, LAST_STEPS, Step, plain_settings
 from infopt_passes.quantize.spare import Spared, spared
@@ -115,9 +116,9 @@ def chosen(static: Static, options: Quantize) -> Model:
     """
     started, samples = time.perf_counter(), static.context.need_calibration("quantize")
     plain = plain_settings(options)
-    if len(samples) < FEWEST:
-        note = Note("warning", "method auto", f"needs {FEWEST} samples to choose by: quantized by --method fast")
-        return _noted(static.build(plain), [note])
+    why = _hindrance(static, samples)
+    if why:
+        return _noted(static.build(plain), [Note("warning", "method auto", f"{why}: quantized by --method fast")])
     apart, rest = _split(samples)
     own = Static(static.model, static.table, replace(static.context, calibration=rest))
     judges = judge(static.model.graph, apart, static.context)
@@ -127,6 +128,15 @@ def chosen(static: Static, options: Quantize) -> Model:
     left = search.spare()
     search.steps(LAST_STEPS, options)
     return _final(static, search, plain, left)
+
+
+def _hindrance(static: Static, samples: CalibrationSet) -> str | None:
+    """Why nothing can be tried out."""
+    if len(samples) < FEWEST:
+        return f"it needs {FEWEST} samples to choose by"
+    if static.model.bytes > static.context.memory // WEIGHTS_SHARE:
+        return "the model is too large for --memory to run whole"
+    return None
 
 
 def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spared]) -> Model:

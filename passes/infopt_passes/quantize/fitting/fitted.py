@@ -73,6 +73,7 @@ class Fitter:
         table: The target's table.
         context: Brings the samples.
         notes: What the user should know.
+        scarce: Layers that the samples tell too little about, with the reason.
     """
 
     graph: ir.Model
@@ -81,6 +82,7 @@ class Fitter:
     table: Table
     context: Context
     notes: list[Note] = field(default_factory=list)
+    scarce: dict[str, str] = field(default_factory=dict)
 
     def layers(self) -> list[ir.Node]:
         """The nodes with an integer weight, in the graph's order."""
@@ -105,6 +107,10 @@ class Fitter:
         for node in layers:
             if node not in found:
                 found[node] = self.fit(node, wanted)
+        if self.scarce:
+            node, why = next(iter(self.scarce.items()))
+            others = len(self.scarce) - 1
+            self.notes.append(Note("warning", node, f"{why}, and so for {others} other layers" if others else why))
         return found
 
     def moments(self, readings: list[Reading]) -> Any:
@@ -176,6 +182,8 @@ class Fitter:
             why = f"the moments of its input are singular: damped {more:g} times as much as others"
         elif seen.rows < known.columns:
             why = f"its {known.columns} inputs were seen {seen.rows} times only: the moments are singular and damped"
+            self.scarce.setdefault(node.name or "", why)
+            return
         else:
             return
         self.notes.append(Note("warning", node.name or "", why))
