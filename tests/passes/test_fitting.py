@@ -12,7 +12,6 @@ import pytest
 
 from infopt import registry
 from infopt_passes.quantize import Quantize
-from infopt_passes.quantize.apply import _ranges
 from infopt_passes.quantize.fit import Fit, bias_place
 from infopt_passes.quantize.fitting.fitted import FEWEST, Fitter, Wanted
 from infopt_passes.quantize.fitting.gather import moments
@@ -20,6 +19,7 @@ from infopt_passes.quantize.fitting.reconstruct import reconstructed
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.plan import make_plan
 from infopt_passes.quantize.prepare import prepared
+from infopt_passes.quantize.static import ranges_of as _ranges
 
 if TYPE_CHECKING:
     from infopt.model import Model

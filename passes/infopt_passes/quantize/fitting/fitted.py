@@ -108,9 +108,9 @@ class Fitter:
             if node not in found:
                 found[node] = self.fit(node, wanted)
         if self.scarce:
-            node, why = next(iter(self.scarce.items()))
+            first, why = next(iter(self.scarce.items()))
             others = len(self.scarce) - 1
-            self.notes.append(Note("warning", node, f"{why}, and so for {others} other layers" if others else why))
+            self.notes.append(Note("warning", first, f"{why}, and so for {others} other layers" if others else why))
         return found
 
     def moments(self, readings: list[Reading]) -> Any:
