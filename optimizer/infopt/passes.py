@@ -96,6 +96,13 @@ class CalibrationSet:
     def _batch(self) -> int:
         return next((spec.fixed_batch for spec in self.inputs if spec.fixed_batch), None) or 1
 
+    def thinned(self, most: int) -> CalibrationSet:
+        """At most so many of the samples, spread evenly over all of them."""
+        count = len(self.indices)
+        return (
+            replace(self, indices=tuple(self.indices[i * count // most] for i in range(most))) if count > most else self
+        )
+
     def __len__(self) -> int:
         return len(self.indices)
 

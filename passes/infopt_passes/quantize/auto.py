@@ -15,6 +15,7 @@ from infopt.model import Model, Note
 from infopt.passes import CalibrationSet
 from infopt_passes.calibrate.calibration import WEIGHTS_SHARE
 from infopt_passes.quantize.judge import Judge, decibels, judge
+from infopt_passes.quantize.price import prices
 from infopt_passes.quantize.settings import FIRST_STEPS, LAST_STEPS, Step, plain_settings
 from infopt_passes.quantize.spare import Spared, spared
 from infopt_passes.quantize.static import Settings, Static
@@ -30,8 +31,14 @@ APART = 4
 
 MOST_JUDGES = 32
 
+MOST_TRIED_WITH = 64
+"""Samples that candidates are calibrated with, at most; what is chosen is built with all samples."""
+
 GAIN = 0.2
 """An algorithm has to be better by so many dB: less may be the samples' doing."""
+
+LAST = 1.5
+"""The last build, with all samples, takes so many times as long as one while choosing."""
 
 ENOUGH = 40.0
 """SQNR in dB of the outputs that leaves nothing to gain."""
@@ -73,7 +80,7 @@ class Search:
             what: What it is.
             effort: How many times as long it takes as the longest build so far.
         """
-        if time.perf_counter() - self.started + (effort + max(effort, 1.0)) * self.longest <= self.limit:
+        if time.perf_counter() - self.started + (effort + LAST * max(effort, 1.0)) * self.longest <= self.limit:
             return False
         why = f"the time limit of {self.limit:g} s was reached before it was tried: the result depends on the machine"
         self.notes.append(Note("warning", what, why))
@@ -120,7 +127,7 @@ def chosen(static: Static, options: Quantize) -> Model:
     if why:
         return _noted(static.build(plain), [Note("warning", "method auto", f"{why}: quantized by --method fast")])
     apart, rest = _split(samples)
-    own = Static(static.model, static.table, replace(static.context, calibration=rest))
+    own = Static(static.model, static.table, replace(static.context, calibration=rest.thinned(MOST_TRIED_WITH)))
     judges = judge(static.model.graph, apart, static.context)
     search = Search(own, judges, options.time_limit, (plain, 0.0), started)
     search.best = plain, search.noise(plain)
@@ -148,7 +155,7 @@ def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spare
         search.notes.append(Note("choice", "method auto", told))
     else:
         # Every sample was calibrated with now, so that none is worth more than others.
-        samples = _spread(static.context.need_calibration("quantize"))
+        samples = static.context.need_calibration("quantize").thinned(MOST_JUDGES)
         bare, judges = static.build(plain), judge(static.model.graph, samples, static.context)
         before, after = judges.noise(bare.graph), judges.noise(result.graph)
         if after > before:
@@ -156,15 +163,21 @@ def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spare
             return _noted(bare, [*search.notes, Note("choice", "all samples", why)])
         told = f"output SQNR {decibels(after):.1f} dB, {decibels(before):.1f} dB with --method fast"
         search.notes.append(Note("choice", "method auto", told))
-    whys = {each.name: each.why for each in left}
+    whys = _whys(static, search, result, left)
     notes = [replace(note, why=whys[note.node]) if note.node in whys else note for note in result.notes]
     return _noted(replace(result, notes=tuple(notes)), search.notes)
 
 
-def _spread(samples: CalibrationSet) -> CalibrationSet:
-    """At most :data:`MOST_JUDGES` samples, spread over all of them."""
-    indices = tuple(samples.indices)
-    return replace(samples, indices=indices[:: -(-len(indices) // MOST_JUDGES)])
+def _whys(static: Static, search: Search, result: Model, left: Sequence[Spared]) -> dict[str, str]:
+    """Why each layer is left in float, with its price where that can be measured here."""
+    whys = {each.name: each.why for each in left}
+    if left and not search.late("measuring the price of layers in float", 0):
+        settings, _ = search.best
+        whole = static.build(replace(settings, keep_float=settings.keep_float - whys.keys()))
+        shares = {each.name: each.price for each in left}
+        costs = prices(result.graph, whole.graph, shares, search.judge.feeds[0], static.context)
+        whys |= {name: f"{whys[name]}; {cost}" for name, cost in costs.items()}
+    return whys
 
 
 def _split(samples: CalibrationSet) -> tuple[CalibrationSet, CalibrationSet]:

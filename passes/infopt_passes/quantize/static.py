@@ -32,6 +32,9 @@ from infopt_passes.quantize.plan import Plan, make_plan
 
 EXTREMES = ("minmax", "mean-minmax")
 
+MOST_FITTED_TO = 100
+"""Samples that weights are fitted to, at most: their moments are well known by then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -135,7 +138,8 @@ class Static:
         spared = settings.keep_float if settings.reconstruct else frozenset[str]()
         key = (settings.equalize, settings.ranges, settings.percentile, settings.weights, settings.reconstruct, spared)
         if key not in self._fits:
-            fitter = Fitter(graph, plan, ranges, self.table, self.context)
+            some = self.context.need_calibration("fit").thinned(MOST_FITTED_TO)
+            fitter = Fitter(graph, plan, ranges, self.table, replace(self.context, calibration=some))
             fits = fitter.fits(settings.weights)
             if settings.reconstruct:
                 fits = reconstructed(fitter, fits)
