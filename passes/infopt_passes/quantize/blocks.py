@@ -64,7 +64,8 @@ def _fitted(blocks: Array, scheme: Scheme) -> Array:
         rounded = np.clip(np.rint(blocks / (whole * share)[:, None]), bottom, top)
         squares = np.einsum("bkn,bkn->bn", rounded, rounded)
         step = np.einsum("bkn,bkn->bn", rounded, blocks) / np.maximum(squares, 1)
-        error = np.square(blocks - rounded * step[:, None]).sum(axis=1)
+        # In steps: the squares of tiny weights are below what float32 tells from 0.
+        error = np.square((blocks - rounded * step[:, None]) / whole[:, None]).sum(axis=1)
         better = (error < least) & (step > SMALLEST_SCALE)
         best, least = np.where(better, step, best), np.where(better, error, least)
     return best
