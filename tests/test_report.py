@@ -38,7 +38,7 @@ PUBLIC_KEYS = {
     "kernels": "integer total float_nodes reason compressed",
     "kernels.float_nodes.0": "name op why cost",
     "layers.0": "name op sqnr_db",
-    "steps.0": "pass options seconds nodes bytes",
+    "steps.0": "pass options seconds nodes bytes choices",
 }
 
 
@@ -105,13 +105,14 @@ def test_numpy_numbers_are_written_as_numbers() -> None:
 
 
 def test_step_is_called_pass_in_json() -> None:
-    step = Step("quantize", {"method": "auto"}, 1.5, 3, 40)
+    step = Step("quantize", {"method": "auto"}, 1.5, 3, 40, ("it: helped",))
     assert encode(step) == {
         "pass": "quantize",
         "options": {"method": "auto"},
         "seconds": 1.5,
         "nodes": 3,
         "bytes": 40,
+        "choices": ["it: helped"],
     }
     assert decode(Step, encode(step), "") == step
 

@@ -70,7 +70,7 @@ def sqnr(make_context: Any, run_float: Any) -> Any:
     """Signal to noise of the first output in dB, on samples that were not fitted to; and the quantized model."""
 
     def measure(model: Model, target: str = "onnxruntime", count: int = 64, **options: Any) -> tuple[float, Model]:
-        result = Quantize(**options)(model, make_context(model, target, count))
+        result = Quantize(**{"method": "fast", **options})(model, make_context(model, target, count))
         onnx.checker.check_model(ir.to_proto(result.graph), full_check=True)
         fresh = make_context(model, target, count + 20).need_calibration("test")
         signal = noise = 0.0
@@ -106,9 +106,9 @@ def test_fitting_pays_on_average(build: Any, sqnr: Any) -> None:
 def test_each_option_changes_the_model(build: Any, make_context: Any, option: str) -> None:
     model = build(CNN, **CNN_WEIGHTS)
     context = make_context(model, "openvino", 16)
-    plain, fitted = (ir.to_proto(Quantize(**o)(model, context).graph) for o in ({}, OPTIONS[option]))
+    plain, fitted = (ir.to_proto(Quantize(method="fast", **o)(model, context).graph) for o in ({}, OPTIONS[option]))
     assert plain.SerializeToString() != fitted.SerializeToString()
-    again = ir.to_proto(Quantize(**OPTIONS[option])(model, context).graph)
+    again = ir.to_proto(Quantize(method="fast", **OPTIONS[option])(model, context).graph)
     assert again.SerializeToString() == fitted.SerializeToString()
 
 
@@ -126,8 +126,8 @@ def test_with_too_few_samples_an_algorithm_is_left_out_and_that_is_said(
 ) -> None:
     model = build(MLP, **MLP_WEIGHTS)
     context = make_context(model, "onnxruntime", FEWEST - 1)
-    plain = Quantize()(model, context)
-    result = Quantize(**{option: ALL[option]})(model, context)
+    plain = Quantize(method="fast")(model, context)
+    result = Quantize(method="fast", **{option: ALL[option]})(model, context)
     assert [(note.node, "at least 8 samples" in note.why) for note in result.notes if note.kind == "warning"] == [
         (option, True)
     ]
@@ -136,7 +136,7 @@ def test_with_too_few_samples_an_algorithm_is_left_out_and_that_is_said(
 
 def test_inputs_seen_less_often_than_there_are_of_them_are_named(build: Any, make_context: Any) -> None:
     model = build("(float[N,40] x) => (float[N,3] y) { y = MatMul(x, w) }", w=(40, 3))
-    result = Quantize(rounding="least-squares")(model, make_context(model, "onnxruntime", 10))
+    result = Quantize(method="fast", rounding="least-squares")(model, make_context(model, "onnxruntime", 10))
     assert [(note.node, "singular" in note.why) for note in result.notes if note.kind == "warning"] == [("y", True)]
 
 
@@ -229,7 +229,7 @@ def test_bias_correction_takes_back_the_mean_that_clipped_weights_lose(
         pairs = [(run_float(model, feed)["y"], run_float(result, feed)["y"]) for feed in feeds]
         return float(np.abs(np.mean([wanted - found for wanted, found in pairs], axis=0)).max())
 
-    plain, corrected = (bias(Quantize(bias_correction=how)(model, context)) for how in ("off", "on"))
+    plain, corrected = (bias(Quantize(method="fast", bias_correction=how)(model, context)) for how in ("off", "on"))
     assert corrected < 0.2 * plain
 
 
