@@ -130,6 +130,7 @@ HELD: tuple[tuple[dict[str, Any], str], ...] = (
     ({"bias_correction": "off"}, "biases corrected"),
     ({"ranges": "minmax"}, "activation ranges"),
     ({"weight_ranges": "minmax"}, "weight ranges"),
+    ({"reconstruct": "off"}, "layers refitted"),
 )
 
 

@@ -60,11 +60,13 @@ def _fitted(blocks: Array, scheme: Scheme) -> Array:
     whole = np.maximum(blocks.max(axis=1) / top, blocks.min(axis=1) / bottom)
     whole = np.where(whole < SMALLEST_SCALE, np.float32(1), whole)
     best, least = whole, np.full(whole.shape, np.inf, np.float32)
-    for share in SHARES.astype(np.float32):
+    # Last, steps that the shorter end asks for, as a plain symmetric range has them.
+    for share in (*SHARES.astype(np.float32), np.float32(-bottom / top)):
         rounded = np.clip(np.rint(blocks / (whole * share)[:, None]), bottom, top)
         squares = np.einsum("bkn,bkn->bn", rounded, rounded)
         step = np.einsum("bkn,bkn->bn", rounded, blocks) / np.maximum(squares, 1)
-        error = np.square(blocks - rounded * step[:, None]).sum(axis=1)
+        # In steps: the squares of tiny weights are below what float32 tells from 0.
+        error = np.square((blocks - rounded * step[:, None]) / whole[:, None]).sum(axis=1)
         better = (error < least) & (step > SMALLEST_SCALE)
         best, least = np.where(better, step, best), np.where(better, error, least)
     return best
