@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from infopt.errors import OptionError, RuntimeRefused
+from infopt.errors import OptionError, RuntimeRefused, Unmeasured
 from infopt.shapes import parse_shape
-from infopt.target import Artifact, CompileOptions, Facts, FloatNode, Kernels, Unmeasured
+from infopt.target import Artifact, CompileOptions, Facts, FloatNode, Kernels
 from infopt.targets.trt import tensorrt, tensorrt_rtx
 from infopt.targets.trt_kernels import Operation, planned_kernels, program
 from infopt.targets.trt_table import (

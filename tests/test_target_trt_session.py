@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from infopt.errors import RuntimeRefused
-from infopt.target import Artifact, FloatNode, Kernels, Unmeasured
+from infopt.errors import RuntimeRefused, Unmeasured
+from infopt.target import Artifact, FloatNode, Kernels
 from infopt.targets import cuda, trt
 from infopt.targets.trt import TensorRTTarget, tensorrt, tensorrt_rtx
 from infopt.targets.trt_kernels import inspected_kernels

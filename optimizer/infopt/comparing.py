@@ -15,7 +15,7 @@ from infopt.bench import CandidateLatency, FloatLatency, Latency, alternate, spe
 from infopt.budget import Budget, check_budget
 from infopt.data import Feed, InputSpec, Samples, infer_batch_axes, open_samples, parse_batch_axis
 from infopt.deliver import environment, target_facts
-from infopt.errors import DataError, InputError
+from infopt.errors import DataError, InputError, Unmeasured
 from infopt.evaluate import evaluator
 from infopt.locate import preprocess_beside
 from infopt.manifest import sha256_files
@@ -36,7 +36,7 @@ from infopt.report import (
     Report,
     Size,
 )
-from infopt.target import Session, Unmeasured
+from infopt.target import Session
 from infopt.targets.openvino import ir_interface
 from infopt.ui import Listener, Silent
 from infopt.verdict import judged

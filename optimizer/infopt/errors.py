@@ -7,7 +7,8 @@
     │   ├── DataError                 calibration or evaluation data that cannot be used
     │   └── OutputError               an output path that must not or cannot be written
     ├── TargetUnavailable          4  a target that was required is not on this machine
-    └── RuntimeRefused             5  the target runtime rejected or crashed on the model
+    ├── RuntimeRefused             5  the target runtime rejected or crashed on the model
+    └── Unmeasured                    something cannot be measured here; always caught, the report says why
 
 Exit code 3 ("the answer is no") is a verdict, not an error: it is never raised.
 
@@ -84,6 +85,10 @@ class RuntimeRefused(InfoptError):  # noqa: N818 - a state, not a mistake
         where = f" at node {node!r}" if node else ""
         super().__init__(f"{target} refused the model{where}: {message}")
         self.target, self.reason, self.node, self.log = target, message, node, log
+
+
+class Unmeasured(InfoptError):  # noqa: N818 - a state, not a mistake
+    """Something cannot be measured on this machine; the message is the reason."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> OptionError:

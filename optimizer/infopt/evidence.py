@@ -11,13 +11,14 @@ from pathlib import Path
 from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import Latency
 from infopt.budget import check_budget
+from infopt.errors import Unmeasured
 from infopt.evaluate import Evaluator, Where, evaluator
 from infopt.measure import Contest, Result, contest, float_artifacts
 from infopt.model import Model, save
 from infopt.passes import Context, run
 from infopt.report import FloatLayer, KernelCount
 from infopt.resolve import Resolved
-from infopt.target import Artifact, CompileOptions, Session, Target, Unmeasured
+from infopt.target import Artifact, CompileOptions, Session, Target
 from infopt.targets.onnxruntime import EMULATE, open_onnx
 from infopt.ui import Listener
 

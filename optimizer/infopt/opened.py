@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infopt import registry
-from infopt.errors import InputError
+from infopt.errors import InputError, Unmeasured
 from infopt.evaluate import Where
 from infopt.manifest import NAME, read_manifest
 from infopt.model import load
 from infopt.output import recover
-from infopt.target import Artifact, Kernels, Session, Target, Unmeasured
+from infopt.target import Artifact, Kernels, Session, Target
 from infopt.targets.onnxruntime import EMULATE, open_onnx
 
 BY_SUFFIX = {".onnx": "onnxruntime", ".xml": "openvino"}

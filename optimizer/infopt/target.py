@@ -13,8 +13,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from infopt.errors import InfoptError
-
 if TYPE_CHECKING:
     import numpy as np
 
@@ -395,7 +393,3 @@ class ByIsa(Protocol):
             OptionError: There is no such table.
         """
         ...
-
-
-class Unmeasured(InfoptError):  # noqa: N818 - a state, not a mistake
-    """Something cannot be measured on this machine; the message is the reason."""

@@ -16,9 +16,9 @@ from typing import Any
 
 from infopt import registry
 from infopt.checks.ask import Refusal
-from infopt.errors import InfoptError, RuntimeRefused
+from infopt.errors import InfoptError, RuntimeRefused, Unmeasured
 from infopt.shapes import parse_shape
-from infopt.target import Artifact, CompileOptions, Target, Unmeasured
+from infopt.target import Artifact, CompileOptions, Target
 
 FLOAT = 1
 """TensorProto.FLOAT."""

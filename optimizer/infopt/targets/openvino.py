@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from infopt.cpu import Isa, machine_isa
-from infopt.errors import OptionError, RuntimeRefused
+from infopt.errors import OptionError, RuntimeRefused, Unmeasured
 from infopt.precisions import Plans, Refusal
 from infopt.target import (
     Artifact,
@@ -29,7 +29,6 @@ from infopt.target import (
     Session,
     Settings,
     Table,
-    Unmeasured,
 )
 from infopt.targets.conditions import (
     gemm_scaled,

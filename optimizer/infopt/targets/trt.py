@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from infopt.errors import Unmeasured
 from infopt.precisions import Plans
 from infopt.shapes import complete, joined
-from infopt.target import Artifact, CompileOptions, Kernels, Session, Settings, Table, Unmeasured
+from infopt.target import Artifact, CompileOptions, Kernels, Session, Settings, Table
 from infopt.targets.cuda import driver, gpu_name, no_gpu
 from infopt.targets.trt_table import PLANS, TABLE, TENSORRT_TABLE
 

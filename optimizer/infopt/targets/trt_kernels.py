@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infopt.target import FloatNode, Kernels, Unmeasured
+from infopt.errors import Unmeasured
+from infopt.target import FloatNode, Kernels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
