@@ -100,15 +100,17 @@ class Quantize:
     @property
     def calibrated(self) -> bool:
         """Whether it looks at samples; see :class:`infopt.passes.Pass`."""
-        return self.precision not in UNCALIBRATED
+        return self.precision not in UNCALIBRATED or self.rounding == "least-squares"
 
     def check_target(self, target: Target) -> None:
         """Stop before any work where a target cannot run the precision; see :class:`infopt.passes.ForTarget`.
 
         Raises:
-            OptionError: With the reason, and the nearest precision that it runs.
+            OptionError: With the reason, and the nearest precision that it runs; or an option has no use with it.
         """
-        table_for(target, self.precision)
+        from infopt_passes.quantize.uses import check_used
+
+        check_used(self, table_for(target, self.precision))
 
     def __call__(self, model: Model, context: Context) -> Model:
         """Return the quantized model; see :class:`infopt.passes.Pass`.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
@@ -15,6 +16,8 @@ from infopt_passes.quantize.insert import NO_BIAS, Writer, graph_of
 from infopt_passes.quantize.lazy import LARGE, lent
 from infopt_passes.quantize.numbers import Array, quantize_weight, weight_scales
 from infopt_passes.quantize.plan import Plan
+
+NOTHING: Mapping[ir.Node, Array] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ def stored_weight(node: ir.Node) -> Weight:
 def chosen_integers(weight: Weight, scales: Array, scheme: Scheme) -> Array | ir.LazyTensor:
     """The numbers that a weight is stored as; those of a large one are made when they are written.
 
-    The one place where they are chosen for precisions that quantize weights alone.
+    The one place where they are rounded to nearest for precisions that quantize weights alone.
     """
 
     def make() -> Array:
@@ -66,7 +69,7 @@ def chosen_integers(weight: Weight, scales: Array, scheme: Scheme) -> Array | ir
     return ir.LazyTensor(lambda: ir.tensor(make()), ir.DataType[scheme.dtype.upper()], ir.Shape(weight.shape))
 
 
-def compress(graph: ir.Graph, plan: Plan, table: Table, block: int) -> None:
+def compress(graph: ir.Graph, plan: Plan, table: Table, block: int, fitted: Mapping[ir.Node, Array] = NOTHING) -> None:
     """Change a graph so that the planned nodes read compressed weights.
 
     Args:
@@ -74,6 +77,7 @@ def compress(graph: ir.Graph, plan: Plan, table: Table, block: int) -> None:
         plan: Which nodes; those that have no block length move to its ``kept``.
         table: The table of the precision.
         block: Rows of a column that share a scale, where the scheme is in blocks.
+        fitted: Integers that were chosen already, as they are stored.
     """
     for node, rule in list(plan.integer.items()):
         scheme = rule.weight or table.weight
@@ -83,8 +87,8 @@ def compress(graph: ir.Graph, plan: Plan, table: Table, block: int) -> None:
             plan.kept[node] = f"its {weight.shape[0]} rows do not divide into blocks"
             del plan.integer[node]
             continue
-        scales = _scales(weight, scheme, fitting)
-        integers = chosen_integers(weight, scales, scheme)
+        scales = stored_scales(weight, scheme, fitting)
+        integers = fitted[node] if node in fitted else chosen_integers(weight, scales, scheme)
         writer = Writer(graph_of(node))
         _replace(writer, node, integers, scales, 0 if fitting else weight.axis)
         product = _split(graph_of(node), node) if node.op_type == "Gemm" else node
@@ -94,7 +98,8 @@ def compress(graph: ir.Graph, plan: Plan, table: Table, block: int) -> None:
     graph.sort()
 
 
-def _scales(weight: Weight, scheme: Scheme, block: int | None) -> Array:
+def stored_scales(weight: Weight, scheme: Scheme, block: int | None) -> Array:
+    """Scales of a weight: per block of its rows, or per channel."""
     if block:
         return weight.use(lambda array: block_scales(array, block, scheme))
     return weight.use(lambda array: weight_scales(array, weight.axis, scheme, None, 1.0))
