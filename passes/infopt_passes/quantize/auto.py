@@ -38,7 +38,10 @@ GAIN = 0.2
 """An algorithm has to be better by so many dB: less may be the samples' doing."""
 
 LAST = 1.5
-"""The last build, with all samples, takes so many times as long as one while choosing."""
+"""The last builds, the plain one among them, take so many times as long as one while choosing with as many samples."""
+
+MOST_LAST = 3.0
+"""The last build grows with the samples up to so much: weights are fitted to no more than some of them."""
 
 ENOUGH = 40.0
 """SQNR in dB of the outputs that leaves nothing to gain."""
@@ -54,6 +57,7 @@ class Search:
         limit: Seconds for all of it, the last build included.
         best: The settings that proved best so far, with the noise of their outputs.
         started: When the search began.
+        last: How many times as many samples the last build has.
         longest: The longest build so far, in seconds.
         notes: What was chosen and why.
     """
@@ -63,6 +67,7 @@ class Search:
     limit: float
     best: tuple[Settings, float]
     started: float
+    last: float
     longest: float = 0.0
     notes: list[Note] = field(default_factory=list)
 
@@ -80,7 +85,8 @@ class Search:
             what: What it is.
             effort: How many times as long it takes as the longest build so far.
         """
-        if time.perf_counter() - self.started + (effort + LAST * max(effort, 1.0)) * self.longest <= self.limit:
+        reserve = LAST * self.last * max(effort, 1.0)
+        if time.perf_counter() - self.started + (effort + reserve) * self.longest <= self.limit:
             return False
         why = f"the time limit of {self.limit:g} s was reached before it was tried: the result depends on the machine"
         self.notes.append(Note("warning", what, why))
@@ -127,9 +133,10 @@ def chosen(static: Static, options: Quantize) -> Model:
     if why:
         return _noted(static.build(plain), [Note("warning", "method auto", f"{why}: quantized by --method fast")])
     apart, rest = _split(samples)
-    own = Static(static.model, static.table, replace(static.context, calibration=rest.thinned(MOST_TRIED_WITH)))
+    some = rest.thinned(MOST_TRIED_WITH)
+    own = Static(static.model, static.table, replace(static.context, calibration=some))
     judges = judge(static.model.graph, apart, static.context)
-    search = Search(own, judges, options.time_limit, (plain, 0.0), started)
+    search = Search(own, judges, options.time_limit, (plain, 0.0), started, min(len(samples) / len(some), MOST_LAST))
     search.best = plain, search.noise(plain)
     search.steps(FIRST_STEPS, options)
     left = search.spare()

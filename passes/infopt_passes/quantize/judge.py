@@ -38,17 +38,26 @@ class Judge:
     def noise(self, graph: ir.Model) -> float:
         """Power of the error of the float outputs over their own power, the mean of the outputs; infinite if NaN.
 
+        Of a model without float outputs, it is the part of the numbers that are not the same.
+
         The graph runs in ONNX Runtime with Q/DQ as written, which is what every target computes but for rounding.
 
         Args:
             graph: The quantized model, with the float model's outputs.
         """
-        outputs = self._outputs(graph)
-        ratios = []
-        for i, first in enumerate(self.reference[0]):
-            if first.dtype.kind == "f":
-                ratios.append(_ratio([r[i] for r in self.reference], [o[i] for o in outputs]))
+        outputs, first = self._outputs(graph), self.reference[0]
+        kinds = [output.dtype.kind if isinstance(output, np.ndarray) else "" for output in first]
+        measure = _ratio if "f" in kinds else _mismatch
+        told = [i for i, kind in enumerate(kinds) if kind == "f" or (measure is _mismatch and kind in "iub" and kind)]
+        ratios = [measure([r[i] for r in self.reference], [o[i] for o in outputs]) for i in told]
         return float(np.mean(ratios)) if ratios else 0.0
+
+    def thinned(self, most: int) -> Judge:
+        """A judge with at most so many of the samples, spread over all of them."""
+        count = len(self.feeds)
+        chosen = [i * count // most for i in range(most)] if count > most else range(count)
+        feeds, reference = tuple(self.feeds[i] for i in chosen), tuple(self.reference[i] for i in chosen)
+        return Judge(feeds, reference, self.folder)
 
     def _outputs(self, graph: ir.Model) -> list[list[Any]]:
         folder = Path(tempfile.mkdtemp(prefix="judge-", dir=self.folder))
@@ -71,6 +80,14 @@ def decibels(noise: float) -> float:
     if noise <= 0:
         return math.inf
     return -10 * math.log10(noise) if math.isfinite(noise) else -math.inf
+
+
+def _mismatch(reference: Sequence[Any], found: Sequence[Any]) -> float:
+    """Part of the numbers that differ."""
+    total = sum(expected.size for expected in reference)
+    pairs = zip(reference, found, strict=True)
+    wrong = sum(e.size if e.shape != g.shape else int((e != g).sum()) for e, g in pairs)
+    return wrong / total if total else 0.0
 
 
 def _ratio(reference: Sequence[Any], found: Sequence[Any]) -> float:

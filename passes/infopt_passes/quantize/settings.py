@@ -78,7 +78,7 @@ LAST_STEPS = (
     ),
     Step(
         "layers refitted to what they read in the quantized model",
-        lambda options: options.reconstruct == "auto",
+        lambda options: options.reconstruct == options.rounding == options.bias_correction == "auto",
         lambda settings: replace(_fitted(settings), reconstruct=True),
         effort=4,
     ),

@@ -86,8 +86,10 @@ def spared(static: Static, settings: Settings, judge: Judge, noise: float, late:
     graph = static.float_model(settings)[0]
     nodes = _candidates(static, settings, graph)
     prices, tried = _prices(graph, nodes, judge), list[Spared]()
-    some = replace(judge, feeds=judge.feeds[:TRIAL_SAMPLES], reference=judge.reference[:TRIAL_SAMPLES])
-    noise = some.noise(static.build(settings).graph)
+    some, built = judge.thinned(TRIAL_SAMPLES), static.build(settings).graph
+    few = some.noise(built)
+    # Samples that show no error cannot tell which layer makes it.
+    some, noise = (some, few) if few else (judge, noise)
     for node in _shortlist(static, settings, graph, nodes, judge):
         if late(f"leaving {node.name} in float"):
             break

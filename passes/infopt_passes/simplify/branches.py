@@ -7,6 +7,7 @@ refuse many of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count
 
 import numpy as np
 import onnx
@@ -167,13 +168,20 @@ def _sizes(node: ir.Node) -> np.ndarray | None:
         return None
     # Unknown sizes are marked by a number that no size is.
     known = np.array([dim if isinstance(dim, int) else -1 for dim in shape], np.int64)
-    rest = [value.const_value.numpy() for value in node.inputs[1:] if value is not None and value.const_value]
-    if node.op_type == "Slice" and len(rest) < 2:  # its bounds were attributes once
-        return None
-    bounds = [int(array.reshape(-1)[0]) for array in rest]
-    step = bounds[3] if len(bounds) > 3 else 1
-    picked = known[rest[0]] if node.op_type == "Gather" else known[bounds[0] : bounds[1] : step]
-    return None if (picked < 0).any() else np.asarray(picked, np.int64)
+    rest = [None if value is None or not value.const_value else value.const_value.numpy() for value in node.inputs[1:]]
+    picked = _gathered(known, rest) if node.op_type == "Gather" else _sliced(known, rest)
+    return None if picked is None or (picked < 0).any() else np.asarray(picked, np.int64)
+
+
+def _gathered(known: np.ndarray, rest: list[np.ndarray | None]) -> np.ndarray | None:
+    indices = rest[0] if rest else None
+    return None if indices is None else np.asarray(known[indices])
+
+
+def _sliced(known: np.ndarray, rest: list[np.ndarray | None]) -> np.ndarray | None:
+    """What a Slice takes of a vector; its axes may be left out, and its bounds were attributes once."""
+    start, end, _, step = (None if array is None else int(array.reshape(-1)[0]) for array in [*rest, *[None] * 4][:4])
+    return None if start is None or end is None else known[start : end : step or 1]
 
 
 def _shape(value: ir.Value | None) -> ir.Shape | None:
@@ -200,6 +208,9 @@ def _values(graph: ir.Graph) -> Iterator[ir.Value]:
 
 
 def _constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    # Bodies beside each other may use the same names.
+    names = chain([name], (f"{name}:{i}" for i in count(2)))
+    name = next(found for found in names if found not in graph.initializers)
     value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
     value.type, value.shape = ir.TensorType(ir.DataType.from_numpy(array.dtype)), ir.Shape(array.shape)
     graph.register_initializer(value)

@@ -28,6 +28,9 @@ from infopt_passes.quantize.plan import Plan
 
 Array = npt.NDArray[Any]
 
+COPIES = 5
+"""Matrices of second moments that are held at once while one layer is fitted."""
+
 FEWEST = 8
 """Samples below which nothing is fitted to them."""
 
@@ -122,6 +125,10 @@ class Fitter:
         known = layout(node)
         origin = Flow(self.table, self.plan.integer, self.plan.edges).origin(node.inputs[0])
         name = origin.name if origin is not None and origin in self.plan.edges else ""
+        if known and COPIES * known.groups * known.columns**2 * 8 > self.context.memory:
+            why = f"its {known.columns} inputs are too many for --memory: it is rounded to nearest"
+            self.notes.append(Note("warning", node.name or "", why))
+            return None
         return Reading(node, known, self.ranges.get(name or "")) if known else None
 
     def scheme(self, node: ir.Node) -> Scheme:

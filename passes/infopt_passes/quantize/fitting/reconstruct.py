@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from infopt.bodies import body_values
 from infopt.facts import WEIGHT_INPUT, channel_axis
 from infopt.model import Note
 from infopt.probe import values_by_name
@@ -106,8 +107,8 @@ def _elsewhere(reading: Reading, twin: ir.Node) -> Reading:
 def _quantized(fitter: Fitter, fits: Mapping[ir.Node, Fit]) -> tuple[ir.Model, dict[ir.Node, ir.Node]]:
     """The quantized model as it would be now, and each node's twin in it."""
     clone = fitter.graph.clone()
-    twins = dict(zip(fitter.graph.graph, clone.graph, strict=True))
-    plan = _moved(fitter.plan, twins, values_by_name(clone.graph))
+    twins = dict(zip(fitter.graph.graph.all_nodes(), clone.graph.all_nodes(), strict=True))
+    plan = _moved(fitter.plan, twins, values_by_name(clone.graph) | body_values(clone.graph))
     moved = {twins[node]: fit for node, fit in fits.items()}
     insert(clone.graph, plan, fitter.ranges, fitter.table, moved)
     return clone, twins
