@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from infopt_passes.quantize import Quantize
 from infopt_passes.quantize.auto import FEWEST
 from infopt_passes.quantize.judge import decibels, judge
+from infopt_passes.quantize.settings import LAST_STEPS
+from infopt_passes.quantize.static import Settings
 from infopt_passes.quantize.structure import reason
 
 if TYPE_CHECKING:
@@ -226,3 +228,31 @@ def test_layers_that_are_known_to_cost_more_are_told_by_what_is_around_them(
     for name, words in known.items():
         found = reason(nodes[name])
         assert (found is None) if words is None else words in (found or ""), (name, found)
+
+
+MLP = "a = Gemm(x, w1, b)  r = Relu(a)  m = MatMul(r, w2)  t = Relu(m)  l = MatMul(t, w3)"
+MLP_SHAPES = {"w1": (16, 16), "b": (16,), "w2": (16, 16), "w3": (16, 16)}
+
+
+def test_integer_outputs_are_judged_where_there_are_no_others(build: Any, make_context: Any) -> None:
+    text = f"(float[N,16] x) => (int64[N] y) {{ {MLP}  y = ArgMax<axis=1, keepdims=0>(l) }}"
+    model = build(text, **drawn(MLP_SHAPES, 0, 2.0))
+    context = make_context(model, "onnxruntime", 60)
+    judges = judge(model.graph, context.need_calibration("test"), context)
+    assert judges.noise(model.graph) == 0
+    other = build(text, **drawn(MLP_SHAPES, 1, 2.0))
+    assert 0.1 < judges.noise(other.graph) <= 1
+
+
+def test_outputs_that_are_no_tensors_are_passed_over(build: Any, make_context: Any) -> None:
+    text = f"(float[N,16] x) => (seq(float[N,4]) y, float[N,16] l) {{ {MLP}  y = SplitToSequence<axis=1>(l, four) }}"
+    model = build(text, **drawn(MLP_SHAPES, 0, 0.5), four=np.int64(4))
+    result = Quantize()(model, make_context(model, "onnxruntime", 20))
+    assert result.quantized_nodes()
+
+
+def test_refitting_is_not_tried_against_an_explicit_rounding() -> None:
+    (refit,) = [step for step in LAST_STEPS if step.apply(Settings()).reconstruct]
+    assert refit.open(Quantize())
+    assert not refit.open(Quantize(rounding="nearest"))
+    assert not refit.open(Quantize(bias_correction="off"))

@@ -323,3 +323,19 @@ def test_the_search_for_the_best_way_gets_along_with_bodies(model: Any, context:
     feed = feeds("loop", (2,))[0] | {"x": normal(1, 16, 8, 8, seed=77)}
     expected = run_float(before, feed)["y"]
     assert sqnr(expected, run_float(after, feed)["y"]) > sqnr(expected, run_float(plain, feed)["y"]) - 0.5
+
+
+def test_layers_beside_bodies_are_refitted(build: Any, context: Any) -> None:
+    both = build(
+        """(float[N,16] x, bool c) => (float[N,16] y) {
+            a = MatMul(x, w)  r = Relu(a)
+            z = If(c) <then_branch = t () => (float[N,16] p) { p = MatMul(r, w) },
+                       else_branch = e () => (float[N,16] q) { q = MatMul(r, v) }>
+            h = Relu(z)  y = MatMul(h, v) }""",
+        w=normal(16, 16, seed=1),
+        v=normal(16, 16, seed=2),
+    )
+    given = [{"x": normal(4, 16, seed=i), "c": np.array(i % 2 == 0)} for i in range(16)]
+    options = {"method": "fast", "rounding": "least-squares", "reconstruct": "on"}
+    result = Quantize(**options)(both, context(both, "onnxruntime", given))
+    assert len([n for n in result.graph.graph.all_nodes() if n.op_type == "QuantizeLinear"]) >= 3

@@ -225,3 +225,34 @@ def test_pad_widths_become_constants_and_large_fills_do_not(build: Any, make_con
                    u=np.array([0, 4], np.int64), big=np.array([64, 64], np.int64))  # fmt: skip
     after = run(before, make_context(before))
     assert sorted(node.op_type for node in after.graph.graph) == ["ConstantOfShape", "Pad"]
+
+
+def test_the_step_of_a_slice_without_axes_is_its_step(build: Any, make_context: Any, run_float: Any) -> None:
+    model = build(
+        """(float[N,4,6] x) => (int64[K] y, float[N,4,6] z) {
+            s = Shape(x)  p = Slice(s, start, end, , step)  y = Concat<axis=0>(p, p)  u = Gather<axis=0>(s, zero)
+            c = Equal(u, one)
+            z = If(c) <then_branch = t () => (float[N,4,6] a) { a = Relu(x) },
+                       else_branch = e () => (float[N,4,6] b) { b = Neg(x) }> }""",
+        **{name: np.array([n], np.int64) for name, n in {"start": 2, "end": 0, "step": -1}.items()},
+        zero=np.array(0, np.int64),
+        one=np.array(1, np.int64),
+    )
+    feed = {"x": np.ones((3, 4, 6), np.float32)}
+    found = run_float(run(model, make_context(model, "onnxruntime")), feed)
+    assert found["y"].tolist() == run_float(model, feed)["y"].tolist() == [6, 4, 6, 4]
+
+
+def test_branches_may_use_the_same_names(build: Any, make_context: Any, run_float: Any) -> None:
+    inner = "s = Shape(x)  g = Gather<axis=0>(s, {at})  f = Cast<to=1>(g)"
+    model = build(
+        f"""(float[N,4,6] x, bool c) => (float[N,4,6] z) {{
+            z = If(c) <then_branch = t () => (float[N,4,6] a) {{ {inner.format(at="one")}  a = Mul(x, f) }},
+                       else_branch = e () => (float[N,4,6] b) {{ {inner.format(at="two")}  b = Mul(x, f) }}> }}""",
+        one=np.array(1, np.int64),
+        two=np.array(2, np.int64),
+    )
+    result = run(model, make_context(model, "onnxruntime"))
+    for way, factor in ((True, 4), (False, 6)):
+        feed = {"x": np.ones((2, 4, 6), np.float32), "c": np.array(way)}
+        assert np.all(run_float(result, feed)["z"] == factor)
