@@ -245,11 +245,10 @@ def fitter(model: Model, context: Any) -> Fitter:
 def test_moments_do_not_depend_on_how_much_memory_there_is(build: Any, make_context: Any) -> None:
     model = build(CNN, **CNN_WEIGHTS)
     context = make_context(model, "onnxruntime", 8)
-    ample, scarce = fitter(model, context), fitter(model, replace(context, memory=20_000))
-    found = []
-    for each in (ample, scarce):
-        readings = [reading for node in each.layers() if (reading := each.reading(node))]
-        found.append([seen for _, seen in moments(each.graph, readings, each.context)])
+    ample = fitter(model, context)
+    readings = [reading for node in ample.layers() if (reading := ample.reading(node))]
+    scarce = replace(context, memory=20_000)
+    found = [[seen for _, seen in moments(ample.graph, readings, each)] for each in (context, scarce)]
     assert len(found[0]) == 4
     for one, other in zip(*found, strict=True):
         assert (one.rows, one.runs) == (other.rows, other.runs)
@@ -270,3 +269,14 @@ def test_only_the_layers_asked_for_are_reconstructed(build: Any, make_context: A
     last = each.layers()[-1]
     result = reconstructed(each, fits, [last])
     assert {node for node, fit in result.items() if fit is not fits[node]} == {last}
+
+
+def test_a_layer_whose_moments_do_not_fit_into_memory_is_rounded_to_nearest_and_named(
+    build: Any, make_context: Any
+) -> None:
+    model = build(CNN, **CNN_WEIGHTS)
+    each = fitter(model, replace(make_context(model, "onnxruntime", 8), memory=20_000))
+    left = [node.name for node in each.layers() if each.reading(node) is None]
+    assert left
+    assert [note.node for note in each.notes] == left
+    assert all("--memory" in note.why for note in each.notes)
