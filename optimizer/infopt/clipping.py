@@ -58,7 +58,7 @@ def clipping(
     Returns:
         What became of each quantized tensor that the graph still has, by name.
     """
-    ranges = _ranges(model)
+    ranges = quantized_tensors(model)
     if not ranges:
         return {}
     session = opened(with_clipping(model.graph, ranges), workdir, EMULATE)
@@ -71,6 +71,13 @@ def clipping(
         bottom, top = representable(known)
         found[name] = Clipping(float(share), float((max(high, 0) - min(low, 0)) / max(top - bottom, 1e-38)))
     return found
+
+
+def quantized_tensors(model: Model) -> dict[str, Range]:
+    """Range by name of the float tensor in the quantized graph; an output's got another name there."""
+    values = values_by_name(model.graph.graph)
+    named = {(f"{name}:float" if f"{name}:float" in values else name): known for name, known in model.ranges}
+    return {name: known for name, known in named.items() if name in values}
 
 
 def doubts(evaluated: Mapping[str, Clipping], calibrated: Mapping[str, Clipping]) -> list[str]:
@@ -103,13 +110,6 @@ def scale_warnings(
     if not odd:
         return ()
     return tuple(doubts(evaluated, clipping(model, calibration.samples, calibration.inputs, seed, workdir)))
-
-
-def _ranges(model: Model) -> dict[str, Range]:
-    """Range by name of the float tensor in the quantized graph; an output's got another name there."""
-    values = values_by_name(model.graph.graph)
-    named = {(f"{name}:float" if f"{name}:float" in values else name): known for name, known in model.ranges}
-    return {name: known for name, known in named.items() if name in values}
 
 
 def _listed(parts: list[str], count: int) -> str:

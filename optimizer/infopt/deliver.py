@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import platform
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -30,8 +29,17 @@ from infopt.target import ByIsa, Target
 from infopt.verdict import judged
 from infopt.views.markdown import markdown
 
-PROFILE_SCHEMA = "infopt.profile/1"
-PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "openvino", "tensorrt-rtx-cu13", "tensorrt")
+PACKAGES = (
+    "numpy",
+    "datasketches",
+    "onnx",
+    "onnx-ir",
+    "onnxscript",
+    "onnxruntime",
+    "openvino",
+    "tensorrt-rtx-cu13",
+    "tensorrt",
+)
 REPRODUCIBLE = ("model.onnx", "model.onnx.data", "profile.json")
 """Files that an equal run writes again bit for bit; the paths in ``recipe.toml`` depend on where it lies."""
 
@@ -66,7 +74,7 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
 
 
 def deliver(report: Report, resolved: Resolved, build: Build, evidence: Evidence, out: Path, final: Path) -> None:
-    """Write everything but the graph and the artifact, which are there already.
+    """Write everything but the graph, the artifact and the profile, which are there already.
 
     Args:
         report: The report.
@@ -79,7 +87,6 @@ def deliver(report: Report, resolved: Resolved, build: Build, evidence: Evidence
     (out / "report.json").write_text(report.text(), encoding="utf-8")
     (out / "report.md").write_text(markdown(report), encoding="utf-8")
     (out / "recipe.toml").write_text(to_toml(resolved.recipe, final), encoding="utf-8")
-    (out / "profile.json").write_text(json.dumps(_profile(report, build), indent=1) + "\n", encoding="utf-8")
     artifact = evidence.artifact
     names = [name for name in REPRODUCIBLE if (out / name).exists()]
     manifest = Manifest(
@@ -145,18 +152,6 @@ def _data(resolved: Resolved) -> Data:
         labelled = samples.labels is not None
         evaluation = EvalData(samples.path.as_posix(), len(samples), 0, samples.sha256(), labelled)
     return Data(calib, evaluation)
-
-
-def _profile(report: Report, build: Build) -> dict[str, object]:
-    """What calibration saw, for later drift checks."""
-    ranges = {name: asdict(known) for name, known in build.model.ranges}
-    calib = report.data.calib
-    return {
-        "schema": PROFILE_SCHEMA,
-        "model": report.model.sha256,
-        "calib": {"samples": calib.samples, "sha256": calib.sha256} if calib else None,
-        "ranges": ranges,
-    }
 
 
 def _inputs(report: Report, recipe: Recipe) -> dict[str, str]:

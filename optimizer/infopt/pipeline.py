@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from infopt.deliver import assemble, deliver
+from infopt.drifting.making import calibration_profile
+from infopt.drifting.profile import FILE_NAME
 from infopt.errors import RuntimeRefused, TargetUnavailable
 from infopt.evidence import Build, gather
 from infopt.model import Model, blamed_on, save
@@ -60,6 +62,8 @@ def execute(recipe: Recipe, command: str, listener: Listener | None = None) -> R
         build = _build(resolved, _optimized(resolved, work, listener), out, missing, listener)
         evidence = gather(resolved, build, work, listener)
         report = assemble(resolved, build, evidence, command)
+        profile = calibration_profile(resolved, build, report.data.calib, work, listener)
+        (out / FILE_NAME).write_text(profile.text(), encoding="utf-8")
         deliver(report, resolved, build, evidence, out, final)
     return report
 

@@ -101,7 +101,9 @@ def with_faults(graph: ir.Model, names: Sequence[str]) -> ir.Model:
     return result
 
 
-def with_clipping(graph: ir.Model, ranges: Mapping[str, Range]) -> ir.Model:
+def with_clipping(
+    graph: ir.Model, ranges: Mapping[str, Range], most: int | None = None, outputs: bool = False
+) -> ir.Model:
     """A copy of a model with three outputs a tensor: share of the values outside its range, minimum, maximum.
 
     A value is outside when rounding takes it past the last integer: more than half a step beyond the range.
@@ -109,23 +111,27 @@ def with_clipping(graph: ir.Model, ranges: Mapping[str, Range]) -> ir.Model:
     Args:
         graph: The model; it is left as it was.
         ranges: Range by name of a tensor of the main graph.
+        most: About how many values of a tensor are looked at, evenly spread; all by default.
+        outputs: Keep the model's own outputs, in front.
     """
     result = graph.clone()
     main = result.graph
     values = values_by_name(main)
-    main.outputs.clear()
+    if not outputs:
+        main.outputs.clear()
     for name, known in ranges.items():
+        seen = values[name] if most is None else _thinned(main, values[name], most)
         low, high = representable(known)
         flags = []
         for kind, bound in (("Less", low - known.scale / 2), ("Greater", high + known.scale / 2)):
             limit = _constant(main, f"{name}:{kind}:bound", np.array(bound, np.float32))
-            beyond = _append(main, ir.node(kind, [values[name], limit], name=f"{kind}:{name}"), ir.DataType.BOOL)
+            beyond = _append(main, ir.node(kind, [seen, limit], name=f"{kind}:{name}"), ir.DataType.BOOL)
             cast = ir.node("Cast", [beyond], attributes={"to": ir.DataType.FLOAT.value}, name=f"Cast:{kind}:{name}")
             flags.append(_append(main, cast, ir.DataType.FLOAT))
         either = _append(main, ir.node("Add", flags, name=f"Add:{name}"), ir.DataType.FLOAT)
         _reduce(result, "ReduceMean", either, None)
         for kind in ("ReduceMin", "ReduceMax"):
-            _reduce(result, kind, values[name], None)
+            _reduce(result, kind, seen, None)
     return result
 
 
@@ -209,6 +215,28 @@ def _reduce(model: ir.Model, kind: str, value: ir.Value, keep: int | None) -> No
             del attributes["noop_with_empty_axes"]
     node = ir.node(kind, inputs, attributes=attributes, name=f"{kind}:{name}")
     _finish(graph, node, f"{kind}:{name}:value", ir.DataType.FLOAT)
+
+
+def _thinned(graph: ir.Graph, value: ir.Value, most: int) -> ir.Value:
+    """Append what takes every so many-th value of a tensor: between ``most / 2`` and ``most`` of a large one.
+
+    The stride is odd, because the sizes of tensors mostly are not, and known only when the tensor is.
+    """
+
+    def constant(number: int) -> ir.Value:
+        name = f"thinned:{number}"
+        return graph.initializers.get(name) or _constant(graph, name, np.array([number], np.int64))
+
+    def append(kind: str, inputs: list[ir.Value], dtype: ir.DataType | None = ir.DataType.INT64) -> ir.Value:
+        return _append(graph, ir.node(kind, inputs, name=f"{kind}:thinned:{value.name}"), dtype)
+
+    flat = append("Reshape", [value, constant(-1)], value.dtype)
+    size = append("Shape", [flat])
+    half = append("Div", [size, constant(most)])
+    stride = append("Add", [append("Mul", [half, constant(2)]), constant(1)])
+    thin = append("Slice", [flat, constant(0), size, constant(0), stride], value.dtype)
+    thin.name, thin.shape = f"{value.name}:thinned", ir.Shape([None])
+    return thin
 
 
 def _append(graph: ir.Graph, node: ir.Node, dtype: ir.DataType | None) -> ir.Value:

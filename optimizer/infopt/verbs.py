@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from infopt.checks.report import CheckReport
+    from infopt.drifting.report import DriftReport
     from infopt.recipe import Recipe
     from infopt.report import Report
     from infopt.ui import Listener
@@ -149,6 +150,28 @@ def compare(base: AnyPath, candidate: AnyPath, *, listener: Listener | None = No
         name: build(SECTIONS[name], sections.get(name, {}), f"[{name}]") for name in COMPARE_SECTIONS
     }
     return compare_files(Comparison(Path(base), Path(candidate), **built), listener)
+
+
+def drift(profile: AnyPath, data: AnyPath, *, listener: Listener | None = None, **options: Any) -> DriftReport:
+    """Say whether data have left what calibration saw.
+
+    Args:
+        profile: A ``profile.json`` or the output directory that holds one.
+        data: New data: what ``eval`` takes, or captured inputs.
+        listener: Hears of the progress.
+        **options: The flags of ``infopt drift`` with underscores: ``model``, ``psi``, ``false_alarms``,
+            ``prometheus``, ``recalibrate`` with ``output``, and so on.
+
+    Returns:
+        What was compared and the verdict; its ``drifted`` is true when the answer is drift.
+
+    Raises:
+        InfoptError: See :mod:`infopt.errors`.
+    """
+    from infopt.drifting.check import check_drift
+    from infopt.drifting.options import DriftOptions
+
+    return check_drift(Path(profile), Path(data), build(DriftOptions, options, "infopt drift"), listener)
 
 
 def gate(report: AnyPath, budget: AnyPath) -> Report:

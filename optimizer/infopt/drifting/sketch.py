@@ -1,0 +1,124 @@
+"""Mergeable summaries: a quantile sketch of numbers, and counts of items."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from infopt.errors import InputError
+
+K = 512
+"""Size of a sketch. Up to so many numbers it holds them all; above, ranks are off by about half a percent."""
+
+
+class Sketch:
+    """A KLL sketch (Z. Karnin, K. Lang, E. Liberty, "Optimal quantile approximation in streams", 2016), with the sum.
+
+    Above :data:`K` numbers it drops some by chance, and no seed can be set: what must be the same in each run takes
+    no more.
+    """
+
+    __slots__ = ("_kll", "total")
+
+    def __init__(self, kll: Any = None, total: float = 0.0) -> None:
+        if kll is None:
+            from datasketches import kll_floats_sketch
+
+            kll = kll_floats_sketch(K)
+        self._kll, self.total = kll, total
+
+    def add(self, numbers: np.ndarray | float) -> None:
+        """Take in numbers; what is not finite is left out."""
+        array = np.atleast_1d(np.asarray(numbers, np.float32))
+        array = array[np.isfinite(array)]
+        if array.size:
+            self._kll.update(array)
+            self.total += float(array.sum(dtype=np.float64))
+
+    def merged(self, other: Sketch) -> Sketch:
+        """A sketch of both together."""
+        result = Sketch(total=self.total + other.total)
+        for each in (self, other):
+            result._kll.merge(each._kll)
+        return result
+
+    def __len__(self) -> int:
+        return int(self._kll.n)
+
+    @property
+    def mean(self) -> float:
+        """Mean of all numbers."""
+        return self.total / max(len(self), 1)
+
+    @property
+    def error(self) -> float:
+        """How far a rank may be off, as a share; 0 while all numbers are held."""
+        return float(self._kll.normalized_rank_error(False)) if self._kll.is_estimation_mode() else 0.0
+
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """What is held, ascending, and how many numbers each stands for; float64."""
+        held = np.array(list(self._kll), np.float64).reshape(-1, 2)
+        held = held[np.argsort(held[:, 0], kind="stable")]
+        return held[:, 0], held[:, 1]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a profile holds it."""
+        return {"sum": self.total, "kll": base64.b64encode(self._kll.serialize()).decode("ascii")}
+
+    @classmethod
+    def from_json(cls, held: Any) -> Sketch:
+        """Read what :meth:`to_json` gives.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        from datasketches import kll_floats_sketch
+
+        try:
+            return cls(kll_floats_sketch.deserialize(base64.b64decode(held["kll"], validate=True)), float(held["sum"]))
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError, MemoryError, binascii.Error) as error:
+            raise InputError(f"a sketch is damaged ({error})") from error
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of items.
+
+    Attributes:
+        counts: Samples by item.
+        samples: Samples that were looked at.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    samples: int = 0
+
+    def add(self, items: Iterable[str]) -> None:
+        """Take in the items of one sample."""
+        self.counts.update(items)
+        self.samples += 1
+
+    def merged(self, other: Tally) -> Tally:
+        """Counts of both together."""
+        return Tally(self.counts + other.counts, self.samples + other.samples)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a profile holds it."""
+        return {"samples": self.samples, "counts": dict(sorted(self.counts.items()))}
+
+    @classmethod
+    def from_json(cls, held: Any) -> Tally:
+        """Read what :meth:`to_json` gives.
+
+        Raises:
+            InputError: It is damaged.
+        """
+        try:
+            return cls(Counter({str(item): int(n) for item, n in held["counts"].items()}), int(held["samples"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"counts are damaged ({error!r})") from error
