@@ -13,7 +13,7 @@ import numpy as np
 
 from infopt.codec import decode
 from infopt.data import InputSpec
-from infopt.drifting.describe import Facts, Key
+from infopt.drifting.describe import VALUES, Facts, Key
 from infopt.drifting.sketch import Sketch, Tally
 from infopt.errors import InputError
 from infopt.model import Range
@@ -21,6 +21,9 @@ from infopt.model import Range
 SCHEMA = "infopt.profile/1"
 FILE_NAME = "profile.json"
 AGAIN = "run infopt quantize again"
+
+TOGETHER = 256
+"""Numbers that a sketch takes in at once: one by one takes longer than the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +65,20 @@ class Recorder:
     """Gathers what samples are like, one after the other, in the memory of its sketches."""
 
     def __init__(self) -> None:
-        self.sketches: dict[Key, Sketch] = {}
-        self.tallies: dict[Key, Tally] = {}
         self.samples = 0
+        self._sketches: dict[Key, Sketch] = {}
+        self._waiting: dict[Key, list[float]] = {}
+        self._tallies: dict[Key, Tally] = {}
         self._groups: set[str] = set()
 
     def add(self, of: str, name: str, facts: Facts) -> None:
         """Take in what is known of a tensor of a sample."""
         for (part, what), number in facts.numbers.items():
-            self._sketch(Key(of, name, part, what)).add(number)
+            self._add(Key(of, name, part, what), [number])
         for part, numbers in facts.values.items():
-            self._sketch(Key(of, name, part, "values")).add(numbers)
+            self._add(Key(of, name, part, VALUES), numbers.tolist())
         for what, items in facts.items.items():
-            self.tallies.setdefault(Key(of, name, "", what), Tally()).add(items)
+            self._tallies.setdefault(Key(of, name, "", what), Tally()).add(items)
 
     def count(self, group: object = None) -> None:
         """A sample is through; the ones of a group count as one."""
@@ -83,14 +87,21 @@ class Recorder:
 
     def into(self, profile: Profile) -> Profile:
         """A profile with what was gathered."""
+        for key in self._waiting:
+            self._take(key)
         return replace(
-            profile, samples=self.samples, units=len(self._groups), sketches=self.sketches, tallies=self.tallies
+            profile, samples=self.samples, units=len(self._groups), sketches=self._sketches, tallies=self._tallies
         )
 
-    def _sketch(self, key: Key) -> Sketch:
-        if key not in self.sketches:
-            self.sketches[key] = Sketch()
-        return self.sketches[key]
+    def _add(self, key: Key, numbers: list[float]) -> None:
+        waiting = self._waiting.setdefault(key, [])
+        waiting += numbers
+        if len(waiting) >= TOGETHER:
+            self._take(key)
+
+    def _take(self, key: Key) -> None:
+        self._sketches.setdefault(key, Sketch()).add(np.array(self._waiting[key]))
+        self._waiting[key] = []
 
 
 def merge(first: Profile, *others: Profile) -> Profile:

@@ -21,7 +21,7 @@ ROWS = 15
 """Rows of a table, unless every one is wanted."""
 
 _STYLES = {"drift": "bold red", "no drift": "bold green", "undecided": "bold yellow"}
-_SMALL = 1e-4
+_SMALL = 1e-3
 
 
 def headline(report: DriftReport) -> str:
@@ -78,21 +78,17 @@ def drift_tables(report: DriftReport, details: bool = False) -> tuple[Table, ...
 
 def _statistics(title: str, found: list[Statistic], report: DriftReport, details: bool) -> Table:
     limit = report.limits
-    columns = (
-        *(Column("name", "name"), Column("part", "text"), Column("statistic", "text")),
-        *(Column("calibration"), Column("data"), Column("PSI"), Column("KS"), Column("JS"), Column("q")),
-        Column("drift", "text"),
-    )
+    wanted = ("calibration", "data", "PSI", "KS", *(("JS",) if details else ()), "q")
+    columns = (Column("statistic", "name"), *map(Column, wanted), Column("drift", "text"))
     shown = found if details else found[:ROWS]
-    rows = tuple(
-        (
-            *(each.name, each.part, each.what, _number(each.reference), _number(each.data)),
-            *(digits(each.psi), digits(each.ks), digits(each.js), _chance(each.q), each.size if each.drifted else ""),
-        )
-        for each in shown
-    )
+    rows = []
+    for each in shown:
+        numbers = [_number(each.reference), _number(each.data), digits(each.psi, 2), digits(each.ks, 2)]
+        numbers += [digits(each.js, 2)] if details else []
+        what = f"{each.what} of {each.name}{', ' if each.part else ''}{each.part}"
+        rows.append((what, *numbers, _chance(each.q), each.size if each.drifted else ""))
     note = f"drift: q at most {limit.false_alarms:g} and PSI at least {limit.psi:g}, major from {limit.psi_major:g} on"
-    return Table(title, columns, rows, (note,), len(found) - len(shown))
+    return Table(title, columns, tuple(rows), (note,), len(found) - len(shown))
 
 
 def _tensors(found: tuple[Clipping, ...], report: DriftReport, details: bool) -> Table:
@@ -110,13 +106,13 @@ def _tensors(found: tuple[Clipping, ...], report: DriftReport, details: bool) ->
 
 
 def _number(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.4g}"
+    return MISSING if value is None else f"{value:.3g}"
 
 
 def _chance(value: float | None) -> str:
     if value is None:
         return MISSING
-    return f"{value:.4f}" if value >= _SMALL else f"{value:.0e}"
+    return f"{value:.3f}" if value >= _SMALL else f"{value:.0e}"
 
 
 def _cell(column: Column, raw: str) -> str:
