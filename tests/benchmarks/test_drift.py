@@ -6,7 +6,6 @@ reference is drawn anew each time, from other pictures, so that the chance in bo
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,13 +17,14 @@ from benchmarks.zoo import ROOT, ZooModel
 from PIL import Image
 
 import infopt
-from infopt.data import Batch
+from infopt.data import Batch, Feed
 from infopt.drifting.check import open_subject
 from infopt.drifting.judge import judge
 from infopt.drifting.options import DriftOptions
 from infopt.drifting.profile import Profile, Recorder
-from infopt.drifting.sweep import Probe, Seen, observed, probe
+from infopt.drifting.sweep import Seen, observed, probe
 from infopt.preprocess import Preprocess, apply
+from infopt.target import Session
 
 FASHION = ROOT / "calibration_data" / "fashion"
 SAMPLES = 500
@@ -34,6 +34,8 @@ UNSEEN_TRIALS = 40
 """Drawings for each class that is left out of the reference."""
 UNSEEN = 0.3
 """Their share of the new data."""
+UNKNOWN = ("0", "3", "6", "9")
+"""Classes that are also taken out of the model, which then has no name for them."""
 PHOTOS = 40
 """The first of MobileNetV2's pictures."""
 NOISE = 0.1
@@ -83,18 +85,31 @@ def swapped(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 CHANGES: dict[str, Change] = {"brightness +20 %": brightness, f"noise {NOISE:.0%}": noise, "channels swapped": swapped}
 
 
+@dataclass(frozen=True)
+class Ignorant:
+    """A classifier that does not know a class."""
+
+    session: Session
+    without: int
+
+    def run(self, feed: Feed) -> list[np.ndarray]:
+        scores, *others = self.session.run(feed)
+        return [np.delete(scores, self.without, axis=1), *others]
+
+
 class Described:
     """What is known of every picture, as it is and changed; each is looked at once."""
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: Pictures, work: Path, without: int | None = None) -> None:
         self.pictures = pictures
         self.subject = open_subject(pictures.directory, DriftOptions())
         assert self.subject.preprocess is not None
         self.prepared = self.subject.preprocess
         (self.spec,) = self.subject.inputs
         assert self.subject.model is not None
-        self._work = tempfile.TemporaryDirectory()
-        self.probe: Probe = probe(self.subject.model, Path(self._work.name))
+        self.probe = probe(self.subject.model, work)
+        if without is not None:
+            self.probe = replace(self.probe, session=Ignorant(self.probe.session, without))
         self._seen: dict[str, list[Seen]] = {}
 
     def seen(self, change: str, only: Sequence[int] | None = None) -> list[Seen]:
@@ -144,12 +159,6 @@ class Described:
         return report.verdict, report.reasons
 
 
-def rates(verdicts: Sequence[str]) -> str:
-    return ", ".join(
-        f"{name} {verdicts.count(name) / len(verdicts):.1%}" for name in ("drift", "no drift", "undecided")
-    )
-
-
 Unseen = dict[str, tuple[list[int], list[int]]]
 """Pictures that a reference is drawn from, and those of a class that it does not have, by name of the class."""
 
@@ -165,13 +174,19 @@ def measure(described: Described, unseen: Unseen) -> tuple[float, dict[str, floa
         if change != "channels swapped" or described.prepared.channels > 1:
             said = [described.verdict(*drawn(pictures, every, SAMPLES, rng), change) for _ in range(TRIALS)]
             found[change] = told(change, said)
+    return alarms, found | found_unseen(described, unseen)
+
+
+def found_unseen(described: Described, unseen: Unseen) -> dict[str, float]:
+    """Print and return how often a class that the reference does not have is found."""
+    found, rng, share = {}, np.random.default_rng(1), round(UNSEEN * SAMPLES)
     for name, (known, new) in unseen.items():
-        said, share = [], round(UNSEEN * SAMPLES)
+        said = []
         for _ in range(UNSEEN_TRIALS):
-            reference, data = drawn(pictures, known, SAMPLES - share, rng)
+            reference, data = drawn(described.pictures, known, SAMPLES - share, rng)
             said.append(described.verdict(reference, [*data, *rng.choice(new, share, replace=len(new) < share)]))
         found[name] = told(name, said)
-    return alarms, found
+    return found
 
 
 def told(name: str, said: Sequence[tuple[str, tuple[str, ...]]]) -> float:
@@ -207,12 +222,16 @@ def test_fashion(tmp_path: Path) -> None:
         ROOT / "examples" / "fashion" / "fashion.onnx", output=out, calib=FASHION / "calib", no_eval=True, method="fast"
     )
     files = tuple((FASHION / "eval" / name, label) for name, label in sorted(fashion_labels().items()))
-    described = Described(Pictures(out, files, tuple(str(i) for i in range(len(files))), 300))
+    pictures = Pictures(out, files, tuple(str(i) for i in range(len(files))), 300)
     unseen = {}
     for label in sorted({label for _, label in files}):
         known = [i for i, (_, each) in enumerate(files) if each != label]
-        unseen[f"class {label} unseen"] = known, sorted(set(range(len(files))) - set(known))
-    alarms, found = measure(described, unseen)
+        unseen[label] = known, sorted(set(range(len(files))) - set(known))
+    named = {f"class {label} unseen": each for label, each in unseen.items()}
+    alarms, found = measure(Described(pictures, tmp_path), named)
+    for label in UNKNOWN:
+        ignorant = Described(pictures, tmp_path, without=int(label))
+        found |= found_unseen(ignorant, {f"class {label} unseen and unknown to the model": unseen[label]})
     assert alarms <= 0.05
     assert {name: rate for name, rate in found.items() if rate < 0.95} == {}
 
@@ -231,7 +250,7 @@ def test_mobilenet(tmp_path: Path, model: ZooModel) -> None:
     assert size < 1e6
     files = tuple((file, "") for file in sorted((model.folder / "eval").glob("*.jpg")))
     sources = tuple(source(index) for index in range(len(files)))
-    described = Described(Pictures(out, files, sources, len(set(sources)) // 2))
+    described = Described(Pictures(out, files, sources, len(set(sources)) // 2), tmp_path)
     stamps = list(range(PHOTOS, len(files)))
     alarms, found = measure(described, {"photos unseen": (stamps, list(range(PHOTOS)))})
     assert alarms <= 0.05
