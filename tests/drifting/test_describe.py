@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infopt.drifting.describe import BUCKETS, CLASSES, IDS, MOST_POSITIONS, Facts, describe
+from infopt.drifting.describe import BUCKETS, CLASSES, IDS, MOST_POSITIONS, NOT_FINITE, Facts, describe
 from infopt.drifting.kinds import View, input_view, output_view
 
 
@@ -121,6 +121,10 @@ def test_probabilities_are_taken_as_they_are_and_logits_normalized() -> None:
 def test_confidence_is_a_probability_whatever_the_scores(scores: list[float]) -> None:
     numbers = told(scores, View("classes")).numbers
     assert 0 <= numbers["", "margin"] <= numbers["", "confidence"] <= 1 + 1e-2
+
+
+def test_scores_that_are_not_finite_are_a_class_of_their_own() -> None:
+    assert told([np.nan, 1.0], View("classes")) == Facts({}, {CLASSES: [NOT_FINITE]}, {})
 
 
 def test_values_are_the_channels_own() -> None:

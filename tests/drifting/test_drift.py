@@ -243,6 +243,8 @@ def test_profiles_that_cannot_be_used(made: Path, tmp_path: Path) -> None:
         ({"sketches": damaged}, "not a whole profile"),
         ({"units": "many"}, "not a whole profile"),
         ({"inputs": [{"name": "x"}]}, "not a whole profile"),
+        ({"units": 0}, "0 independent of 300"),
+        ({"tallies": [{**held["tallies"][0], "counts": {"1": -3}}]}, "counts are damaged"),
         ({"samples": 0, "notes": ["calibration inputs are made up"]}, "made up"),
     ]
     for changes, says in cases:

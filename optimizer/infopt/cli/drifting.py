@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infopt.cli.common import OUTPUT, terminal
+from infopt.cli.common import OUTPUT, say, terminal
 from infopt.cli.signature import command
 from infopt.drifting.options import DriftOptions
 from infopt.flags import option_flags
@@ -43,6 +43,8 @@ def drift(**values: Any) -> None:
         from infopt.views.drift import render
 
         render(report, Console(), details=output["verbose"])
+    if report.recalibrated:
+        say(f"\nwritten to {report.recalibrated}", output)
     raise typer.Exit(3 if report.drifted else 0)
 
 

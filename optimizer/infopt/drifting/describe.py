@@ -32,6 +32,10 @@ CLASSES, IDS = "top class", "ids"
 """What is counted: one class a sample; buckets of ids that occur in a sample."""
 
 
+NOT_FINITE = "not finite"
+"""The class of scores that hold NaN or infinity."""
+
+
 class Key(NamedTuple):
     """Names a statistic.
 
@@ -79,7 +83,8 @@ def describe(sample: np.ndarray, view: View, rng: np.random.Generator, values: i
     if view.kind == "columns":
         found = enumerate(numbers.reshape(-1))
         return Facts({(f"column {i}", "value"): float(value) for i, value in found}, {}, {})
-    return _channels(numbers, view.axis, rng, values)
+    with np.errstate(all="ignore"):  # outputs may be infinite; what comes of it is left out
+        return _channels(numbers, view.axis, rng, values)
 
 
 def _tokens(sample: np.ndarray) -> Facts:
@@ -97,6 +102,8 @@ def _classes(scores: Floats) -> Facts:
     Scores that are not probabilities are taken for logits; of these there is the free energy too (W. Liu et al.,
     "Energy-based out-of-distribution detection", 2020), which tells of inputs that belong to no class.
     """
+    if not np.isfinite(scores).all():
+        return Facts({}, {CLASSES: [NOT_FINITE]}, {})
     top = int(scores.argmax())
     numbers = {}
     if scores.min() >= 0 and abs(scores.sum() - 1) < 1e-2:

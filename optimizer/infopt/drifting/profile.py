@@ -156,7 +156,9 @@ def read_profile(path: Path) -> Profile:
         profile = _decoded(held)
     except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file} is not a whole profile ({error!r})", AGAIN) from error
-    if not profile.samples:
+    if profile.samples and not 0 < profile.units <= profile.samples:
+        raise InputError(f"{file} is damaged: {profile.units} independent of {profile.samples} samples", AGAIN)
+    if profile.samples <= 0:
         why = "; ".join(profile.notes) or "nothing was calibrated"
         raise InputError(f"{file} holds no samples: {why}", "quantize with real calibration samples")
     return profile

@@ -119,6 +119,9 @@ class Tally:
             InputError: It is damaged.
         """
         try:
-            return cls(Counter({str(item): int(n) for item, n in held["counts"].items()}), int(held["samples"]))
+            made = cls(Counter({str(item): int(n) for item, n in held["counts"].items()}), int(held["samples"]))
+            if min((made.samples, *made.counts.values())) < 0 or max(made.counts.values(), default=0) > made.samples:
+                raise ValueError("they do not fit the number of samples")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"counts are damaged ({error!r})") from error
+        return made
