@@ -109,6 +109,22 @@ def test_samples_of_a_group_count_as_one(made: Path, tmp_path: Path) -> None:
     assert (report.data.samples, report.data.independent, report.verdict) == (COUNT, 10, "undecided")
 
 
+def test_groups_prove_less(made: Path, tmp_path: Path) -> None:
+    def least(path: Path) -> float:
+        report = infopt.drift(made / "out", path, inputs_only=True)
+        return min(each.q for each in report.statistics if each.q is not None)
+
+    alone = least(data(tmp_path, change=lambda x: x + 0.5))
+    assert least(data(tmp_path, change=lambda x: x + 0.5, group=np.arange(COUNT) // 10)) > 100 * alone
+
+
+def test_a_rise_of_clipping_below_the_limit_is_no_drift_of_it(made: Path, tmp_path: Path) -> None:
+    path = data(tmp_path, change=lambda x: 4 * x)
+    strict, lax = (infopt.drift(made / "out", path, clipping=limit).clipping for limit in (0.01, 0.9))
+    assert any(each.drifted for each in strict)
+    assert not any(each.drifted for each in lax)
+
+
 def test_without_the_model_inputs_are_compared(made: Path, tmp_path: Path) -> None:
     shutil.copy(made / "out" / "profile.json", tmp_path)
     alone = infopt.drift(tmp_path / "profile.json", made / "new.npz")
