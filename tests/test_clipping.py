@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 import infopt
-from infopt.clipping import Clipping, clipping, doubts, scale_warnings
+from infopt.clipping import Clipping, clipping, doubts, quantized_tensors, scale_warnings
 from infopt.data import Batch, infer_batch_axes
 from infopt.model import input_specs, save
 from infopt.passes import CalibrationSet, Context
+from infopt.probe import opened, with_clipping
 from infopt.registry import target
+from infopt.targets.onnxruntime import EMULATE
 from infopt_passes.quantize import Quantize
 
 if TYPE_CHECKING:
@@ -58,6 +60,20 @@ def test_the_rate_is_that_of_the_values_outside_the_range(build: Any, tmp_path: 
     assert found.clipped == pytest.approx(((integers < info.min) | (integers > info.max)).mean(), abs=1e-4)
     span = (info.max - info.min) * known.scale
     assert found.used == pytest.approx((samples.rows.max() - samples.rows.min()) / span, rel=1e-4)
+
+
+def test_a_large_tensor_is_thinned_evenly_and_the_models_own_outputs_stay_in_front(build: Any, tmp_path: Path) -> None:
+    model, _ = quantized(build(NET, **WEIGHTS), "onnxruntime", tmp_path)
+    ranges = quantized_tensors(model)
+    feed = {"x": np.concatenate([each.feed["x"] for each in Scaled(4.0).batches(1, np.arange(40))])}
+    whole = opened(with_clipping(model.graph, ranges), tmp_path, EMULATE).run(feed)
+    thin = opened(with_clipping(model.graph, ranges, most=1000, outputs=True), tmp_path, EMULATE).run(feed)
+    assert len(thin) == 1 + len(whole)
+    np.testing.assert_allclose(thin[0], opened(model.graph, tmp_path, EMULATE).run(feed)[0], rtol=1e-5)
+    np.testing.assert_allclose(thin[1::3], whole[::3], atol=0.02)
+    small = opened(with_clipping(model.graph, ranges, most=10**6), tmp_path, EMULATE).run(feed)
+    np.testing.assert_allclose(small, whole, rtol=1e-6)
+    assert thin[3] < whole[2] or thin[2] > whole[1]  # it has not seen every value
 
 
 def test_every_quantized_tensor_is_looked_at(build: Any, tmp_path: Path) -> None:
