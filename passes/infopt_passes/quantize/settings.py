@@ -73,7 +73,7 @@ FIRST_STEPS = (
 """In the order in which they are tried: what makes the float model easier first, since the others depend on it."""
 
 LAST_STEPS = (
-    replace(FITTED, label=f"{FITTED.label}, once more"),
+    replace(FITTED, label=f"{FITTED.label}, once more", effort=1.0),
     Step(
         "weight ranges of least square error",
         lambda options: options.weight_ranges == "auto",
