@@ -64,7 +64,8 @@ def test_usual_shapes_that_are_refused_give_way_to_those_of_the_samples(cli: Cli
     pytest.importorskip("tensorrt_rtx")
     # The length is left open by the graph, and only one works.
     write(
-        "(float[N,L] x) => (float[N,8] y) { r = Reshape(x, s)  c = Conv<pads=[1,1,1,1]>(r, w) y = ReduceMax<axes=[2,3], keepdims=0>(c) }"
+        """(float[N,L] x) => (float[N,8] y) {
+        r = Reshape(x, s)  c = Conv<pads=[1,1,1,1]>(r, w)  y = ReduceMax<axes=[2,3], keepdims=0>(c) }"""
     )
     proto = onnx.load("model.onnx")
     proto.graph.initializer.append(numpy_helper.from_array(np.array([-1, 1, 12, 8], np.int64), "s"))
