@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).parent / "goldens" / "report.json"
 
 PUBLIC_KEYS = {
     "": "schema infopt command verdict model target data accuracy accuracy_reason fidelity latency size "
-    "memory kernels layers steps environment warnings",
+    "memory kernels layers classes steps environment warnings",
     "verdict": "status reasons budgets",
     "model": "path sha256 nodes parameters bytes flops",
     "target": "name runtime version device isa",

@@ -332,7 +332,9 @@ def test_budget_file_is_read_whole(tmp_path: Path) -> None:
         "max_bytes = 20_000_000\nmin_integer_share = 0.9\n",
     )
     budget = load_budget(path)
-    assert budget == Budget(0.005, 1.2, 50.0, 20_000_000, 0.9, 0.9)
+    assert budget == Budget(
+        max_drop=0.005, min_speedup=1.2, max_p99_ms=50.0, max_bytes=20_000_000, min_integer_share=0.9, confidence=0.9
+    )
     assert plain(budget)["max_drop"] == 0.005
 
 

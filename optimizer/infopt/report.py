@@ -222,6 +222,27 @@ class Layer:
     sqnr_db: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """What became of one class.
+
+    Attributes:
+        label: Its name or number.
+        n: Samples of it that were evaluated.
+        baseline: The metric within the class before.
+        candidate: The metric within the class after.
+        drop: The worsening, above 0 when the candidate is worse.
+        ci95: 95% interval of ``candidate - baseline``, or ``None``.
+    """
+
+    label: str
+    n: int
+    baseline: float
+    candidate: float
+    drop: float
+    ci95: tuple[float, float] | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One run with its evidence; the attributes are the keys of ``report.json``.
@@ -242,6 +263,7 @@ class Report:
         memory: Of the artifact.
         kernels: What runs as integers.
         layers: Layer by layer, where it was asked for.
+        classes: Class by class, where the metric tells of single samples and the labels are classes.
         steps: Passes that ran.
         environment: Machine and versions.
         warnings: What the user should know.
@@ -262,6 +284,7 @@ class Report:
     memory: Memory
     kernels: KernelCount
     layers: tuple[Layer, ...]
+    classes: tuple[ClassChange, ...] = ()
     steps: tuple[Step, ...]
     environment: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -18,16 +18,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from infopt.budget import Budget
+from infopt.classes import class_drop
 from infopt.findings import at_confidence, drop_interval, findings, headline, measured, unlabelled
 from infopt.report import Criterion, KernelCount, Report, Status, Verdict
 from infopt.wording import UNKNOWN, metric, span, times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from infopt.bench import Latency
 
-__all__ = ["exit_code", "headline", "judge", "judged"]
+__all__ = ["exit_code", "headline", "judge", "judged", "worst"]
 
 NO_BUDGET = Budget()
 _WORST_FIRST: tuple[Status, ...] = ("fail", "unmeasured", "undecided", "pass")
@@ -46,11 +47,14 @@ def judge(report: Report, budget: Budget = NO_BUDGET) -> Verdict:
     decided = tuple(_limits(report, budget))
     reasons = [reason for _, reason in decided if reason] + [finding.text for finding in findings(report)]
     criteria = tuple(criterion for criterion, _ in decided)
-    if criteria:
-        status = min((criterion.status for criterion in criteria), key=_WORST_FIRST.index)
-    else:
-        status = "unmeasured" if measured(report) is None or unlabelled(report) else "pass"
+    unasked: Status = "unmeasured" if measured(report) is None or unlabelled(report) else "pass"
+    status = worst(criteria) if criteria else unasked
     return Verdict(status, tuple(reasons), criteria)
+
+
+def worst(criteria: Iterable[Criterion]) -> Status:
+    """The status of several limits: that of the worst one."""
+    return min((criterion.status for criterion in criteria), key=_WORST_FIRST.index)
 
 
 def judged(report: Report, budget: Budget = NO_BUDGET) -> Report:
@@ -74,6 +78,8 @@ def _limits(report: Report, budget: Budget) -> Iterator[tuple[Criterion, str | N
     """Every limit that was asked for, with the reason to report, if any."""
     if budget.max_drop is not None:
         yield _max_drop(report, budget.max_drop, budget.confidence)
+    if budget.max_class_drop is not None:
+        yield class_drop("max_class_drop", report, budget.max_class_drop, budget.confidence)
     if budget.min_speedup is not None:
         yield _min_speedup(report.latency, budget.min_speedup, budget.confidence)
     if budget.max_p99_ms is not None:
@@ -81,6 +87,8 @@ def _limits(report: Report, budget: Budget) -> Iterator[tuple[Criterion, str | N
         yield _exact("max_p99_ms", budget.max_p99_ms, ms.p99 if ms else None, report.latency.reason)
     if budget.max_bytes is not None:
         yield _exact("max_bytes", budget.max_bytes, report.size.candidate_bytes, report.size.reason)
+    if budget.max_peak_bytes is not None:
+        yield _exact("max_peak_bytes", budget.max_peak_bytes, report.memory.peak_bytes, report.memory.reason)
     if budget.min_integer_share is not None:
         yield _min_integer_share(report.kernels, budget.min_integer_share)
 

@@ -9,6 +9,9 @@ import typer
 
 from infopt.cli.common import OUTPUT, finish, show, terminal
 from infopt.cli.signature import command
+from infopt.errors import OptionError
+from infopt.flags import option_flags
+from infopt.gating.options import GateOptions
 from infopt.verbs import compare_flags
 
 PAIR = {
@@ -20,7 +23,6 @@ PAIR = {
 REPORT = {
     "report": Annotated[Path, typer.Argument(help="A report.json or an infopt output directory.", metavar="REPORT")]
 }
-BUDGET = Annotated[Path, typer.Option("--budget", help="The limits.", metavar="BUDGET.toml")]
 
 
 @command(PAIR, compare_flags(), OUTPUT)
@@ -36,14 +38,28 @@ def compare(**values: Any) -> None:
     finish(report, bool(report.verdict.budgets))
 
 
-@command(REPORT, {}, {"budget": BUDGET, **OUTPUT})
+@command(REPORT, option_flags(GateOptions), OUTPUT)
 def gate(**values: Any) -> None:
-    """Judge a report against a budget; exit code 3 when it fails."""
+    """Judge a report against a budget, or against that of an earlier commit; exit code 3 when it fails."""
+    output = {name: values.pop(name) for name in OUTPUT}
+    given = {name: value for name, value in values.items() if value is not None}
     import infopt
 
-    judged = infopt.gate(values.pop("report"), values.pop("budget"))
-    show(judged, values)
-    finish(judged, budget_given=True)
+    github, alone = given.get("github", False), str(given.get("markdown")) == "-"
+    if alone and output["json"]:
+        raise OptionError("--json and --markdown - both want stdout", "give --markdown a file")
+    judged = infopt.gate(given.pop("report"), **given)
+    undecided = given.get("undecided", "warn")
+    from infopt.gating.answer import gate_exit_code
+    from infopt.views.gate import gate_markdown, workflow_commands
+
+    if alone:
+        typer.echo(gate_markdown(judged, undecided), nl=False)
+    else:
+        show(judged, output)
+    if github:  # GitHub reads them on both streams; stdout may be a file of its own
+        typer.echo(workflow_commands(judged, undecided), nl=False, err=alone or output["json"])
+    raise typer.Exit(gate_exit_code(judged.verdict, undecided))
 
 
 def simplify(

@@ -1,4 +1,4 @@
-"""Commands that say what there is: targets, passes."""
+"""Commands that say what there is: targets, passes, schema."""
 
 from __future__ import annotations
 
@@ -77,4 +77,13 @@ def passes() -> None:
             typer.echo(f"    {field.name} = {field.default!r}  {field.opt.help}")
 
 
-COMMANDS = (targets, passes)
+def schema(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The format: report, check, manifest.")] = "report",
+) -> None:
+    """Print the JSON Schema of a file that infopt writes."""
+    from infopt.schema import schema_text
+
+    typer.echo(schema_text(name), nl=False)
+
+
+COMMANDS = (targets, passes, schema)

@@ -44,8 +44,8 @@ def markdown(report: Report) -> str:
     """
     every = tables(report)
     parts = [f"**{text(headline(report), _HEADLINE)}**", *_warnings(report)]
-    parts += [_section(table) for table in every if not table.detail]
-    parts += [_section(table) for table in every if table.detail]
+    parts += [section(table) for table in every if not table.detail]
+    parts += [section(table) for table in every if table.detail]
     fitting, length = [], 0
     for part in parts:
         length += len(part) + 2
@@ -71,7 +71,7 @@ def code(raw: str, limit: int = _CELL) -> str:
     return f"<code>{shown}</code>"
 
 
-def _line(raw: str) -> str:
+def line(raw: str) -> str:
     """A sentence at the start of a block, where a digit, a dash or a hash would open a list or a heading."""
     shown = text(raw)
     return _BREAK + shown if _OPENS_BLOCK.match(shown) else shown
@@ -79,15 +79,16 @@ def _line(raw: str) -> str:
 
 def _warnings(report: Report) -> list[str]:
     found = warnings(report)
-    lines = [f"- {_line(item)}" for item in found[:MAX_WARNINGS]]
+    lines = [f"- {line(item)}" for item in found[:MAX_WARNINGS]]
     if len(found) > MAX_WARNINGS:
         lines.append(f"- and {len(found) - MAX_WARNINGS} more")
     return ["\n".join(lines)] if lines else []
 
 
-def _section(table: Table) -> str:
+def section(table: Table) -> str:
+    """A table with its heading and notes; one of details is folded."""
     parts = [f"<details><summary>{table.title}</summary>" if table.detail else f"### {table.title}"]
-    parts += [" ".join(_line(note) for note in table.notes)] if table.notes else []
+    parts += [" ".join(line(note) for note in table.notes)] if table.notes else []
     if table.rows:
         lines = [_row([column.title for column in table.columns])]
         lines.append(_row(["--:" if column.kind == "number" else "---" for column in table.columns]))
