@@ -3,8 +3,8 @@
 A record's type hints say how JSON holds it (:mod:`infopt.codec`), its docstring what the keys mean. The generated files
 lie in the package, ``report.schema.json`` among them; ``python -m infopt.schema`` writes them again.
 
-The schemas describe what this version writes and reads: keys with a default may be absent, as older files lack them, and
-keys that are not described may be there, as newer files of the same format have them.
+The schemas describe what this version writes and reads: keys with a default may be absent, as older files lack them,
+and keys that are not described may be there, as newer files of the same format have them.
 """
 
 from __future__ import annotations
