@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import Latency
 from infopt.codec import decode, encode
-from infopt.errors import InputError, OutputError
+from infopt.errors import InputError
+from infopt.files import write_text
 from infopt.model import Step
 
 if TYPE_CHECKING:
@@ -224,15 +225,16 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class ClassChange:
-    """What became of one class.
+    """What became of one class: a mean can hide a class that died.
 
     Attributes:
-        label: Its name or number.
-        n: Samples of it that were evaluated.
-        baseline: The metric within the class before.
-        candidate: The metric within the class after.
+        label: The class: its folder's name, else its number.
+        n: Samples of it, 0 for a class of the model that has none; one with several accepted classes counts for each.
+        baseline: Mean of the metric over them before; not a number (null in JSON) without samples, as what follows.
+        candidate: The same after.
         drop: The worsening, above 0 when the candidate is worse.
-        ci95: 95% interval of ``candidate - baseline``, or ``None``.
+        ci95: 95 % interval of ``candidate - baseline`` for this class alone; ``None`` where the metric is not right or
+            wrong.
     """
 
     label: str
@@ -240,7 +242,7 @@ class ClassChange:
     baseline: float
     candidate: float
     drop: float
-    ci95: tuple[float, float] | None
+    ci95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,10 +306,7 @@ class Report:
         Raises:
             OutputError: The file cannot be written.
         """
-        try:
-            path.write_text(self.text(), encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        write_text(path, self.text())
 
 
 def read_report(path: Path) -> Report:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from infopt.checks.report import CheckReport
+    from infopt.diffing.records import Diff
     from infopt.recipe import Recipe
     from infopt.report import Report
     from infopt.ui import Listener
@@ -171,6 +172,25 @@ def gate(report: AnyPath, budget: AnyPath | None = None, **options: Any) -> Repo
 
     given = {**options, "budget": None if budget is None else Path(budget)}
     return gate_file(Path(report), build(GateOptions, given, "infopt gate"))
+
+
+def diff(a: AnyPath, b: AnyPath) -> Diff:
+    """Say what two output directories of infopt differ in.
+
+    Args:
+        a: The first directory.
+        b: The second one.
+
+    Returns:
+        Graph, scales, options, inputs, versions, and what was measured; its ``same`` is true when only measurements
+        and the machine differ.
+
+    Raises:
+        InputError: One is no output directory of infopt, or it is damaged.
+    """
+    from infopt.diffing.run import diff_directories
+
+    return diff_directories(Path(a), Path(b))
 
 
 def recipe_of(verb: str, subject: AnyPath, options: Mapping[str, Any]) -> Recipe:

@@ -78,7 +78,9 @@ def passes() -> None:
 
 
 def schema(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The format: report, check, manifest.")] = "report",
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="The format: report, diff, check, manifest.")
+    ] = "report",
 ) -> None:
     """Print the JSON Schema of a file that infopt writes."""
     from infopt.schema import schema_text

@@ -118,7 +118,7 @@ def _latency(pair: Regression) -> Decided:
     ratio = old.speedup / new.speedup
     if reason:
         criterion = Criterion(name, limit, ratio, None, "undecided")
-        return criterion, f"{name}: {reason}, so that latencies cannot be compared"
+        return criterion, f"{name}: the latencies cannot be compared: {reason}"
     criterion = _against(name, limit, ratio, latency_interval(new, old, pair.level))
     told = f"{digits(ratio)} times the latency of the baseline, each relative to its float setting"
     return criterion, _reason(criterion, told)

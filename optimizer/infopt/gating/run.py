@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from infopt.budget import Budget, check_budget, fractional, load_budget
-from infopt.errors import OptionError, OutputError
+from infopt.errors import OptionError
+from infopt.files import STDOUT, write_text
 from infopt.gating.regression import Regression, regressions
 from infopt.gating.sound import sound
 from infopt.report import Report, Verdict, read_report
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from infopt.gating.options import GateOptions
-
-STDOUT = "-"
 
 
 def gate_file(path: Path, options: GateOptions) -> Report:
@@ -79,13 +78,6 @@ def _write(report: Report, options: GateOptions) -> None:
     from infopt.views.junit import junit
 
     if options.markdown is not None and str(options.markdown) != STDOUT:
-        _save(options.markdown, gate_markdown(report, options.undecided), "--markdown")
+        write_text(options.markdown, gate_markdown(report, options.undecided), "--markdown")
     if options.junit is not None:
-        _save(options.junit, junit(report, options.undecided), "--junit")
-
-
-def _save(path: Path, text: str, flag: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}", f"give another path to {flag}") from error
+        write_text(options.junit, junit(report, options.undecided), "--junit")
