@@ -52,7 +52,7 @@ def _accuracy(a: Report, b: Report) -> Iterator[Measured]:
     reason = other_accuracy(b, a) if a.accuracy and b.accuracy else None
     interval = None
     if a.accuracy and b.accuracy and reason is None:
-        drop = accuracy_interval(b.accuracy, a.accuracy, a.model.sha256 == b.model.sha256, 0.95)
+        drop = accuracy_interval(b.accuracy, a.accuracy, a.model.sha256 == b.model.sha256, 0.025)
         interval = drop and ((-drop[1], -drop[0]) if b.accuracy.higher_is_better else drop)
     yield Measured("accuracy.candidate", scores[0], scores[1], interval, reason)
     if floats[0] != floats[1]:

@@ -2,7 +2,7 @@
 
 Reports hold no outputs, but where both candidates were paired with the same original model on the same samples, a
 sample on which they differ has changed sides in at least one of the pairs. These counts bound what the two can differ
-by, and Tango's interval of them is wider than that of the outputs, never narrower. Without counts the ends of both
+by: an interval of them is wider than that of the outputs, never narrower. Without counts the ends of both
 intervals bound the difference. With different original models, Newcombe's interval of two independent proportions does
 (R. G. Newcombe, "Interval estimation for the difference between independent proportions: comparison of eleven
 methods", Statistics in Medicine 17 (1998) 873-890, method 10): paired samples only make it wider than it need be.
@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from infopt.accuracy import tango_interval
-from infopt.classes import ClassBound, class_flips, drop95
+from infopt.classes import ClassBound, class_flips, drop95, paired_bounds, two_sided
 from infopt.findings import at_confidence, drop_interval
 
 if TYPE_CHECKING:
@@ -25,38 +24,38 @@ if TYPE_CHECKING:
 Interval = tuple[float, float]
 
 
-def accuracy_interval(new: Accuracy, old: Accuracy, same_model: bool, level: float) -> Interval | None:
-    """Interval of the drop from an old candidate to a new one on the same samples.
+def accuracy_interval(new: Accuracy, old: Accuracy, same_model: bool, alpha: float) -> Interval | None:
+    """One-sided bounds of the drop from an old candidate to a new one on the same samples.
 
     Args:
         new: The new candidate against its original model.
         old: The old candidate against its own.
         same_model: Whether these are the same file.
-        level: Two-sided confidence.
+        alpha: Error of each bound alone.
 
     Returns:
-        The interval of the worsening, or ``None`` where the reports do not hold enough.
+        The bounds of the worsening, or ``None`` where the reports do not hold enough.
     """
     paired = same_model and math.isclose(new.baseline, old.baseline, rel_tol=1e-9)
     if new.flips and old.flips and paired:
         pair = (new.flips.lost, new.flips.gained), (old.flips.lost, old.flips.gained)
-        return _bound_by_flips(*pair, new.n, level)
+        return _bounds_by_flips(*pair, new.n, alpha)
     if new.flips and old.flips:
-        return _newcombe(new, old, level)
+        return _newcombe(new, old, two_sided(alpha))
     ends = drop_interval(new), drop_interval(old)
     if not paired or ends[0] is None or ends[1] is None:
         return None
-    return at_confidence(_difference(ends[0], ends[1]), new.drop - old.drop, level)
+    return at_confidence(_difference(ends[0], ends[1]), new.drop - old.drop, two_sided(alpha))
 
 
-def class_bound(new: ClassChange, old: ClassChange, higher: bool, levels: tuple[float, float]) -> ClassBound:
+def class_bound(new: ClassChange, old: ClassChange, higher: bool, alphas: tuple[float, float]) -> ClassBound:
     """Bounds of a class's drop from an old candidate to a new one.
 
     Args:
         new: The class in the new report.
         old: The class in the old one.
         higher: Whether higher is better.
-        levels: Two-sided confidence for the bound from below, and for that from above.
+        alphas: Error of the bound from below, and of that from above.
     """
     drop = (old.candidate - new.candidate) if higher else (new.candidate - old.candidate)
     ends = drop95(new, higher), drop95(old, higher)
@@ -64,29 +63,29 @@ def class_bound(new: ClassChange, old: ClassChange, higher: bool, levels: tuple[
         return ClassBound(new.label, drop)
     flips = class_flips(new, ends[0]), class_flips(old, ends[1])
     if flips[0] is not None and flips[1] is not None:
-        (low, _), (_, high) = (_bound_by_flips(flips[0], flips[1], new.n, level) for level in levels)
+        (low, _), (_, high) = (_bounds_by_flips(flips[0], flips[1], new.n, alpha) for alpha in alphas)
     else:
         wide = _difference(ends[0], ends[1])
-        low, high = at_confidence(wide, drop, levels[0])[0], at_confidence(wide, drop, levels[1])[1]
+        (low, _), (_, high) = (at_confidence(wide, drop, two_sided(alpha)) for alpha in alphas)
     return ClassBound(new.label, drop, min(low, drop), max(high, drop))
 
 
-def latency_interval(new: Latency, old: Latency, level: float) -> Interval | None:
-    """Interval of ``old.speedup / new.speedup``: two independent runs, whose errors in the logarithm add as squares."""
+def latency_interval(new: Latency, old: Latency, alpha: float) -> Interval | None:
+    """Bounds of ``old.speedup / new.speedup``: two independent runs, whose errors in the logarithm add as squares."""
     if new.speedup is None or old.speedup is None or new.speedup_ci95 is None or old.speedup_ci95 is None:
         return None
     (a, b), (c, d), x, y = new.speedup_ci95, old.speedup_ci95, new.speedup, old.speedup
     down, up = math.hypot(math.log(b / x), math.log(y / c)), math.hypot(math.log(x / a), math.log(d / y))
     center = math.log(y / x)
-    low, high = at_confidence((center - down, center + up), center, level)
+    low, high = at_confidence((center - down, center + up), center, two_sided(alpha))
     return math.exp(low), math.exp(high)
 
 
-def _bound_by_flips(new: tuple[int, int], old: tuple[int, int], n: int, level: float) -> Interval:
-    """Interval of the drop between two candidates from the samples that each (lost, gained) against the same base."""
+def _bounds_by_flips(new: tuple[int, int], old: tuple[int, int], n: int, alpha: float) -> Interval:
+    """Bounds of the drop between two candidates from the samples that each (lost, gained) against the same base."""
     worse, better = new[0] + old[1], new[1] + old[0]
     surplus = max(0, math.ceil((worse + better - n) / 2))  # no more than all samples differ
-    return tango_interval(max(worse - surplus, 0), max(better - surplus, 0), n, level)
+    return paired_bounds(max(worse - surplus, 0), max(better - surplus, 0), n, alpha)
 
 
 def _newcombe(new: Accuracy, old: Accuracy, level: float) -> Interval:

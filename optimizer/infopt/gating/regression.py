@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infopt.budget import Budget
-from infopt.classes import decide, two_sided
+from infopt.classes import decide
 from infopt.gating.comparable import check_target, other_accuracy, other_latency
 from infopt.gating.intervals import accuracy_interval, class_bound, latency_interval
 from infopt.report import Criterion, Status
@@ -47,9 +47,9 @@ class Regression:
     tolerance: float = 0.05
 
     @property
-    def level(self) -> float:
-        """Confidence of two-sided intervals each end of which is wrong with the error of one answer."""
-        return two_sided(1 - self.budget.confidence)
+    def alpha(self) -> float:
+        """Error of one answer."""
+        return 1 - self.budget.confidence
 
 
 def regressions(pair: Regression) -> Iterator[Decided]:
@@ -68,7 +68,7 @@ def regressions(pair: Regression) -> Iterator[Decided]:
     check_target(pair.new, pair.old)
     if pair.old.accuracy is not None:
         yield _accuracy(pair)
-    if pair.old.classes:
+    if any(each.n > 0 for each in pair.old.classes):
         yield from _classes(pair)
     if pair.old.latency.speedup is not None:
         yield _latency(pair)
@@ -85,7 +85,7 @@ def _accuracy(pair: Regression) -> Decided:
         return _unmeasured(name, limit, reason)
     worse = (old.candidate - new.candidate) if new.higher_is_better else (new.candidate - old.candidate)
     same = pair.new.model.sha256 == pair.old.model.sha256
-    criterion = _against(name, limit, worse, accuracy_interval(new, old, same, pair.level))
+    criterion = _against(name, limit, worse, accuracy_interval(new, old, same, pair.alpha))
     told = f"{visible(new.metric, 60)} {metric(old.candidate)} -> {metric(new.candidate)} since the baseline"
     return criterion, _reason(criterion, told)
 
@@ -93,17 +93,17 @@ def _accuracy(pair: Regression) -> Decided:
 def _classes(pair: Regression) -> Iterator[Decided]:
     """The worst class; without a margin only one that is worse beyond noise, as by chance some class always is."""
     name, limit = "regression_class_drop", pair.budget.max_class_drop or 0.0
-    new = {each.label: each for each in pair.new.classes}
-    gone = next((each.label for each in pair.old.classes if each.label not in new or new[each.label].n < 1), None)
+    new, old = {each.label: each for each in pair.new.classes}, [each for each in pair.old.classes if each.n > 0]
+    gone = next((each.label for each in old if each.label not in new or new[each.label].n < 1), None)
     reason = other_accuracy(pair.new, pair.old)
     if gone is not None:
         reason = reason or f"class {visible(gone, 60)} is not in the new report"
     if reason or pair.new.accuracy is None:
         yield _unmeasured(name, limit, reason)
         return
-    levels = two_sided((1 - pair.budget.confidence) / len(pair.old.classes)), pair.level
+    alphas = pair.alpha / len(old), pair.alpha
     higher = pair.new.accuracy.higher_is_better
-    bounds = [class_bound(new[each.label], each, higher, levels) for each in pair.old.classes]
+    bounds = [class_bound(new[each.label], each, higher, alphas) for each in old]
     decided = decide(name, bounds, limit)
     if pair.budget.max_class_drop is not None or decided[0].status == "fail":
         yield decided
@@ -119,7 +119,7 @@ def _latency(pair: Regression) -> Decided:
     if reason:
         criterion = Criterion(name, limit, ratio, None, "undecided")
         return criterion, f"{name}: the latencies cannot be compared: {reason}"
-    criterion = _against(name, limit, ratio, latency_interval(new, old, pair.level))
+    criterion = _against(name, limit, ratio, latency_interval(new, old, pair.alpha))
     told = f"{digits(ratio)} times the latency of the baseline, each relative to its float setting"
     return criterion, _reason(criterion, told)
 

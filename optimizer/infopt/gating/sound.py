@@ -10,13 +10,15 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from infopt.report import ClassChange
+
 if TYPE_CHECKING:
     from infopt.accuracy import Accuracy
     from infopt.bench import CandidateLatency, Latency
     from infopt.report import KernelCount, Report
 
-_SCORES, _SIGNS = 1e-3, 1e-6
-"""Scores and their difference may come from different sums; the drop is the difference itself."""
+_SCORES = 1e-3
+"""How far a difference may be from that of the scores, relative to them."""
 
 
 def sound(report: Report) -> Report:
@@ -36,8 +38,15 @@ def sound(report: Report) -> Report:
         size = replace(size, candidate_bytes=None, reason=f"{size.candidate_bytes} bytes are no artifact")
     if memory.peak_bytes is not None and memory.peak_bytes < 1:
         memory = replace(memory, peak_bytes=None, reason=f"{memory.peak_bytes} bytes are no peak")
-    latency, kernels = _sound_latency(report.latency), _sound_kernels(report.kernels)
-    return replace(report, size=size, memory=memory, latency=latency, kernels=kernels)
+    higher = report.accuracy is None or report.accuracy.higher_is_better
+    return replace(
+        report,
+        size=size,
+        memory=memory,
+        latency=_sound_latency(report.latency),
+        kernels=_sound_kernels(report.kernels),
+        classes=tuple(_sound_class(each, higher) for each in report.classes),
+    )
 
 
 def _unsound_accuracy(accuracy: Accuracy) -> str | None:
@@ -47,17 +56,31 @@ def _unsound_accuracy(accuracy: Accuracy) -> str | None:
         return "not every number of accuracy is one"
     if accuracy.n < 1:
         return "no sample was evaluated"
-    size = max(1.0, abs(accuracy.baseline), abs(accuracy.candidate))
-    if abs(accuracy.candidate - accuracy.baseline - accuracy.delta) > _SCORES * size:
+    if not _close(accuracy, accuracy.delta):
         return "delta is not the difference of the scores"
-    worsening = -accuracy.delta if accuracy.higher_is_better else accuracy.delta
-    if abs(worsening - accuracy.drop) > _SIGNS * size:
+    if not _close(accuracy, -accuracy.drop if accuracy.higher_is_better else accuracy.drop):
         return "drop is not the worsening of the scores"
     if accuracy.ci95 is not None and accuracy.ci95[0] > accuracy.ci95[1]:
         return "ci95 ends before it begins"
     if accuracy.flips is not None and not _possible_flips(accuracy):
         return "so many samples cannot have changed sides"
     return None
+
+
+def _close(scores: Accuracy | ClassChange, delta: float) -> bool:
+    """Whether this can be the difference of two scores; it may come from another sum than they do."""
+    size = max(1.0, abs(scores.baseline), abs(scores.candidate))
+    return abs(scores.candidate - scores.baseline - delta) <= _SCORES * size
+
+
+def _sound_class(change: ClassChange, higher: bool) -> ClassChange:
+    """A class, or one without samples in its place."""
+    numbers = (change.baseline, change.candidate, change.drop, *(change.ci95 or ()))
+    possible = change.n >= 1 and all(map(math.isfinite, numbers))
+    ordered = change.ci95 is None or change.ci95[0] <= change.ci95[1]
+    if possible and ordered and _close(change, -change.drop if higher else change.drop):
+        return change
+    return ClassChange(change.label, 0, math.nan, math.nan, math.nan)
 
 
 def _possible_flips(accuracy: Accuracy) -> bool:
