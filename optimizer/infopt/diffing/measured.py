@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 
 def compare_kernels(a: Report, b: Report) -> KernelsDiff:
-    """What became of the integer coverage."""
+    """What became of the integer coverage; layers are named only where both reports name all that run in float."""
+    coverage = _coverage(a.kernels), _coverage(b.kernels)
+    if not (_names_all(a.kernels) and _names_all(b.kernels)):
+        return KernelsDiff(*coverage)
     in_float = [{node.name: None for node in side.kernels.float_nodes} for side in (a, b)]
     now_float = tuple(name for name in in_float[1] if name not in in_float[0])
     now_integer = tuple(name for name in in_float[0] if name not in in_float[1])
-    return KernelsDiff(_coverage(a.kernels), _coverage(b.kernels), now_float, now_integer)
+    return KernelsDiff(*coverage, now_float, now_integer)
 
 
 def compare_measured(a: Report, b: Report) -> Iterator[Measured]:
@@ -74,3 +77,8 @@ def _numbers(report: Report) -> Iterator[tuple[str, float]]:
 
 def _coverage(kernels: KernelCount) -> tuple[int, int] | None:
     return None if kernels.integer is None or kernels.total is None else (kernels.integer, kernels.total)
+
+
+def _names_all(kernels: KernelCount) -> bool:
+    known = _coverage(kernels)
+    return known is not None and len(kernels.float_nodes) == known[1] - known[0] - kernels.compressed

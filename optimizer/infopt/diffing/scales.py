@@ -123,7 +123,8 @@ def _ratio(a: Grid, b: Grid) -> tuple[float, float, float] | None:
         return None
     before, after = (np.asarray(side.scale, np.float64).reshape(-1) for side in (a, b))
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(before == after, 1.0, after / before)
+        same = (before == after) | (np.isnan(before) & np.isnan(after))
+        ratio = np.where(same, 1.0, after / before)
     return float(ratio.min()), float(np.median(ratio)), float(ratio.max())
 
 
