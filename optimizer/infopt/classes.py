@@ -114,7 +114,7 @@ def _bound(change: ClassChange, higher: bool, alphas: tuple[float, float]) -> Cl
     if flips is not None:
         (low, _), (_, high) = (paired_bounds(*flips, change.n, alpha) for alpha in alphas)
     else:
-        (low, _), (_, high) = (at_confidence(within, change.drop, two_sided(alpha)) for alpha in alphas)
+        (low, _), (_, high) = (scaled_bounds(within, change.drop, alpha) for alpha in alphas)
     return ClassBound(change.label, change.drop, min(low, change.drop), max(high, change.drop))
 
 
@@ -125,9 +125,9 @@ def drop95(change: ClassChange, higher: bool) -> Interval | None:
     return (-change.ci95[1], -change.ci95[0]) if higher else change.ci95
 
 
-def two_sided(alpha: float) -> float:
-    """Confidence of the two-sided interval each end of which is wrong with a probability of alpha."""
-    return min(max(1 - 2 * alpha, _LEAST), _MOST)
+def scaled_bounds(interval95: Interval, center: float, alpha: float) -> Interval:
+    """One-sided bounds, each wrong with a probability of alpha, from a two-sided 95 % interval."""
+    return at_confidence(interval95, center, min(max(1 - 2 * alpha, _LEAST), _MOST))
 
 
 def paired_bounds(lost: int, gained: int, n: int, alpha: float) -> Interval:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from infopt.classes import ClassBound, class_flips, drop95, paired_bounds, two_sided
-from infopt.findings import at_confidence, drop_interval
+from infopt.classes import ClassBound, class_flips, drop95, paired_bounds, scaled_bounds
+from infopt.findings import drop_interval
 
 if TYPE_CHECKING:
     from infopt.accuracy import Accuracy
@@ -41,11 +41,11 @@ def accuracy_interval(new: Accuracy, old: Accuracy, same_model: bool, alpha: flo
         pair = (new.flips.lost, new.flips.gained), (old.flips.lost, old.flips.gained)
         return _bounds_by_flips(*pair, new.n, alpha)
     if new.flips and old.flips:
-        return _newcombe(new, old, two_sided(alpha))
+        return _newcombe(new, old, alpha)
     ends = drop_interval(new), drop_interval(old)
     if not paired or ends[0] is None or ends[1] is None:
         return None
-    return at_confidence(_difference(ends[0], ends[1]), new.drop - old.drop, two_sided(alpha))
+    return scaled_bounds(_difference(ends[0], ends[1]), new.drop - old.drop, alpha)
 
 
 def class_bound(new: ClassChange, old: ClassChange, higher: bool, alphas: tuple[float, float]) -> ClassBound:
@@ -66,7 +66,7 @@ def class_bound(new: ClassChange, old: ClassChange, higher: bool, alphas: tuple[
         (low, _), (_, high) = (_bounds_by_flips(flips[0], flips[1], new.n, alpha) for alpha in alphas)
     else:
         wide = _difference(ends[0], ends[1])
-        (low, _), (_, high) = (at_confidence(wide, drop, two_sided(alpha)) for alpha in alphas)
+        (low, _), (_, high) = (scaled_bounds(wide, drop, alpha) for alpha in alphas)
     return ClassBound(new.label, drop, min(low, drop), max(high, drop))
 
 
@@ -77,7 +77,7 @@ def latency_interval(new: Latency, old: Latency, alpha: float) -> Interval | Non
     (a, b), (c, d), x, y = new.speedup_ci95, old.speedup_ci95, new.speedup, old.speedup
     down, up = math.hypot(math.log(b / x), math.log(y / c)), math.hypot(math.log(x / a), math.log(d / y))
     center = math.log(y / x)
-    low, high = at_confidence((center - down, center + up), center, two_sided(alpha))
+    low, high = scaled_bounds((center - down, center + up), center, alpha)
     return math.exp(low), math.exp(high)
 
 
@@ -88,13 +88,13 @@ def _bounds_by_flips(new: tuple[int, int], old: tuple[int, int], n: int, alpha: 
     return paired_bounds(max(worse - surplus, 0), max(better - surplus, 0), n, alpha)
 
 
-def _newcombe(new: Accuracy, old: Accuracy, level: float) -> Interval:
+def _newcombe(new: Accuracy, old: Accuracy, alpha: float) -> Interval:
     """Interval of the drop between two proportions, as if of independent samples."""
     from scipy.stats import binomtest
 
     p1, p2 = (min(max(side.candidate, 0.0), 1.0) for side in (new, old))
     a, b = (
-        binomtest(round(rate * side.n), side.n).proportion_ci(level, method="wilson")
+        binomtest(round(rate * side.n), side.n).proportion_ci(max(1 - 2 * alpha, 1e-6), method="wilson")
         for rate, side in ((p1, new), (p2, old))
     )
     low = p1 - p2 - math.hypot(p1 - a.low, b.high - p2)

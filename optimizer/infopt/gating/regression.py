@@ -159,9 +159,10 @@ def _against(name: str, limit: float, value: float, interval: Interval | None) -
     """Whether something is worse than the baseline by more than a margin.
 
     Without a margin nothing can be shown to be no worse at all: what was not measured to be worse passes, and what was
-    fails if its interval says so too.
+    fails if its interval says so too. Without an interval a value that misses the margin fails, and one that keeps it
+    is undecided.
     """
-    low, high = interval or (value, value)
+    low, high = interval or (value, math.inf)
     low, high = min(low, value), max(high, value)
     if low > limit + _SLACK:
         status: Status = "fail"
@@ -175,7 +176,7 @@ def _against(name: str, limit: float, value: float, interval: Interval | None) -
 def _reason(criterion: Criterion, told: str) -> str | None:
     name, limit, within = criterion.name, metric(criterion.limit), span(criterion.interval)
     if criterion.interval is None:
-        verb = "keeps" if criterion.status == "pass" else "does not keep"
+        verb = "does not keep" if criterion.status == "fail" else "keeps"
         return f"{name}: {told}, which {verb} the limit {limit}, by the measured values alone"
     if criterion.status == "fail":
         return f"{name}: {told} ({within}), the limit is {limit}"
