@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from infopt.gating.answer import effect, gate_exit_code, why
 from infopt.verdict import headline
-from infopt.views.markdown import line, section, text
+from infopt.views.markdown import code, text
 from infopt.views.tables import budget
 from infopt.wording import visible
 
@@ -37,15 +36,31 @@ def gate_markdown(report: Report, undecided: Undecided) -> str:
     """
     verdict = report.verdict
     title = _TITLES[effect(verdict.status, undecided)]
-    reasons = [line(reason) for reason in verdict.reasons[:MAX_REASONS]]
-    if len(verdict.reasons) > MAX_REASONS:
-        reasons.append(f"and {len(verdict.reasons) - MAX_REASONS} more")
-    parts = [f"**{title}** (exit code {gate_exit_code(verdict, undecided)})", text(headline(report), 700)]
-    parts.append(section(replace(budget(report), title="Limits")))
+    parts = [
+        f"**{title}** (exit code {gate_exit_code(verdict, undecided)})",
+        text(headline(report), 700),
+        _grid(report),
+    ]
     if any(each.status == "undecided" for each in verdict.budgets):
         parts.append(f"Undecided: {_TOLD[undecided]}")
-    parts += ["\n".join(f"- {reason}" for reason in reasons)] if reasons else []
-    return "\n\n".join(parts) + "\n"
+    reasons = [_item(reason) for reason in verdict.reasons[:MAX_REASONS]]
+    if len(verdict.reasons) > MAX_REASONS:
+        reasons.append(f"- and {len(verdict.reasons) - MAX_REASONS} more")
+    return "\n\n".join([*parts, *(["\n".join(reasons)] if reasons else [])]) + "\n"
+
+
+def _grid(report: Report) -> str:
+    """The limits as a table that is seen at once."""
+    table = budget(report)
+    head = " | ".join(column.title for column in table.columns)
+    rule = " | ".join("--:" if column.kind == "number" else "---" for column in table.columns)
+    rows = (" | ".join([code(name), *map(text, cells)]) for name, *cells in table.rows)
+    return "\n".join(f"| {line} |" for line in (head, rule, *rows))
+
+
+def _item(reason: str) -> str:
+    """An item of a list; what does not begin with a word could open a block in it."""
+    return f"- {'' if reason[:1].isalpha() else '&#8203;'}{text(reason)}"
 
 
 _TOLD = {

@@ -71,7 +71,7 @@ def code(raw: str, limit: int = _CELL) -> str:
     return f"<code>{shown}</code>"
 
 
-def line(raw: str) -> str:
+def _line(raw: str) -> str:
     """A sentence at the start of a block, where a digit, a dash or a hash would open a list or a heading."""
     shown = text(raw)
     return _BREAK + shown if _OPENS_BLOCK.match(shown) else shown
@@ -79,16 +79,16 @@ def line(raw: str) -> str:
 
 def _warnings(report: Report) -> list[str]:
     found = warnings(report)
-    lines = [f"- {line(item)}" for item in found[:MAX_WARNINGS]]
+    lines = [f"- {_line(item)}" for item in found[:MAX_WARNINGS]]
     if len(found) > MAX_WARNINGS:
         lines.append(f"- and {len(found) - MAX_WARNINGS} more")
     return ["\n".join(lines)] if lines else []
 
 
 def section(table: Table) -> str:
-    """A table with its heading and notes; one of details is folded."""
+    """A table under its heading; details are folded."""
     parts = [f"<details><summary>{table.title}</summary>" if table.detail else f"### {table.title}"]
-    parts += [" ".join(line(note) for note in table.notes)] if table.notes else []
+    parts += [" ".join(_line(note) for note in table.notes)] if table.notes else []
     if table.rows:
         lines = [_row([column.title for column in table.columns])]
         lines.append(_row(["--:" if column.kind == "number" else "---" for column in table.columns]))
