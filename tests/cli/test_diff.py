@@ -89,6 +89,8 @@ def test_layers_that_fell_back_to_float_are_named(pair: Cli) -> None:
     found = diff(pair, "a", "c")
     assert (found["kernels"]["now_float"], found["kernels"]["now_integer"]) == (["conv1"], [])
     assert {each["tensor"] for each in found["scales"]["changes"] if each["change"] == "removed"}
+    assert pair("compile", "model.onnx", "--eval", "eval.npz", "--no-bench", "-o", "float").code == 0
+    assert diff(pair, "float", "c")["kernels"]["now_float"] == []  # all of it ran in float before
     assert "conv1" in pair("diff", "a", "c").out.partition("Integer coverage")[2].partition("Options")[0]
 
 

@@ -116,11 +116,11 @@ def test_every_type_of_weight_can_be_compared(kind: str) -> None:
 def external(path: Path, values: np.ndarray) -> Model:
     """A model whose weight lies in a file of its own."""
     graph = helper.make_graph(
-        [helper.make_node("Add", ["x", "w"], ["y"], "add")],
+        [helper.make_node("Add", ["x", "first"], ["h"], "one"), helper.make_node("Add", ["h", "w"], ["y"], "add")],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, values.shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, values.shape)],
-        [numpy_helper.from_array(values, "w")],
+        [numpy_helper.from_array(np.zeros_like(values), "first"), numpy_helper.from_array(values, "w")],
     )
     path.mkdir()
     onnx.save(

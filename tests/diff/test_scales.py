@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from infopt.diffing.graphs import compare_graphs
 from infopt.diffing.records import ScaleChange
 from infopt.diffing.scales import compare_scales
 
@@ -40,6 +41,13 @@ def test_equal_scales_are_not_told(build: Any) -> None:
 def test_ratio_and_zero_point_of_a_tensor(build: Any) -> None:
     (change,) = changed(build, s=np.float32(0.75), z=np.uint8(4))
     assert change == ScaleChange("x", "changed", "uint8", "uint8", (1.5, 1.5, 1.5), 1)
+
+
+def test_scales_and_zero_points_are_no_weights(build: Any) -> None:
+    other = build(TEXT, **weights(s=np.float32(0.75), z=np.uint8(4), ws=np.array([2, 2, 1], np.float32)))
+    assert compare_graphs(build(TEXT, **weights()), other).weights == ()
+    other = build(TEXT, **weights(w=np.zeros((4, 3), np.int8)))
+    assert [each.name for each in compare_graphs(build(TEXT, **weights()), other).weights] == ["w"]
 
 
 def test_ratios_of_many_scales(build: Any) -> None:

@@ -173,3 +173,31 @@ def test_accuracy_that_contradicts_itself_is_unmeasured(changes: dict[str, Any],
     status = {each.name: each.status for each in answer.verdict.budgets}
     assert status[limit] == "unmeasured"
     assert any(says in reason for reason in answer.verdict.reasons)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "limit"),
+    [
+        (("kernels", "integer"), 99, "min_integer_share"),
+        (("kernels", "integer"), -1, "min_integer_share"),
+        (("size", "candidate_bytes"), 0, "max_bytes"),
+        (("memory", "peak_bytes"), -5, "max_peak_bytes"),
+        (("latency", "speedup"), -2.0, "min_speedup"),
+        (("latency", "speedup_ci95"), [None, 2.0], "min_speedup"),
+        (("latency", "speedup_ci95"), [2.0, 1.0], "min_speedup"),
+        (("latency", "candidate", "ms", "p99"), 0.001, "max_p99_ms"),
+        (("latency", "candidate", "ms", "p99"), None, "max_p99_ms"),
+        (("accuracy", "flips", "lost"), 10_000, "max_drop"),
+        (("classes", 0, "n"), 0, "max_class_drop"),
+        (("classes", 0, "drop"), 0.3, "max_class_drop"),
+    ],
+)
+def test_impossible_numbers_are_unmeasured(file: Path, place: tuple[Any, ...], value: Any, limit: str) -> None:
+    document = copy.deepcopy(WHOLE)
+    holder = document
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    answer = gated(file, json.dumps(document))
+    assert answer is not None
+    assert {each.name for each in answer.verdict.budgets if each.status == "unmeasured"} == {limit}

@@ -99,6 +99,15 @@ def test_another_original_model_leaves_two_proportions() -> None:
     assert found(with_accuracy(2, 20), other)["regression_drop"].status != "pass"
 
 
+def test_another_score_of_the_same_original_model_leaves_two_proportions() -> None:
+    """Another machine may round otherwise: then the samples that changed sides are not the same ones."""
+    other = replace(OLD, accuracy=accuracy(2, 2, baseline=0.9325))
+    paired, apart = (found(with_accuracy(2, 2), old)["regression_drop"].interval for old in (OLD, other))
+    assert paired is not None
+    assert apart is not None
+    assert np.ptp(apart) > 2 * np.ptp(paired)
+
+
 def test_metrics_without_counts_are_bounded_by_both_intervals() -> None:
     assert OLD.accuracy is not None
     loss = replace(OLD.accuracy, metric="loss", higher_is_better=False, flips=None, baseline=1.0, candidate=1.0)
@@ -164,6 +173,11 @@ def test_latency_is_compared_relative_to_the_float_setting(
 def test_latency_of_another_machine_is_left_open(change: Any, says: str) -> None:
     assert found(change(OLD))["regression_latency"].status == "undecided"
     assert says in why(change(OLD))
+
+
+def test_latency_of_machines_that_nothing_is_known_of_is_left_open() -> None:
+    nameless = replace(OLD, environment={})
+    assert found(nameless, nameless)["regression_latency"].status == "undecided"
 
 
 def test_latency_that_is_no_longer_measured_is_unmeasured() -> None:
