@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from infopt.schema import RECORDS
+
 WIDE = 160
 """Characters a line where no terminal sets their number, so that names stay in one piece."""
 
@@ -78,9 +80,7 @@ def passes() -> None:
 
 
 def schema(
-    name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="The format: report, diff, check, manifest.")
-    ] = "report",
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help=f"The format: {', '.join(RECORDS)}.")] = "report",
 ) -> None:
     """Print the JSON Schema of a file that infopt writes."""
     from infopt.schema import schema_text
