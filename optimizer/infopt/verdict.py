@@ -23,7 +23,7 @@ from infopt.budget import Budget
 from infopt.findings import findings, headline, measured, unlabelled
 from infopt.report import Criterion, KernelCount, Report, Status, Verdict
 from infopt.stats.limits import one_sided
-from infopt.stats.margin import drop_interval, more_samples
+from infopt.stats.margin import drop_limits, more_samples
 from infopt.wording import UNKNOWN, metric, span, times
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _max_drop(report: Report, limit: float, confidence: float) -> tuple[Criterio
     accuracy = measured(report)
     if accuracy is None:
         return _unmeasured("max_drop", limit, report.accuracy_reason)
-    value, interval = accuracy.drop, drop_interval(accuracy, confidence)
+    value, interval = accuracy.drop, drop_limits(accuracy, confidence)
     # 0.9176 - 0.9126 is not quite 0.005 in binary: a drop equal to the limit keeps it.
     slack = 1e-12 * max(abs(accuracy.baseline), abs(accuracy.candidate))
     low, high = interval or (value, math.inf)

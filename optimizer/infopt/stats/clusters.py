@@ -6,12 +6,16 @@ every sample is a group of its own where nothing else is said.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from infopt.stats.limits import Interval, at_levels
-from infopt.stats.proportions import score_limits
+from infopt.stats.limits import CI95, Interval, at_levels
+from infopt.stats.proportions import EDWARDS, score_limits
+
+if TYPE_CHECKING:
+    from infopt.stats.limits import Bounds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,26 +101,25 @@ def clustered_proportions(changes: np.ndarray, groups: np.ndarray) -> Interval:
     worth = design_effect(found, flips)
     gained, lost = (float((changes == sign).sum()) / worth for sign in (1, -1))
 
-    def bounds(confidence: float) -> tuple[float, float]:
-        return score_limits(gained, lost, found.samples / worth, float(stdtrit(found.degrees, confidence)))
+    def bounds(confidence: float, correction: float = EDWARDS) -> Bounds:
+        z = float(stdtrit(found.degrees, confidence))
+        return score_limits(gained, lost, found.samples / worth, z, correction)
 
-    return at_levels("cluster-tango", bounds)
+    return replace(at_levels("cluster-tango", bounds), ci95=bounds(CI95, 0.0))
 
 
 def design_effect(differences: Clusters, flips: Clusters) -> float:
     """How many samples in their groups are worth one on its own; 1 for groups of one.
 
-    The ratio of the variances with and without groups says it where many groups have flips. Where few have, it
-    says little and could be too small by chance; so it is averaged with the largest value that is possible (all
-    samples of a group flip together), which counts as much as one group with flips.
+    The ratio of the variances with and without groups says it where many groups have flips. Where few have, a group
+    that flips as a whole may be missing by chance; so one such group is added to what was seen.
 
     Args:
         differences: The signed changes.
         flips: Their absolute values.
     """
-    most = float(differences.sizes @ differences.sizes) / differences.samples
-    affected = int((flips.sums > 0).sum())
     n = differences.samples
-    independent = (float(flips.sums.sum()) - n * differences.mean**2) / (n * max(n - 1, 1))
-    seen = differences.variance / independent if independent > 0 else most
-    return (affected * min(max(seen, 1.0), most) + most) / (affected + 1)
+    most = float(differences.sizes @ differences.sizes) / n
+    grouped = n**2 * differences.variance + most**2
+    alone = float(flips.sums.sum()) - n * differences.mean**2 + most
+    return min(max(grouped / alone, 1.0), most)

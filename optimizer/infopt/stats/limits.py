@@ -60,16 +60,14 @@ def none(reason: str) -> Interval:
 
 
 def at_levels(method: str, bounds: Callable[[float], Bounds], levels: Sequence[float] = LEVELS) -> Interval:
-    """An interval with its one-sided limits.
+    """A 95 % interval with the one-sided limits beside it.
 
     Args:
         method: What gives them.
         bounds: Low and high limit at a one-sided confidence.
-        levels: Confidences; :data:`CI95` among them.
+        levels: Confidences.
     """
-    found = {level: bounds(level) for level in levels}
-    rest = tuple(Limit(level, *pair) for level, pair in found.items() if level != CI95)
-    return Interval(found[CI95], rest, method)
+    return Interval(bounds(CI95), tuple(Limit(level, *bounds(level)) for level in levels), method)
 
 
 def z_value(confidence: float) -> float:
@@ -89,7 +87,7 @@ def one_sided(interval: Bounds, center: float, confidence: float, known: Sequenc
         confidence: Wanted for each limit on its own, 0.5 to 1.
         known: Limits at other confidences.
     """
-    points = {limit.confidence: (limit.low, limit.high) for limit in known} | {CI95: interval}
+    points = {CI95: interval} | {limit.confidence: (limit.low, limit.high) for limit in known}
     if confidence in points:
         return points[confidence]
     pairs = [(z_value(level), pair) for level, pair in sorted(points.items())]

@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from infopt.stats.limits import CI95, one_sided, z_value
-from infopt.stats.proportions import score_limits
+from infopt.stats.proportions import EDWARDS, score_limits
 
 if TYPE_CHECKING:
     from infopt.accuracy import Accuracy
@@ -25,17 +25,35 @@ _MOST = 1000.0
 """With more than so many times the samples, no number is named."""
 
 
-def drop_interval(accuracy: Accuracy, confidence: float = CI95) -> Bounds | None:
-    """Limits of the worsening.
+def drop_interval(accuracy: Accuracy) -> Bounds | None:
+    """The 95 % interval of the worsening, or ``None`` where there is none."""
+    if accuracy.ci95 is None or not all(map(math.isfinite, (*accuracy.ci95, accuracy.delta))):
+        return None
+    return _worsening(accuracy, accuracy.ci95)
+
+
+def drop_limits(accuracy: Accuracy, confidence: float, scale: float = 1.0) -> Bounds | None:
+    """One-sided limits of the worsening, by which a budget is decided.
 
     Args:
         accuracy: Before and after.
-        confidence: That of each limit on its own; the default gives the two-sided 95 % interval.
+        confidence: That of each limit on its own.
+        scale: Limits that so many times as many samples of the same kind would give.
 
     Returns:
         Lower and upper limit, or ``None`` where there is no interval.
     """
-    return _drop_limits(accuracy, confidence, 1.0)
+    interval = drop_interval(accuracy)
+    if interval is None:
+        return None
+    counts = _counts(accuracy, interval)
+    if counts is not None:
+        lost, gained, n = (scale * count for count in counts)
+        return score_limits(lost, gained, n, z_value(confidence), EDWARDS)
+    assert accuracy.ci95 is not None
+    low, high = one_sided(accuracy.ci95, accuracy.delta, confidence, accuracy.limits)
+    shrink, center = 1 / math.sqrt(scale), accuracy.delta
+    return _worsening(accuracy, (center - shrink * (center - low), center + shrink * (high - center)))
 
 
 def more_samples(accuracy: Accuracy, limit: float, confidence: float) -> int | None:
@@ -54,7 +72,7 @@ def more_samples(accuracy: Accuracy, limit: float, confidence: float) -> int | N
     strict = NormalDist().cdf(z_value(confidence) + z_value(POWER))
 
     def decides(scale: float) -> bool:
-        found = _drop_limits(accuracy, strict, scale)
+        found = drop_limits(accuracy, strict, scale)
         return found is not None and (found[1] <= limit if accuracy.drop < limit else found[0] > limit)
 
     if accuracy.drop == limit or not decides(_MOST):
@@ -66,36 +84,20 @@ def more_samples(accuracy: Accuracy, limit: float, confidence: float) -> int | N
     return _rounded_up(accuracy.n * math.expm1(high))
 
 
-def _drop_limits(accuracy: Accuracy, confidence: float, scale: float) -> Bounds | None:
-    """Limits of the worsening, as ``scale`` times as many samples of the same kind would give them."""
-    if accuracy.ci95 is None or not all(map(math.isfinite, (*accuracy.ci95, accuracy.delta))):
-        return None
-    if confidence == CI95 and scale == 1:
-        return _worsening(accuracy, accuracy.ci95)
-    if _counted(accuracy):
-        assert accuracy.flips is not None
-        gained, lost = accuracy.flips.gained, accuracy.flips.lost
-        return score_limits(lost * scale, gained * scale, accuracy.n * scale, z_value(confidence))
-    low, high = one_sided(accuracy.ci95, accuracy.delta, confidence, accuracy.limits)
-    shrink = 1 / math.sqrt(scale)
-    center = accuracy.delta
-    return _worsening(accuracy, (center - shrink * (center - low), center + shrink * (high - center)))
-
-
 def _worsening(accuracy: Accuracy, bounds: Bounds) -> Bounds:
     return (-bounds[1], -bounds[0]) if accuracy.higher_is_better else bounds
 
 
-def _counted(accuracy: Accuracy) -> bool:
-    """Whether the flips give the interval; reports that do not say so are tried."""
-    if accuracy.flips is None or accuracy.ci95 is None or accuracy.interval not in (None, "tango"):
-        return False
-    if accuracy.interval == "tango":
-        return True
-    found = score_limits(accuracy.flips.lost, accuracy.flips.gained, accuracy.n, z_value(CI95))
-    return all(
-        math.isclose(a, b, abs_tol=1e-9) for a, b in zip(found, _worsening(accuracy, accuracy.ci95), strict=True)
-    )
+def _counts(accuracy: Accuracy, interval: Bounds) -> tuple[int, int, int] | None:
+    """Lost, gained and all samples, if they gave the interval; of a report that does not say so it is tried."""
+    if accuracy.flips is None or accuracy.interval not in (None, "tango"):
+        return None
+    lost, gained, n = accuracy.flips.lost, accuracy.flips.gained, accuracy.n
+    if min(lost, gained, n - lost - gained) < 0 or n < 1:
+        return None
+    found = score_limits(lost, gained, n, z_value(CI95))
+    same = all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(found, interval, strict=True))
+    return (lost, gained, n) if same else None
 
 
 def _rounded_up(value: float) -> int:

@@ -7,6 +7,13 @@ import math
 from infopt.errors import DataError
 from infopt.stats.limits import z_value
 
+EDWARDS = 1.0
+"""Correction for continuity: ``gained - lost`` moves in steps of two for a number of flips, half of which is one.
+
+A. L. Edwards, "Note on the correction for continuity in testing the significance of the difference between correlated
+proportions", Psychometrika 13 (1948) 185-187.
+"""
+
 
 def tango_interval(gained: float, lost: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Score interval of the difference of two paired proportions, ``(gained - lost) / n``.
@@ -32,14 +39,18 @@ def tango_interval(gained: float, lost: float, n: float, confidence: float = 0.9
     return score_limits(gained, lost, n, z_value((1 + confidence) / 2))
 
 
-def score_limits(gained: float, lost: float, n: float, z: float) -> tuple[float, float]:
+def score_limits(gained: float, lost: float, n: float, z: float, correction: float = 0.0) -> tuple[float, float]:
     """All differences that a score statistic of at most ``z`` does not reject.
+
+    Without a correction the limits hold on average; counts are whole, so single limits may miss more often than they
+    say (one-sided at 95 %: up to 9 % of the time for few flips). With :data:`EDWARDS` they do not.
 
     Args:
         gained: Samples that only the second proportion counts; need not be whole.
         lost: Samples that only the first proportion counts.
         n: All samples.
         z: Largest statistic, 0 or above.
+        correction: By how much less the counts differ from what is tested.
 
     Raises:
         DataError: Counts that no n samples can have.
@@ -47,7 +58,7 @@ def score_limits(gained: float, lost: float, n: float, z: float) -> tuple[float,
     if not (n > 0 and gained >= 0 and lost >= 0 and gained + lost <= n * (1 + 1e-12)):
         raise DataError(f"{gained:g} gained and {lost:g} lost samples of {n:g} are impossible")
     # The upper limit is the lower one of the swapped models.
-    return _lower(gained, lost, n, z), 0.0 - _lower(lost, gained, n, z)
+    return _lower(gained, lost, n, z, correction), 0.0 - _lower(lost, gained, n, z, correction)
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -68,8 +79,8 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5))) if gained + lost else 1.0
 
 
-def _lower(gained: float, lost: float, n: float, z: float) -> float:
-    estimate = (gained - lost) / n
+def _lower(gained: float, lost: float, n: float, z: float, correction: float) -> float:
+    estimate = (gained - lost - correction) / n
     if estimate <= -1:
         return -1.0
 
