@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infopt.accuracy import tango_interval
 from infopt.budget import Budget
 from infopt.classes import class_drop, class_flips, drop95
 from infopt.report import ClassChange, Report, read_report
+from infopt.stats.proportions import tango_interval
 from infopt.verdict import judge
 
 EXAMPLE = read_report(Path(__file__).parent / "goldens" / "report.json")

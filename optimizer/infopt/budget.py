@@ -31,7 +31,7 @@ class Budget:
         max_bytes: Largest size of the artifact, in bytes.
         max_peak_bytes: Largest peak of the memory while the artifact runs, in bytes.
         min_integer_share: Smallest share of the compute layers that run as integers, 0 to 1.
-        confidence: Two-sided confidence of the intervals that decide.
+        confidence: How surely a limit must be kept, or missed, for an answer: one-sided.
     """
 
     max_drop: Annotated[
@@ -65,7 +65,7 @@ class Budget:
     confidence: Annotated[
         float,
         Opt(
-            "Two-sided confidence of the intervals that decide.",
+            "How surely a limit must be kept, or missed, for an answer: one-sided.",
             low=0.5,
             high=0.9999,
             parse=parse_fraction,

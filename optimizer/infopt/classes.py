@@ -13,7 +13,7 @@ says. The largest true drop D of all classes is bounded by
 So ``fail`` and ``pass`` are each wrong in at most alpha of the cases, however many classes there are. The corrected
 bounds lie far out, where score intervals such as Tango's are too narrow: their error is up to 2.4 times what is stated
 at 150 samples and ``alpha / K`` of 0.05 %. Therefore bounds are made of exact limits of both proportions, see
-:func:`paired_bounds`.
+:func:`infopt.stats.proportions.paired_bounds`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infopt.accuracy import tango_interval
-from infopt.findings import at_confidence
 from infopt.report import ClassChange, Criterion, Report, Status
+from infopt.stats.limits import one_sided
+from infopt.stats.proportions import paired_bounds, tango_interval
 from infopt.wording import metric, span, visible
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ Interval = tuple[float, float]
 MATCH = 1e-6
 """An interval that was recomputed from counts is the report's when it differs by no more."""
 
-_LEAST, _MOST = 1e-6, 1 - 1e-12
 _NAMED = 3
 
 
@@ -114,7 +113,7 @@ def _bound(change: ClassChange, higher: bool, alphas: tuple[float, float]) -> Cl
     if flips is not None:
         (low, _), (_, high) = (paired_bounds(*flips, change.n, alpha) for alpha in alphas)
     else:
-        (low, _), (_, high) = (scaled_bounds(within, change.drop, alpha) for alpha in alphas)
+        (low, _), (_, high) = (one_sided(within, change.drop, 1 - alpha) for alpha in alphas)
     return ClassBound(change.label, change.drop, min(low, change.drop), max(high, change.drop))
 
 
@@ -123,45 +122,6 @@ def drop95(change: ClassChange, higher: bool) -> Interval | None:
     if change.ci95 is None or not all(map(math.isfinite, change.ci95)) or change.ci95[0] > change.ci95[1]:
         return None
     return (-change.ci95[1], -change.ci95[0]) if higher else change.ci95
-
-
-def scaled_bounds(interval95: Interval, center: float, alpha: float) -> Interval:
-    """One-sided bounds, each wrong with a probability of alpha, from a two-sided 95 % interval."""
-    return at_confidence(interval95, center, min(max(1 - 2 * alpha, _LEAST), _MOST))
-
-
-def paired_bounds(lost: int, gained: int, n: int, alpha: float) -> Interval:
-    """One-sided bounds of ``(lost - gained) / n`` from counts of paired samples.
-
-    Exact limits of the two proportions (C. J. Clopper and E. S. Pearson, Biometrika 26 (1934) 404-413) are put together
-    by the squares of their distances, with the correlation of two counts of one multinomial (R. G. Newcombe, "Improved
-    confidence intervals for the difference between binomial proportions based on paired data", Statistics in Medicine
-    17 (1998) 2635-2650; G. Y. Zou and A. Donner, Statistics in Medicine 27 (2008) 1693-1702).
-
-    Args:
-        lost: Samples that only the first of a pair counts.
-        gained: Samples that only the second counts.
-        n: All samples.
-        alpha: Error of each bound alone, below 0.5.
-    """
-    (p, p_low, p_high), (q, q_low, q_high) = (_exact_limits(count, n, alpha) for count in (lost, gained))
-    common = 0.0 if p in (0, 1) or q in (0, 1) else math.sqrt(p * q / ((1 - p) * (1 - q)))
-    low = _hypotenuse(p - p_low, q_high - q, common)
-    high = _hypotenuse(p_high - p, q - q_low, common)
-    return p - q - low, p - q + high
-
-
-def _exact_limits(count: int, n: int, alpha: float) -> tuple[float, float, float]:
-    """A proportion with its limits."""
-    from scipy.special import betaincinv
-
-    low = float(betaincinv(count, n - count + 1, alpha)) if count else 0.0
-    high = float(betaincinv(count + 1, n - count, 1 - alpha)) if count < n else 1.0
-    return count / n, low, high
-
-
-def _hypotenuse(a: float, b: float, correlation: float) -> float:
-    return math.sqrt(a * a + b * b + 2 * correlation * a * b)
 
 
 def class_flips(change: ClassChange, within: Interval) -> tuple[int, int] | None:

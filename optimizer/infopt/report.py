@@ -35,8 +35,9 @@ class Criterion:
         name: Key of the budget: ``"max_drop"``.
         limit: What the user demands.
         value: What was measured.
-        interval: Its interval at the budget's confidence, where there is one.
+        interval: Its limits, where there are any; each holds with the budget's confidence on its own.
         status: What follows.
+        more_samples: How many further samples would probably decide what is undecided, where that is known.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Criterion:
     value: float | None
     interval: tuple[float, float] | None
     status: Status
+    more_samples: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infopt.accuracy import Accuracy, Flips, tango_interval
+from infopt.accuracy import Accuracy, Flips
 from infopt.budget import Budget
 from infopt.errors import InputError, OptionError
 from infopt.gating.intervals import accuracy_interval
 from infopt.gating.regression import Regression, regressions
 from infopt.gating.run import decided
 from infopt.report import ClassChange, Criterion, KernelCount, Memory, Report, Size, read_report
+from infopt.stats.proportions import tango_interval
 
 OLD = read_report(Path(__file__).parents[1] / "goldens" / "old" / "report.json")
 NONE = Budget()
@@ -73,7 +74,7 @@ def test_a_loss_against_a_better_commit_is_seen_though_the_model_is_met() -> Non
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(20, 400))
 def test_bounds_from_counts_hold_those_from_the_outputs(seed: int, n: int) -> None:
-    from infopt.classes import paired_bounds
+    from infopt.stats.proportions import paired_bounds
 
     rng = np.random.default_rng(seed)
     base = rng.random(n) < 0.8

@@ -13,8 +13,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from infopt.classes import ClassBound, class_flips, drop95, paired_bounds, scaled_bounds
-from infopt.findings import drop_interval
+from infopt.classes import ClassBound, class_flips, drop95
+from infopt.stats.limits import one_sided
+from infopt.stats.margin import drop_interval
+from infopt.stats.proportions import paired_bounds
 
 if TYPE_CHECKING:
     from infopt.accuracy import Accuracy
@@ -45,7 +47,7 @@ def accuracy_interval(new: Accuracy, old: Accuracy, same_model: bool, alpha: flo
     ends = drop_interval(new), drop_interval(old)
     if not paired or ends[0] is None or ends[1] is None:
         return None
-    return scaled_bounds(_difference(ends[0], ends[1]), new.drop - old.drop, alpha)
+    return one_sided(_difference(ends[0], ends[1]), new.drop - old.drop, 1 - alpha)
 
 
 def class_bound(new: ClassChange, old: ClassChange, higher: bool, alphas: tuple[float, float]) -> ClassBound:
@@ -66,7 +68,7 @@ def class_bound(new: ClassChange, old: ClassChange, higher: bool, alphas: tuple[
         (low, _), (_, high) = (_bounds_by_flips(flips[0], flips[1], new.n, alpha) for alpha in alphas)
     else:
         wide = _difference(ends[0], ends[1])
-        (low, _), (_, high) = (scaled_bounds(wide, drop, alpha) for alpha in alphas)
+        (low, _), (_, high) = (one_sided(wide, drop, 1 - alpha) for alpha in alphas)
     return ClassBound(new.label, drop, min(low, drop), max(high, drop))
 
 
@@ -77,7 +79,7 @@ def latency_interval(new: Latency, old: Latency, alpha: float) -> Interval | Non
     (a, b), (c, d), x, y = new.speedup_ci95, old.speedup_ci95, new.speedup, old.speedup
     down, up = math.hypot(math.log(b / x), math.log(y / c)), math.hypot(math.log(x / a), math.log(d / y))
     center = math.log(y / x)
-    low, high = scaled_bounds((center - down, center + up), center, alpha)
+    low, high = one_sided((center - down, center + up), center, 1 - alpha)
     return math.exp(low), math.exp(high)
 
 
