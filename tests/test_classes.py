@@ -98,6 +98,21 @@ def test_lower_is_better_turns_the_interval() -> None:
     assert 0.2 < criterion.interval[0] < 0.3 < criterion.interval[1] < 0.4  # one-sided 95 % is narrower
 
 
+def test_groups_widen_the_bounds_of_classes() -> None:
+    report = with_classes(change("0", 20, 0, 200))
+    assert report.accuracy is not None
+    assert report.accuracy.ci95 is not None
+    low, high = report.accuracy.ci95  # of samples that stand on their own
+    grouped = replace(report.accuracy, groups=500, interval="cluster-bca", ci95=(3 * low, 3 * high))
+    limit = 0.05
+    alone = class_drop("max_class_drop", report, limit, 0.95)[0]
+    together = class_drop("max_class_drop", replace(report, accuracy=grouped), limit, 0.95)[0]
+    assert (alone.status, together.status) == ("fail", "undecided")
+    silent = replace(grouped, ci95=None)
+    unknown = class_drop("max_class_drop", replace(report, accuracy=silent), limit, 0.95)[0]
+    assert (unknown.status, unknown.interval) == ("undecided", None)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_the_counts_behind_an_interval_are_found(n: int, data: st.DataObject) -> None:

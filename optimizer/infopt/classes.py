@@ -24,11 +24,14 @@ from typing import TYPE_CHECKING
 
 from infopt.report import ClassChange, Criterion, Report, Status
 from infopt.stats.limits import one_sided
+from infopt.stats.margin import drop_interval
 from infopt.stats.proportions import paired_bounds, tango_interval
 from infopt.wording import metric, span, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from infopt.accuracy import Accuracy
 
 Interval = tuple[float, float]
 MATCH = 1e-6
@@ -53,6 +56,13 @@ class ClassBound:
     low: float = -math.inf
     high: float = math.inf
 
+    def stretched(self, factor: float) -> ClassBound:
+        """The same with bounds that are further away by a factor."""
+        if not math.isfinite(factor):
+            return ClassBound(self.label, self.drop)
+        low, high = self.drop - factor * (self.drop - self.low), self.drop + factor * (self.high - self.drop)
+        return ClassBound(self.label, self.drop, low, high)
+
 
 def class_drop(name: str, report: Report, limit: float, confidence: float) -> tuple[Criterion, str | None]:
     """Decide a limit on the drop of the worst class.
@@ -73,7 +83,27 @@ def class_drop(name: str, report: Report, limit: float, confidence: float) -> tu
         why = f"no sample of {_listed(empty)}" if empty else "the report tells of no class (compare on labels)"
         return Criterion(name, limit, None, None, "unmeasured"), f"{name} was not measured: {why}"
     higher, alpha = report.accuracy is None or report.accuracy.higher_is_better, 1 - confidence
-    return decide(name, [_bound(each, higher, (alpha / len(classes), alpha)) for each in classes], limit)
+    bounds = (_bound(each, higher, (alpha / len(classes), alpha)) for each in classes)
+    factor = stretch(report.accuracy)
+    return decide(name, [each.stretched(factor) for each in bounds], limit)
+
+
+def stretch(accuracy: Accuracy | None) -> float:
+    """By how much samples that belong to groups say less than as many that stand on their own.
+
+    Intervals of single classes do not know of groups; those of all samples do, and what they are wider is taken to be
+    true within the classes too.
+
+    Returns:
+        A factor for distances from the drop, 1 without groups; infinite where it is not known.
+    """
+    if accuracy is None or accuracy.groups is None:
+        return 1.0
+    within = drop_interval(accuracy)
+    if within is None or accuracy.flips is None:
+        return math.inf
+    alone = tango_interval(accuracy.flips.lost, accuracy.flips.gained, accuracy.n)
+    return max(1.0, (within[1] - within[0]) / (alone[1] - alone[0]))
 
 
 def decide(name: str, bounds: Sequence[ClassBound], limit: float) -> tuple[Criterion, str | None]:

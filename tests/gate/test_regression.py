@@ -122,6 +122,13 @@ def test_metrics_without_counts_are_bounded_by_both_intervals() -> None:
     assert "by the measured values alone" in why(silent, old)
 
 
+def test_samples_of_groups_are_not_counted_one_by_one() -> None:
+    new, old = (with_accuracy(2, lost, groups=50, interval="cluster-bca", ci95=(-0.02, 0.02)) for lost in (30, 2))
+    alone = found(with_accuracy(2, 30), with_accuracy(2, 2))["regression_drop"]
+    together = found(new, old)["regression_drop"]
+    assert (alone.status, together.status) == ("fail", "undecided")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

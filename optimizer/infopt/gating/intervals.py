@@ -2,10 +2,11 @@
 
 Reports hold no outputs, but where both candidates were paired with the same original model on the same samples, a
 sample on which they differ has changed sides in at least one of the pairs. These counts bound what the two can differ
-by: an interval of them is wider than that of the outputs, never narrower. Without counts the ends of both
-intervals bound the difference. With different original models, Newcombe's interval of two independent proportions does
-(R. G. Newcombe, "Interval estimation for the difference between independent proportions: comparison of eleven
-methods", Statistics in Medicine 17 (1998) 873-890, method 10): paired samples only make it wider than it need be.
+by: an interval of them is wider than that of the outputs, never narrower. Without counts, and where samples belong to
+groups, the ends of both intervals bound the difference. With different original models, Newcombe's interval of two
+independent proportions does (R. G. Newcombe, "Interval estimation for the difference between independent proportions:
+comparison of eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10): paired samples only make it wider
+than it need be.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ def accuracy_interval(new: Accuracy, old: Accuracy, same_model: bool, alpha: flo
         The bounds of the worsening, or ``None`` where the reports do not hold enough.
     """
     paired = same_model and math.isclose(new.baseline, old.baseline, rel_tol=1e-9)
-    if new.flips and old.flips and paired:
+    alone = new.groups is None and old.groups is None
+    if new.flips and old.flips and paired and alone:
         pair = (new.flips.lost, new.flips.gained), (old.flips.lost, old.flips.gained)
         return _bounds_by_flips(*pair, new.n, alpha)
-    if new.flips and old.flips:
+    if new.flips and old.flips and not paired and alone:
         return _newcombe(new, old, alpha)
     ends = drop_interval(new), drop_interval(old)
     if not paired or ends[0] is None or ends[1] is None:

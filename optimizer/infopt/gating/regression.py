@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infopt.budget import Budget
-from infopt.classes import decide
+from infopt.classes import decide, stretch
 from infopt.gating.comparable import check_target, other_accuracy, other_latency
 from infopt.gating.intervals import accuracy_interval, class_bound, latency_interval
 from infopt.report import Criterion, Status
@@ -103,7 +103,8 @@ def _classes(pair: Regression) -> Iterator[Decided]:
         return
     alphas = pair.alpha / len(old), pair.alpha
     higher = pair.new.accuracy.higher_is_better
-    bounds = [class_bound(new[each.label], each, higher, alphas) for each in old]
+    factor = max(stretch(pair.new.accuracy), stretch(pair.old.accuracy))
+    bounds = [class_bound(new[each.label], each, higher, alphas).stretched(factor) for each in old]
     decided = decide(name, bounds, limit)
     if pair.budget.max_class_drop is not None or decided[0].status == "fail":
         yield decided
