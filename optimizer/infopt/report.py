@@ -267,7 +267,7 @@ class Report:
         memory: Of the artifact.
         kernels: What runs as integers.
         layers: Layer by layer, where it was asked for.
-        classes: Class by class, where the metric tells of single samples and the labels are classes.
+        classes: Class by class, the largest drop first, where labels are classes.
         steps: Passes that ran.
         environment: Machine and versions.
         warnings: What the user should know.
