@@ -58,6 +58,29 @@ def no_cache() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def reports_follow_their_schema() -> Iterator[None]:
+    """Hold every report that a test makes in its own process to the published schema."""
+    import json
+
+    import jsonschema
+
+    from infopt.report import Report
+    from infopt.schema import schema_text
+
+    validator = jsonschema.Draft202012Validator(json.loads(schema_text("report")))
+    made = Report.to_json
+
+    def to_json(report: Report) -> dict[str, Any]:
+        result = made(report)
+        validator.validate(result)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Report, "to_json", to_json)
+        yield
+
+
 COMMAND = """
 import sys
 from infopt.cli import main

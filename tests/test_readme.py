@@ -89,7 +89,8 @@ def project(tmp_path: Path) -> Path:
     tool = folder / "tool"
     tool.write_text('#!/bin/sh\necho "$(basename "$0") $*" >> "$LOG"\n')
     tool.chmod(0o755)
-    command = 'pwd > "$LOG" && mkdir -p .venv-dev/bin && cp tool .venv-dev/bin/ruff && cp tool .venv-dev/bin/mypy'
+    copies = " && ".join(f"cp tool .venv-dev/bin/{name}" for name in ("ruff", "mypy", "infopt"))
+    command = f'pwd > "$LOG" && mkdir -p .venv-dev/bin && {copies}'
     (folder / "README.md").write_text(f"<!-- test-command -->\n```sh\n{command}\n```\n")
     (folder / ".gitignore").write_text(".venv*/\n")
     (folder / ".venv-dev").mkdir()
@@ -110,9 +111,11 @@ def test_ci_works_in_a_copy_and_leaves_nothing(project: Path, git: bool) -> None
         if not shutil.which("git"):
             pytest.skip("git is not installed")
         subprocess.run(["git", "init", "-q", project], check=True)
-    code, (place, *calls) = run_ci(project)
+    code, (place, *calls) = run_ci(project, GITHUB_ACTIONS="")
     assert code == 0
     assert [call.strip() for call in calls] == [
+        "infopt run examples/ci/recipe.toml --no-bench --quiet --output out/example",
+        "infopt gate out/example --budget examples/ci/budget.toml",
         "ruff format --check --exclude .venv* .",
         "ruff check --extend-exclude .venv* .",
         "mypy",
@@ -120,6 +123,11 @@ def test_ci_works_in_a_copy_and_leaves_nothing(project: Path, git: bool) -> None
     assert Path(place).parent == project.parent
     assert not Path(place).exists()
     assert [path.name for path in (project / ".venv-dev").iterdir()] == ["developers-own"]
+
+
+def test_ci_annotates_where_annotations_are_read(project: Path) -> None:
+    _, calls = run_ci(project, GITHUB_ACTIONS="true")
+    assert [call.split()[-1] for call in calls if call.startswith("infopt gate")] == ["--github"]
 
 
 def test_ci_fails_with_the_tests(project: Path) -> None:

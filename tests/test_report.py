@@ -20,13 +20,14 @@ EXAMPLE = Path(__file__).parent / "goldens" / "report.json"
 
 PUBLIC_KEYS = {
     "": "schema infopt command verdict model target data accuracy accuracy_reason fidelity latency size "
-    "memory kernels layers steps environment warnings",
+    "memory kernels layers classes steps environment warnings",
     "verdict": "status reasons budgets",
     "model": "path sha256 nodes parameters bytes flops",
     "target": "name runtime version device isa",
     "data.calib": "path samples sha256 synthetic",
     "data.eval": "path samples search sha256 labelled",
-    "accuracy": "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others reference",
+    "accuracy": "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others reference "
+    "interval limits groups mcnemar_p",
     "accuracy.flips": "gained lost",
     "fidelity.0": "output top1_agreement cosine_mean sqnr_db max_abs",
     "latency": "batch threads baseline_float candidate speedup speedup_ci95 runs reason",

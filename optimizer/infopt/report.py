@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import Latency
 from infopt.codec import decode, encode
-from infopt.errors import InputError, OutputError
+from infopt.errors import InputError
+from infopt.files import write_text
 from infopt.model import Step
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ class Criterion:
         name: Key of the budget: ``"max_drop"``.
         limit: What the user demands.
         value: What was measured.
-        interval: Its interval at the budget's confidence, where there is one.
+        interval: Its limits, where there are any; each holds with the budget's confidence on its own.
         status: What follows.
+        more_samples: How many further samples would probably decide what is undecided, where that is known.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Criterion:
     value: float | None
     interval: tuple[float, float] | None
     status: Status
+    more_samples: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,28 @@ class Layer:
     sqnr_db: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """What became of one class: a mean can hide a class that died.
+
+    Attributes:
+        label: The class: its folder's name, else its number.
+        n: Samples of it, 0 for a class of the model that has none; one with several accepted classes counts for each.
+        baseline: Mean of the metric over them before; not a number (null in JSON) without samples, as what follows.
+        candidate: The same after.
+        drop: The worsening, above 0 when the candidate is worse.
+        ci95: 95 % interval of ``candidate - baseline`` for this class alone; ``None`` where the metric is not right or
+            wrong.
+    """
+
+    label: str
+    n: int
+    baseline: float
+    candidate: float
+    drop: float
+    ci95: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One run with its evidence; the attributes are the keys of ``report.json``.
@@ -242,6 +267,7 @@ class Report:
         memory: Of the artifact.
         kernels: What runs as integers.
         layers: Layer by layer, where it was asked for.
+        classes: Class by class, the largest drop first, where labels are classes.
         steps: Passes that ran.
         environment: Machine and versions.
         warnings: What the user should know.
@@ -262,6 +288,7 @@ class Report:
     memory: Memory
     kernels: KernelCount
     layers: tuple[Layer, ...]
+    classes: tuple[ClassChange, ...] = ()
     steps: tuple[Step, ...]
     environment: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -281,10 +308,7 @@ class Report:
         Raises:
             OutputError: The file cannot be written.
         """
-        try:
-            path.write_text(self.text(), encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        write_text(path, self.text())
 
 
 def read_report(path: Path) -> Report:

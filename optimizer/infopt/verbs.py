@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from infopt.checks.report import CheckReport
+    from infopt.diffing.records import Diff
     from infopt.recipe import Recipe
     from infopt.report import Report
     from infopt.ui import Listener
@@ -151,28 +152,45 @@ def compare(base: AnyPath, candidate: AnyPath, *, listener: Listener | None = No
     return compare_files(Comparison(Path(base), Path(candidate), **built), listener)
 
 
-def gate(report: AnyPath, budget: AnyPath) -> Report:
-    """Judge a report against a budget file.
+def gate(report: AnyPath, budget: AnyPath | None = None, **options: Any) -> Report:
+    """Judge a report against a budget file, and against the report of an earlier commit.
 
     Args:
         report: A ``report.json`` or the output directory that holds it.
-        budget: A ``budget.toml``.
+        budget: A ``budget.toml``; needed unless there is a ``baseline``.
+        **options: The flags of ``infopt gate`` with underscores: ``baseline``, ``tolerance``, ``undecided``, and the
+            files to write, ``markdown`` and ``junit``.
 
     Returns:
-        The report with the budget's verdict.
+        The report with the gate's verdict.
 
     Raises:
         InputError: One of the files cannot be used.
     """
-    from infopt.budget import check_budget, fractional, load_budget
-    from infopt.report import read_report
-    from infopt.verdict import judged
+    from infopt.gating.options import GateOptions
+    from infopt.gating.run import gate_file
 
-    limits, found = load_budget(Path(budget)), read_report(Path(report))
-    if found.accuracy:
-        scores = (found.accuracy.baseline, found.accuracy.candidate)
-        check_budget(limits, fractional(scores, found.accuracy.higher_is_better))
-    return judged(found, limits)
+    given = {**options, "budget": None if budget is None else Path(budget)}
+    return gate_file(Path(report), build(GateOptions, given, "infopt gate"))
+
+
+def diff(a: AnyPath, b: AnyPath) -> Diff:
+    """Say what two output directories of infopt differ in.
+
+    Args:
+        a: The first directory.
+        b: The second one.
+
+    Returns:
+        Graph, scales, options, inputs, versions, and what was measured; its ``same`` is true when only measurements
+        and the machine differ.
+
+    Raises:
+        InputError: One is no output directory of infopt, or it is damaged.
+    """
+    from infopt.diffing.run import diff_directories
+
+    return diff_directories(Path(a), Path(b))
 
 
 def recipe_of(verb: str, subject: AnyPath, options: Mapping[str, Any]) -> Recipe:

@@ -330,7 +330,10 @@ def test_a_table_needs_its_target(cli: Cli) -> None:
     cli.refuses("targets", "tensort", "--ops", says=("did you mean 'tensorrt'?",))
 
 
-@pytest.mark.parametrize("command", ["quantize", "compile", "run", "compare", "gate", "simplify", "targets", "passes"])
+@pytest.mark.parametrize(
+    "command",
+    ["quantize", "compile", "run", "compare", "gate", "diff", "schema", "simplify", "targets", "passes"],
+)
 def test_every_command_has_help(cli: Cli, command: str) -> None:
     result = cli(command, "--help")
     assert (result.code, result.err) == (0, "")

@@ -1,4 +1,4 @@
-"""Commands that look at models, artifacts and reports: simplify, compare, gate."""
+"""Commands that look at models and artifacts: simplify, compare."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ PAIR = {
     ],
     "candidate": Annotated[Path, typer.Argument(help="What came after, likewise.", metavar="CANDIDATE")],
 }
-REPORT = {
-    "report": Annotated[Path, typer.Argument(help="A report.json or an infopt output directory.", metavar="REPORT")]
-}
-BUDGET = Annotated[Path, typer.Option("--budget", help="The limits.", metavar="BUDGET.toml")]
 
 
 @command(PAIR, compare_flags(), OUTPUT)
@@ -34,16 +30,6 @@ def compare(**values: Any) -> None:
         report = infopt.compare(listener=listener, **given)
     show(report, output)
     finish(report, bool(report.verdict.budgets))
-
-
-@command(REPORT, {}, {"budget": BUDGET, **OUTPUT})
-def gate(**values: Any) -> None:
-    """Judge a report against a budget; exit code 3 when it fails."""
-    import infopt
-
-    judged = infopt.gate(values.pop("report"), values.pop("budget"))
-    show(judged, values)
-    finish(judged, budget_given=True)
 
 
 def simplify(
@@ -66,4 +52,4 @@ def simplify(
     )
 
 
-COMMANDS = (simplify, compare, gate)
+COMMANDS = (simplify, compare)

@@ -51,7 +51,7 @@ def tables(report: Report) -> tuple[Table, ...]:
     """All tables of a report in reading order; empty ones are left out."""
     made = (
         *(
-            _budget(report),
+            budget(report),
             _accuracy(report),
             _latency(report),
             _size(report),
@@ -69,7 +69,8 @@ def warnings(report: Report) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*report.verdict.reasons, *report.warnings)))
 
 
-def _budget(report: Report) -> Table:
+def budget(report: Report) -> Table:
+    """The limits that were demanded, one a row, with what was measured and the answer."""
     columns = (
         Column("limit", "name"),
         Column("demanded"),
@@ -86,9 +87,9 @@ def _criterion(item: Criterion) -> tuple[str, ...]:
 
 
 def _limit(name: str, value: float | None) -> str:
-    if name == "max_bytes" and value is not None:
+    if name.endswith("bytes") and value is not None:
         return f"{value:,.0f}"
-    return metric(value) if name == "max_drop" else digits(value, 4)
+    return metric(value) if name.endswith("drop") else digits(value, 4)
 
 
 def _accuracy(report: Report) -> Table:
