@@ -66,6 +66,9 @@ class Accuracy:
         where: Measured on the artifact that ships (``deployed``) or on an emulation of it.
         others: The same for further metrics.
         reference: The metric compares with the original model's outputs and uses no labels.
+        interval: What gave ``ci95``: ``"tango"``, ``"bca"``, ``"bootstrap"``.
+        mcnemar_p: Exact McNemar test of the flips, a side note.
+        groups: Clusters of samples that were resampled together.
     """
 
     metric: str
@@ -81,6 +84,9 @@ class Accuracy:
     where: Literal["deployed", "emulated"]
     others: tuple[Accuracy, ...] = ()
     reference: bool = False
+    interval: str | None = None
+    mcnemar_p: float | None = None
+    groups: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Criterion:
         value: What was measured.
         interval: Its interval at the budget's confidence, where there is one.
         status: What follows.
+        more_samples: Further samples that would probably decide what is undecided.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Criterion:
     value: float | None
     interval: tuple[float, float] | None
     status: Status
+    more_samples: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +217,71 @@ class Layer:
         name: Name of the node.
         op: Its operator.
         sqnr_db: Signal-to-quantization-noise ratio of its output in dB; ``None`` when nothing moved.
+        output_sqnr_db: That of the model's outputs with this layer alone restored to float.
+        why: Why it suffers, in words.
+        remedy: The cheapest cure, in words.
+        gain_db: What the cure is predicted to bring, in dB of the outputs.
+        price_ms: What it costs in latency, in ms.
     """
 
     name: str
     op: str
     sqnr_db: float | None
+    output_sqnr_db: float | None = None
+    why: str | None = None
+    remedy: str | None = None
+    gain_db: float | None = None
+    price_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """What became of one class: a mean can hide a class that died.
+
+    Attributes:
+        label: The class: its folder's name, else its number.
+        n: Samples of it, 0 for a class of the model that has none; one with several accepted classes counts for each.
+        baseline: Mean of the metric over them before; not a number (null in JSON) without samples, as what follows.
+        candidate: The same after.
+        drop: The worsening, above 0 when the candidate is worse.
+        ci95: 95 % interval of ``candidate - baseline`` for this class alone; ``None`` where the metric is not right or
+            wrong.
+    """
+
+    label: str
+    n: int
+    baseline: float
+    candidate: float
+    drop: float
+    ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleChange:
+    """A sample whose answer moved.
+
+    Attributes:
+        index: Its number in the evaluation data, from 0.
+        id: Its name: a picture's file, an entry of the array ``ids``; ``None`` where it has none.
+        change: Largest distance between an output before and after, over the root mean square norm of that output's
+            rows before: 0 is no change, 1 as far as outputs are long.
+        before: The baseline's answer as short text.
+        after: The candidate's.
+        label: What is right, as text.
+        lost: Whether it was right before and is wrong now; ``None`` where no labels tell.
+        thumbnail: A small picture of it, as a ``data:`` URI, where samples were asked for.
+        text: Its text, where samples were asked for and a tokenizer was given.
+    """
+
+    index: int
+    id: str | None
+    change: float
+    before: str
+    after: str
+    label: str | None = None
+    lost: bool | None = None
+    thumbnail: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +304,8 @@ class Report:
         memory: Of the artifact.
         kernels: What runs as integers.
         layers: Layer by layer, where it was asked for.
+        classes: Class by class, the largest drop first, where labels are classes.
+        samples: The most changed samples, the most changed first; those whose answer flipped before all others.
         steps: Passes that ran.
         environment: Machine and versions.
         warnings: What the user should know.
@@ -262,6 +326,8 @@ class Report:
     memory: Memory
     kernels: KernelCount
     layers: tuple[Layer, ...]
+    classes: tuple[ClassChange, ...] = ()
+    samples: tuple[SampleChange, ...] = ()
     steps: tuple[Step, ...]
     environment: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -20,12 +20,16 @@ def visible(text: str, limit: int = 160) -> str:
     Returns:
         One line without control, formatting or surrogate characters: a terminal shows it as it is.
     """
-    shown = "".join("\ufffd" if unicodedata.category(c) in _HIDDEN and not c.isspace() else c for c in text)
-    shown = " ".join(shown.split())
+    shown = " ".join(unhidden(text).split())
     if len(shown) <= limit:
         return shown
     tail = limit // 3
     return f"{shown[: limit - tail - 1]}…{shown[-tail:]}"
+
+
+def unhidden(text: str) -> str:
+    """Text whose control, formatting and surrogate characters can be seen; its white space stays as it is."""
+    return "".join("\ufffd" if unicodedata.category(c) in _HIDDEN and not c.isspace() else c for c in text)
 
 
 def metric(value: float | None) -> str:
