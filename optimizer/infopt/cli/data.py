@@ -1,4 +1,4 @@
-"""Commands that look at models, artifacts and reports: simplify, compare, gate."""
+"""Commands that look at models, artifacts and reports: simplify, compare, gate, report."""
 
 from __future__ import annotations
 
@@ -46,6 +46,17 @@ def gate(**values: Any) -> None:
     finish(judged, budget_given=True)
 
 
+def report(
+    report: Annotated[Path, typer.Argument(help="A report.json or an infopt output directory.", metavar="REPORT")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", metavar="FILE.html|FILE.md")],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write the report of an earlier run as a page or as Markdown."""
+    import infopt
+
+    typer.echo(infopt.render(report, output, force=force))
+
+
 def simplify(
     model: Annotated[Path, typer.Argument(help="The ONNX model.", metavar="MODEL")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", metavar="FILE.onnx")],
@@ -66,4 +77,4 @@ def simplify(
     )
 
 
-COMMANDS = (simplify, compare, gate)
+COMMANDS = (simplify, compare, gate, report)

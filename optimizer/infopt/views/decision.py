@@ -84,7 +84,7 @@ def _answer(report: Report, kinds: set[Kind]) -> tuple[Answer, str]:
         return "Not measured", _unmeasured(report, kinds)
     if verdict.status == "undecided":
         unclear = _named(by_status["undecided"]) or "a limit"
-        return "Undecided", f"The measurements are too few to tell on which side of its limit lies {unclear}."
+        return "Undecided", f"Too little was measured to tell whether {unclear} keeps what was demanded."
     return _passed(report, kinds)
 
 
@@ -124,6 +124,7 @@ def _advice(report: Report, kinds: set[Kind], answer: Answer) -> Iterator[Advice
     yield from _about_build(report, kinds)
     yield from _about_accuracy(report, kinds)
     yield from _about_speed(report, kinds)
+    yield from _about_other_limits(report)
     if answer == "Ship":
         yield from _about_shipping(report)
 
@@ -135,7 +136,9 @@ def _about_build(report: Report, kinds: set[Kind]) -> Iterator[Advice]:
     if "emulated" in kinds:
         yield Advice("Confirm the accuracy in the real runtime before shipping: it was emulated here.")
     if "synthetic" in kinds:
-        yield Advice("Calibrate on real samples: the ranges come from made-up data.", "infopt quantize MODEL --calib DATA")
+        yield Advice(
+            "Calibrate on real samples: the ranges come from made-up data.", "infopt quantize MODEL --calib DATA"
+        )
     if "no integers" in kinds:
         yield Advice("See why no layer runs in integers.", "infopt check MODEL --target TARGET")
 
@@ -163,6 +166,15 @@ def _about_speed(report: Report, kinds: set[Kind]) -> Iterator[Advice]:
         yield Advice("Ship the fastest float artifact instead, or try a larger batch.", "infopt compile MODEL")
     if "no speed" in kinds and "no artifact" not in kinds:
         yield Advice(f"Measure the speed where it matters; here it was not: {report.latency.reason or UNKNOWN}.")
+
+
+def _about_other_limits(report: Report) -> Iterator[Advice]:
+    failed = {criterion.name for criterion in report.verdict.budgets if criterion.status == "fail"}
+    if failed & {"min_speedup", "max_p99_ms", "min_integer_share"}:
+        told = "See which layers stay in float, and why; a larger batch or another target may be faster"
+        yield Advice(f"{told}.", "infopt check MODEL --target TARGET")
+    if failed & {"max_bytes", "max_peak_bytes"}:
+        yield Advice("See which precisions the target runs with smaller weights.", "infopt targets TARGET")
 
 
 def _about_shipping(report: Report) -> Iterator[Advice]:

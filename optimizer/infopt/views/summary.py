@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infopt.findings import unlabelled, why_unlabelled
+from infopt.views.tables import Column, Table
 from infopt.wording import MISSING, UNKNOWN, digits, megabytes, metric, percent, signed, span, times
 
 if TYPE_CHECKING:
@@ -52,12 +53,30 @@ class Line:
 def summary(report: Report) -> tuple[Line, ...]:
     """The lines in reading order; a limit on something else has a line of its own."""
     lines = [_accuracy(report), _latency(report), _size(report), _integers(report)]
-    if report.memory.peak_bytes is not None or _limits(report, "memory"):
+    if _limits(report, "memory"):
         peak = megabytes(report.memory.peak_bytes)
         lines.append(
             Line("memory", "peak memory", "", peak, "", "", report.memory.reason or "", _limits(report, "memory"))
         )
     return (*lines, *_further(report))
+
+
+def summary_table(report: Report) -> Table:
+    """The lines as a table."""
+    columns = (
+        *(Column("", "text"), Column("before"), Column("after"), Column("change"), Column("95 % interval")),
+        Column("limit, note", "text"),
+    )
+    return Table("Summary", columns, tuple(map(_row, summary(report))))
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    told = [f"{status}: {limit}" for limit, status in line.limits] + ([line.reason] if line.reason else [])
+    return (
+        line.what,
+        *(each or MISSING for each in (line.before, line.after, line.change, line.interval)),
+        "; ".join(told),
+    )
 
 
 def limit_in_words(item: Criterion) -> str:
@@ -136,7 +155,9 @@ def _size(report: Report) -> Line:
         return Line("size", "size", megabytes(before), MISSING, "", "", why, limits)
     ratio = before / after if before and after else 1.0
     change = f"{times(ratio)} smaller" if ratio >= 1 else f"{times(1 / ratio)} larger"
-    return Line("size", "size", megabytes(before), megabytes(after), change, "", "", limits)
+    peak = report.memory.peak_bytes
+    memory = f"peak memory {megabytes(peak)}" if peak is not None and not _limits(report, "memory") else ""
+    return Line("size", "size", megabytes(before), megabytes(after), change, "", memory, limits)
 
 
 def _integers(report: Report) -> Line:

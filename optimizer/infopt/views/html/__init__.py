@@ -18,8 +18,8 @@ from infopt.errors import Unmeasured
 from infopt.findings import headline
 from infopt.views.decision import decide
 from infopt.views.html.charts import charts
+from infopt.views.html.charts.marks import NARROW, WIDE, spec
 from infopt.views.html.draw import draw
-from infopt.views.html.looks import NARROW, WIDE, spec
 from infopt.views.html.page import sections
 from infopt.views.summary import summary
 from infopt.views.tables import warnings
@@ -27,7 +27,7 @@ from infopt.wording import MISSING, unhidden, visible
 
 if TYPE_CHECKING:
     from infopt.report import Report
-    from infopt.views.html.charts import Chart
+    from infopt.views.html.charts.marks import Chart
 
 FOLDER = Path(__file__).parent / "templates"
 MAX_RECIPE = 100_000
@@ -45,27 +45,31 @@ def html(report: Report, recipe: str | None = None) -> str:
     """
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     drawn, undrawn = _drawn(charts(report))
-    return _environment().get_template("report.html.j2").render(
-        report=report,
-        headline=headline(report),
-        decision=decide(report),
-        summary=summary(report),
-        reasons=report.verdict.reasons,
-        warnings=warnings(report)[len(report.verdict.reasons) :],
-        sections=sections(report),
-        charts=drawn,
-        undrawn=undrawn,
-        recipe=unhidden(recipe)[:MAX_RECIPE] if recipe else None,
-        style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        script=Markup(script),  # noqa: S704 - our own file
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        missing=MISSING,
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            headline=headline(report),
+            decision=decide(report),
+            summary=summary(report),
+            reasons=report.verdict.reasons,
+            warnings=warnings(report)[len(report.verdict.reasons) :],
+            sections=sections(report),
+            charts=drawn,
+            undrawn=undrawn,
+            recipe=unhidden(recipe)[:MAX_RECIPE] if recipe else None,
+            style=Markup((FOLDER / "style.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            missing=MISSING,
+        )
     )
 
 
 def _drawn(wanted: list[Chart]) -> tuple[dict[str, tuple[Chart, Markup, Markup]], str]:
     """Each chart by name, drawn for a wide window and for a narrow one; or why there are none."""
-    specs = [spec(each.layers, width, each.height, each.longest) for each in wanted for width in (WIDE, NARROW)]
+    specs = [spec(each, width) for each in wanted for width in (WIDE, NARROW)]
     try:
         done = draw(specs) if specs else []
     except Unmeasured as error:

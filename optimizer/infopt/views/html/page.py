@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from infopt.views.html.charts import beyond
+from infopt.views.html.charts.latency import latency_notes
 from infopt.views.tables import Column, Table, tables
 from infopt.wording import MISSING, UNKNOWN, digits, metric, span
 
@@ -36,7 +36,6 @@ class Section:
         missing: Why there is nothing to show; empty when there is.
         notes: Sentences under the chart.
         samples: Cards of samples.
-        folded: Whether the reader opens it.
     """
 
     key: str
@@ -45,7 +44,6 @@ class Section:
     missing: str = ""
     notes: tuple[str, ...] = ()
     samples: tuple[Sample, ...] = ()
-    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ def sections(report: Report) -> list[Section]:
 
     return [
         Section("accuracy", "Accuracy", of("Accuracy", "Fidelity"), notes=tuple(_accuracy_notes(report))),
-        Section("latency", "Latency", of("Latency"), notes=tuple(filter(None, [_legend(report), beyond(report)]))),
+        Section("latency", "Latency", of("Latency"), notes=tuple(latency_notes(report.latency))),
         Section("size", "Size and memory", of("Size")),
         Section("kernels", "What runs as integers", of("Kernels")),
         _layers(report),
@@ -74,15 +72,10 @@ def sections(report: Report) -> list[Section]:
         _samples(report),
         Section("steps", "How it was made", of("Steps", "Choices")),
         Section("data", "Data", of("Data")),
-        Section("environment", "Model, target and environment", (*of("Model and target", "Environment"), *known.values())),
+        Section(
+            "environment", "Model, target and environment", (*of("Model and target", "Environment"), *known.values())
+        ),
     ]
-
-
-def _legend(report: Report) -> str:
-    own = report.latency.candidate
-    if own is None or own.ms is None or not own.ms.distribution:
-        return ""
-    return "Each thin line is one call in fifty, the thick one the median; the band holds four of five calls."
 
 
 def _accuracy_notes(report: Report) -> Iterator[str]:
@@ -106,11 +99,18 @@ def _layers(report: Report) -> Section:
         why = "not measured: per-layer errors are a run of their own, infopt blame DIR"
         return Section("layers", "Layer by layer", missing=why)
     ordered = sorted(found, key=_loudness)
-    columns = [("layer", "name"), ("operator", "name"), ("SQNR dB", "number"), ("outputs with it in float, dB", "number")]
+    columns = [
+        ("layer", "name"),
+        ("operator", "name"),
+        ("SQNR dB", "number"),
+        ("outputs with it in float, dB", "number"),
+    ]
     columns += [("why", "text"), ("remedy", "text"), ("gain dB", "number"), ("price ms", "number")]
     rows = tuple(_layer(each) for each in ordered[:MAX_ROWS])
     more = max(0, len(found) - MAX_ROWS)
-    note = "SQNR is the power of a layer's output over that of its error: 20 dB is 10 % error, 40 dB is 1 %; low is bad."
+    note = (
+        "SQNR is the power of a layer's output over that of its error: 20 dB is 10 % error, 40 dB is 1 %; low is bad."
+    )
     return Section("layers", "Layer by layer", (_table("Layers", columns, rows, more),), notes=(note,))
 
 
@@ -178,5 +178,3 @@ def _table(title: str, columns: Sequence[tuple[str, str]], rows: tuple[tuple[str
     told = [index for index in range(len(columns)) if index == 0 or any(row[index] != MISSING for row in rows)]
     kept = tuple(Column(columns[index][0], columns[index][1]) for index in told)  # type: ignore[arg-type]
     return Table(title, kept, tuple(tuple(row[index] for index in told) for row in rows), more=more)
-
-
