@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infopt.findings import unlabelled, why_unlabelled
+from infopt.findings import measured, unlabelled, why_unlabelled
 from infopt.views.tables import Column, Table
 from infopt.wording import MISSING, UNKNOWN, digits, megabytes, metric, percent, signed, span, times
 
@@ -114,9 +114,9 @@ def _further(report: Report) -> Iterator[Line]:
 
 
 def _accuracy(report: Report) -> Line:
-    found, limits = report.accuracy, _limits(report, "accuracy")
+    found, limits = measured(report), _limits(report, "accuracy")
     if found is None:
-        why = report.accuracy_reason or UNKNOWN
+        why = report.accuracy_reason or ("the metric is not a number" if report.accuracy else UNKNOWN)
         return Line("accuracy", "accuracy", MISSING, MISSING, "", "", f"not measured: {why}", limits)
     notes = []
     if unlabelled(report):

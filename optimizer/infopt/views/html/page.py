@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MAX_ROWS = 200
 """Rows of layers and of classes; report.json has them all."""
 
+MAX_SAMPLES = 24
+"""Samples with their pictures."""
+
 MAX_PICTURES = 1_000_000
 """Characters of all thumbnails together: the page stays below two megabytes."""
 
@@ -164,7 +167,7 @@ def _samples(report: Report) -> Section:
 def _pictured(samples: Sequence[SampleChange]) -> Iterator[Sample]:
     """Samples with their pictures, as long as these are pictures and fit into the page."""
     room = MAX_PICTURES
-    for each in samples:
+    for each in samples[:MAX_SAMPLES]:
         picture = each.thumbnail
         if picture is None or len(picture) > room or not _PICTURE.fullmatch(picture):
             yield Sample(each)

@@ -97,7 +97,13 @@ def spec(chart: Chart, width: int) -> Fields:
     }
     names |= {"labelColor": INK, "labelFontSize": size, "ticks": False, "domain": False, "grid": False}
     axis: Fields = {"labelColor": MUTED, "titleColor": MUTED, "gridColor": LINE, "domainColor": LINE, "tickColor": LINE}
-    axis |= {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "gridOpacity": 0.6}
+    axis |= {
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "gridOpacity": 0.6,
+        "labelSeparation": 8,
+    }
     config = {
         "aria": False,
         "font": "Arial, Liberation Sans, sans-serif",

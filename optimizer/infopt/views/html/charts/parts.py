@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from infopt.views.html.charts import marks
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 CLASSES, NAMED = 12, 3
 """Classes in the chart, and layers that its caption names."""
 
+BARS = 300
+"""Most bars of layers; of a larger model each bar is the lowest of several neighbours."""
+
 
 def layers_chart(report: Report) -> Chart | None:
     """One bar a layer in the report's order; low is bad."""
@@ -24,17 +28,29 @@ def layers_chart(report: Report) -> Chart | None:
         return None
     lowest = sorted(known, key=lambda each: each[2])[:NAMED]
     marked = {index for index, _, _ in lowest}
-    rows = [
-        {"low": index + 0.6, "high": index + 1.4, "y": db, "zero": 0, "color": BAD if index in marked else BEST}
-        for index, _, db in known
-    ]
     count = len(report.layers)
+    wide = -(-count // BARS)
+    rows = [
+        {"low": start + 0.6, "high": start + wide + 0.4, "y": db, "zero": 0, "color": BAD if bad else BEST}
+        for start, db, bad in _lowest(known, wide, marked)
+    ]
     x = marks.horizontal(0, count + 1, "layer, from input to output", axis={"tickMinStep": 1, "format": "d"})
     y = {"field": "y", "type": "quantitative", "title": "SQNR in dB", "scale": {"zero": True}}
     place = marks.span_of(x, "low", "high") | {"y": y, "y2": {"field": "zero"}, "color": COLORED}
     named = "; ".join(f"{visible(name, 60)} {digits(db)} dB" for _, name, db in lowest)
     says = f"{len(known)} layers; the lowest are {named}."
     return Chart("layers", says, 190, [marks.layer(rows, "rect", place)])
+
+
+def _lowest(known: list[tuple[int, str, float]], wide: int, marked: set[int]) -> Iterator[tuple[int, float, bool]]:
+    """First layer, lowest value and whether it is marked, of each group of neighbours."""
+    groups: dict[int, tuple[float, bool]] = {}
+    for index, _, db in known:
+        start = index - index % wide
+        lowest, bad = groups.get(start, (db, False))
+        groups[start] = min(lowest, db), bad or index in marked
+    for start, (db, bad) in groups.items():
+        yield start, db, bad
 
 
 def classes_chart(report: Report) -> Chart | None:

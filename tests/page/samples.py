@@ -1,32 +1,33 @@
-"""Reports to show, and a browser to show them in."""
+"""Reports to show."""
 
 from __future__ import annotations
 
 import base64
 import io
-import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from infopt.bench import CandidateLatency, FloatLatency, Latency, Seconds, times
 from infopt.budget import Budget
-from infopt.report import ClassChange, FloatLayer, KernelCount, Layer, Report, SampleChange, read_report
+from infopt.report import (
+    CalibData,
+    ClassChange,
+    Data,
+    FloatLayer,
+    KernelCount,
+    Layer,
+    Memory,
+    Report,
+    SampleChange,
+    Size,
+    read_report,
+)
 from infopt.verdict import judged
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-REQUIRED = "INFOPT_REQUIRE_CHROMIUM"
-"""Set where the browser must be there, as in the project's own CI: tests fail then instead of being skipped."""
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+HOSTILE = "<script>window.owned=1</script>\"'><img src=x onerror=owned=1>\u202egnp.\x1b[31m" + "W" * 300
 EXAMPLE = read_report(Path(__file__).parents[1] / "goldens")
 
 
@@ -98,30 +99,43 @@ def full_report() -> Report:
     )
 
 
-def executable() -> str | None:
-    """Where Chromium is, if it is anywhere."""
-    return next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+def unmeasured_report() -> Report:
+    """A report in which nothing could be measured."""
+    return judged(
+        replace(
+            EXAMPLE,
+            accuracy=None,
+            accuracy_reason="synthetic data has no labels",
+            data=Data(CalibData(None, 8, None, synthetic=True), None),
+            latency=Latency(reason="there is no GPU here"),
+            size=Size(4_970_000, None, "TensorRT is not installed"),
+            memory=Memory(None, "there is no GPU here"),
+            kernels=KernelCount(None, None, (), "TensorRT is not installed"),
+            fidelity=(),
+            layers=(),
+            target=None,
+        )
+    )
 
 
-def absent(what: str) -> Any:
-    """Skip, or fail where the browser was promised."""
-    if os.environ.get(REQUIRED):
-        pytest.fail(f"{what}, and {REQUIRED} is set")
-    pytest.skip(what)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium from the system's packages."""
-    path = executable()
-    if path is None:
-        absent("Chromium is not installed")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        absent("playwright is not installed")
-    with sync_playwright() as playwright:
-        # Chromium's sandbox does not start for root, as in containers; the pages are our own files.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+def named(name: str) -> Report:
+    """The full report with everything that files and users name called this."""
+    full = full_report()
+    assert full.accuracy is not None
+    assert full.target is not None
+    return replace(
+        full,
+        model=replace(full.model, path=name),
+        target=replace(full.target, name=name, device=name),
+        accuracy=replace(full.accuracy, metric=name),
+        verdict=replace(full.verdict, reasons=(f"reason {name}",)),
+        warnings=(f"reason {name}", f"warning {name}"),
+        layers=tuple(replace(each, name=name, op=name, why=name, remedy=name) for each in full.layers[:4]),
+        classes=tuple(replace(each, label=name) for each in full.classes[:3]),
+        samples=tuple(
+            replace(each, id=name, before=name, after=name, label=name, text=name) for each in full.samples[:3]
+        ),
+        kernels=replace(full.kernels, float_nodes=(FloatLayer(name, name, name, None),)),
+        environment={name: name},
+        steps=tuple(replace(each, name=name, choices=(f"{name}: {name}",)) for each in full.steps),
+    )
