@@ -44,7 +44,7 @@ class Outline(HTMLParser):
         ]
 
     def handle_data(self, data: str) -> None:
-        self.said += data
+        self.said += f" {data}"
 
 
 def said(text: str) -> str:
@@ -189,6 +189,21 @@ def test_charts_say_in_words_what_they_show() -> None:
     assert "the worst is Ankle boot, a drop of 0.0350" in says["classes"]
 
 
+def test_rows_of_one_name_stay_apart() -> None:
+    classes = next(chart for chart in charts(named("same")) if chart.name == "classes")
+    assert [row["name"] for row in classes.layers[0]["data"]["values"]] == ["same", "same (2)", "same (3)"]
+
+
+def test_a_large_model_has_a_bar_for_the_lowest_of_its_neighbours() -> None:
+    few = full_report().layers[:2]
+    many = tuple(replace(few[0], sqnr_db=float(i % 7 + 10)) for i in range(1200))
+    chart = next(each for each in charts(replace(full_report(), layers=many)) if each.name == "layers")
+    bars = chart.layers[0]["data"]["values"]
+    assert len(bars) == 300
+    assert bars[0] == {"low": 0.6, "high": 4.4, "y": 10.0, "zero": 0, "color": "var(--bad)"}
+    assert bars[1]["y"] == min(i % 7 + 10 for i in range(4, 8))
+
+
 def test_numbers_that_are_not_finite_are_not_drawn() -> None:
     full, nan = full_report(), float("nan")
     assert full.accuracy is not None
@@ -202,7 +217,7 @@ def test_numbers_that_are_not_finite_are_not_drawn() -> None:
     assert set(found) == {"latency", "size", "kernels", "classes"}
     assert "all 1;" in found["classes"].says
     assert "NaN" not in json.dumps([chart.layers for chart in found.values()])
-    assert "accuracy not measured not measured: the metric is not a number" in said(html(judged(report)))
+    assert "accuracy not measured the metric is not a number" in said(html(judged(report)))
 
 
 def test_without_drawing_the_tables_remain(monkeypatch: pytest.MonkeyPatch) -> None:

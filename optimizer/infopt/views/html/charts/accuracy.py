@@ -25,7 +25,7 @@ def accuracy_chart(report: Report) -> Chart | None:
         return None
     limit = next((c.limit for c in report.verdict.budgets if c.name == "max_drop"), None)
     worst = None if limit is None else -limit if found.higher_is_better else limit
-    rows = [_row(each) for each in (found, *found.others) if _alike(each, found)]
+    rows = marks.distinct([_row(each) for each in (found, *found.others) if _alike(each, found)])
     ends = [x for row in rows for x in (row["x"], row["low"], row["high"])]
     low, high = marks.padded([0.0, *ends, *([] if worst is None else [worst])])
     better = "worse ← → better" if found.higher_is_better else "better ← → worse"

@@ -68,6 +68,16 @@ def words(rows: Rows, encoding: Fields, color: str = INK, **place: Any) -> Field
     return layer(rows, "text", encoding | {"text": {"field": "label"}}, **looks, **halo)
 
 
+def distinct(rows: Rows) -> Rows:
+    """Rows with a name of their own each: Vega-Lite would draw rows of one name on top of each other."""
+    seen: dict[str, int] = {}
+    named = []
+    for row in rows:
+        count = seen[row["name"]] = seen.get(row["name"], 0) + 1
+        named.append(row | {"name": f"{row['name']} ({count})"} if count > 1 else row)
+    return named
+
+
 def longest(rows: Rows) -> int:
     """Characters of the longest name."""
     return max(len(row["name"]) for row in rows)

@@ -59,7 +59,8 @@ def classes_chart(report: Report) -> Chart | None:
     if not known:
         return None
     higher = report.accuracy is None or report.accuracy.higher_is_better
-    rows = [_class(each, higher) for each in sorted(known, key=lambda each: -each.drop)[:CLASSES]]
+    worst = sorted(known, key=lambda each: -each.drop)[:CLASSES]
+    rows = marks.distinct([_class(each, higher) for each in worst])
     x = marks.horizontal(*marks.padded([0.0, *(row[end] for row in rows for end in ("x", "low", "high"))]))
     x |= {"title": "drop (right of 0 is worse)", "axis": {"format": "~g"}}
     layers = [
