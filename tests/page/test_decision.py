@@ -59,6 +59,16 @@ def test_the_answer_follows_from_limits_and_measurements(
     assert (decision.answer, decision.tone) == (answer, tone)
 
 
+def test_grounds_for_shipping_name_the_worst_that_the_interval_allows() -> None:
+    grounds = decide(judged(EXAMPLE, Budget(max_drop=0.01))).grounds
+    assert grounds == (
+        "top1 went from 0.9176 to 0.9171; on 10,000 samples, the worst end of its 95 % interval is a drop of 0.0021.",
+        "It is 1.62x as fast as bf16 (95 %: 1.58x to 1.67x).",
+        "It takes 1.38 MB instead of 4.97 MB.",
+    )
+    assert decide(judged(losing(), Budget(max_drop=0.001))).grounds == ()
+
+
 def test_a_missed_limit_is_named() -> None:
     because = decide(judged(losing(SLOW), Budget(max_drop=0.001, min_speedup=1.2))).because
     assert because == "It misses what was demanded: the drop of accuracy and the speedup."

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from infopt.findings import findings
-from infopt.wording import UNKNOWN
+from infopt.findings import drop_interval, findings, measured, pace
+from infopt.wording import UNKNOWN, megabytes, metric, times
 
 if TYPE_CHECKING:
+    from infopt.accuracy import Accuracy
     from infopt.findings import Kind
     from infopt.report import Criterion, Report
 
@@ -45,11 +46,13 @@ class Decision:
     Attributes:
         answer: In at most three words.
         because: The sentence behind it.
+        grounds: What speaks for shipping, where that is the answer.
         advice: What to do next, the most important first.
     """
 
     answer: Answer
     because: str
+    grounds: tuple[str, ...]
     advice: tuple[Advice, ...]
 
     @property
@@ -69,7 +72,8 @@ def decide(report: Report) -> Decision:
     """
     kinds = {finding.kind for finding in findings(report)}
     answer, because = _answer(report, kinds)
-    return Decision(answer, because, tuple(_advice(report, kinds, answer)))
+    grounds = tuple(_grounds(report)) if answer == "Ship" else ()
+    return Decision(answer, because, grounds, tuple(_advice(report, kinds, answer)))
 
 
 def _answer(report: Report, kinds: set[Kind]) -> tuple[Answer, str]:
@@ -102,6 +106,32 @@ def _passed(report: Report, kinds: set[Kind]) -> tuple[Answer, str]:
         return "Undecided", "It loses accuracy, and no limit says how much would be acceptable."
     gain = f", though it is not measurably faster than {other}" if "no faster" in kinds else ""
     return "Ship", f"No limit was set, and nothing that was measured speaks against it{gain}."
+
+
+def _grounds(report: Report) -> Iterator[str]:
+    accuracy, latency, size = measured(report), report.latency, report.size
+    if accuracy is not None:
+        before, after = metric(accuracy.baseline), metric(accuracy.candidate)
+        yield f"{accuracy.metric} went from {before} to {after}{_at_worst(accuracy)}."
+    if latency.speedup is not None and pace(latency) == "faster":
+        within = (
+            f" (95 %: {times(latency.speedup_ci95[0])} to {times(latency.speedup_ci95[1])})"
+            if latency.speedup_ci95
+            else ""
+        )
+        other = latency.baseline_float.setting if latency.baseline_float else "float"
+        yield f"It is {times(latency.speedup)} as fast as {other}{within}."
+    if size.candidate_bytes is not None and size.candidate_bytes < size.baseline_bytes:
+        yield f"It takes {megabytes(size.candidate_bytes)} instead of {megabytes(size.baseline_bytes)}."
+
+
+def _at_worst(accuracy: Accuracy) -> str:
+    """The bad end of the interval in words."""
+    interval = drop_interval(accuracy)
+    if interval is None:
+        return f", measured on {accuracy.n:,} samples without an interval"
+    worst = f"a drop of {metric(interval[1])}" if interval[1] > 0 else f"a gain of {metric(-interval[1])}"
+    return f"; on {accuracy.n:,} samples, the worst end of its 95 % interval is {worst}"
 
 
 def _unmeasured(report: Report, kinds: set[Kind]) -> str:

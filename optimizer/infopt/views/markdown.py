@@ -47,7 +47,7 @@ def markdown(report: Report) -> str:
     """
     summary = _grid(summary_table(report))
     parts = [f"**{text(headline(report), _HEADLINE)}**", summary, *_warnings(report)]
-    parts += [_section(table) for table in tables(report)]
+    parts += [section(table, fold=True) for table in tables(report)]
     fitting, length = [], 0
     for part in parts:
         length += len(part) + 2
@@ -73,7 +73,7 @@ def code(raw: str, limit: int = _CELL) -> str:
     return f"<code>{shown}</code>"
 
 
-def _line(raw: str) -> str:
+def line(raw: str) -> str:
     """A sentence at the start of a block, where a digit, a dash or a hash would open a list or a heading."""
     shown = text(raw)
     return _BREAK + shown if _OPENS_BLOCK.match(shown) else shown
@@ -81,7 +81,7 @@ def _line(raw: str) -> str:
 
 def _warnings(report: Report) -> list[str]:
     found = warnings(report)
-    lines = [f"- {_line(item)}" for item in found[:MAX_WARNINGS]]
+    lines = [f"- {line(item)}" for item in found[:MAX_WARNINGS]]
     if len(found) > MAX_WARNINGS:
         lines.append(f"- and {len(found) - MAX_WARNINGS} more")
     shown, folded = lines[:SHOWN], lines[SHOWN:]
@@ -89,11 +89,12 @@ def _warnings(report: Report) -> list[str]:
     return parts + ([_folded(f"{len(found) - SHOWN} more warnings", ["\n".join(folded)])] if folded else [])
 
 
-def _section(table: Table) -> str:
-    parts = [" ".join(_line(note) for note in table.notes)] if table.notes else []
+def section(table: Table, fold: bool = False) -> str:
+    """A table with its heading and notes; one of details is folded, and any other where that is wanted."""
+    parts = [" ".join(line(note) for note in table.notes)] if table.notes else []
     parts += [_grid(table)] if table.rows else []
     parts += [f"and {table.more} more"] if table.more else []
-    return _folded(table.title, parts)
+    return _folded(table.title, parts) if fold or table.detail else "\n\n".join([f"### {table.title}", *parts])
 
 
 def _folded(title: str, parts: list[str]) -> str:

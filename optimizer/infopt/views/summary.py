@@ -149,12 +149,14 @@ def _pace(speedup: float) -> str:
 
 def _size(report: Report) -> Line:
     size, limits = report.size, _limits(report, "size")
-    before, after = size.baseline_bytes, size.candidate_bytes
+    before, after = size.baseline_bytes or None, size.candidate_bytes
     if after is None:
-        why = f"no artifact: {size.reason or UNKNOWN}"
+        missing = "not measured" if report.command == "compare" else "no artifact"
+        why = f"{missing}: {size.reason or UNKNOWN}"
         return Line("size", "size", megabytes(before), MISSING, "", "", why, limits)
-    ratio = before / after if before and after else 1.0
-    change = f"{times(ratio)} smaller" if ratio >= 1 else f"{times(1 / ratio)} larger"
+    change = ""
+    if before and after:
+        change = f"{times(before / after)} smaller" if before >= after else f"{times(after / before)} larger"
     peak = report.memory.peak_bytes
     memory = f"peak memory {megabytes(peak)}" if peak is not None and not _limits(report, "memory") else ""
     return Line("size", "size", megabytes(before), megabytes(after), change, "", memory, limits)

@@ -24,7 +24,7 @@ MAX_PICTURES = 1_000_000
 """Characters of all thumbnails together: the page stays below two megabytes."""
 
 _PICTURE = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
-_OWN = ("Layers", "Classes", "Samples", "Budget")
+_OWN = ("Layers", "Classes", "Samples", "Most changed samples", "Budget")
 """Tables of other views that this page shows in its own way."""
 
 

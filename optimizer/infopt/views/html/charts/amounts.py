@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def size_chart(report: Report) -> Chart | None:
     """Two bars with their sizes."""
     before, after = report.size.baseline_bytes, report.size.candidate_bytes
-    if after is None:
+    if after is None or not before:
         return None
     sides = (("original", before, BASE), ("artifact", after, BEST))
     rows = [{"name": name, "x": value, "label": megabytes(value), "color": color} for name, value, color in sides]
