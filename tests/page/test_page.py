@@ -22,7 +22,7 @@ from infopt.errors import Unmeasured
 from infopt.report import FloatLayer, KernelCount, Report, read_report
 from infopt.verdict import headline, judged
 from infopt.views.html import html
-from infopt.views.html.charts import charts
+from infopt.views.html.charts.every import charts
 from infopt.views.html.draw import draw, inline
 from infopt.wording import visible
 

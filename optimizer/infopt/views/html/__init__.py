@@ -17,7 +17,7 @@ from markupsafe import Markup
 from infopt.errors import Unmeasured
 from infopt.findings import headline
 from infopt.views.decision import decide
-from infopt.views.html.charts import charts
+from infopt.views.html.charts.every import charts
 from infopt.views.html.charts.marks import NARROW, WIDE, spec
 from infopt.views.html.draw import draw
 from infopt.views.html.page import sections
