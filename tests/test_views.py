@@ -215,6 +215,7 @@ def test_long_names_keep_both_ends() -> None:
     ("shown", "wanted"),
     [
         (metric(0.91764), "0.9176"), (metric(0.0), "0.0000"), (metric(1.2e-6), "1.2e-06"),
+        (metric(4.769e-5), "0.000048"), (metric(-0.0002), "-0.0002"),
         (metric(None), "-"), (metric(float("nan")), "-"), (metric(23.456), "23.46"),
         (signed(-0.0005), "-0.0005"),
         (signed(0.5), "+0.5000"),

@@ -33,9 +33,11 @@ def unhidden(text: str) -> str:
 
 
 def metric(value: float | None) -> str:
-    """A metric with four decimals, or four digits where it is not of the order of one."""
+    """A metric with four decimals, or some digits where it is not of the order of one."""
     if value is None or not math.isfinite(value):
         return MISSING
+    if 1e-5 <= abs(value) < 1e-4:  # which would be written with an exponent
+        return digits(value, 2)
     return f"{value:.4f}" if value == 0 or 5e-4 <= abs(value) < 10 else f"{value:.4g}"
 
 
