@@ -183,10 +183,12 @@ def test_it_is_rendered_within_a_second(opened: Opened) -> None:
 
 def test_paper_has_everything_and_no_controls(opened: Opened) -> None:
     page = opened("full", scheme="dark")
+    recipe = "document.querySelector('#recipe pre').checkVisibility()"
+    assert not page.evaluate(recipe)  # folded
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.evaluate("document.querySelector('#recipe pre').getBoundingClientRect().height") > 0
+    assert page.evaluate(recipe)
     table = page.evaluate(
         "[...document.querySelectorAll('.scroll')].every((r) => r.scrollHeight <= r.clientHeight + 1)"
     )
