@@ -34,9 +34,9 @@ class Criterion:
         name: Key of the budget: ``"max_drop"``.
         limit: What the user demands.
         value: What was measured.
-        interval: Its interval at the budget's confidence, where there is one.
+        interval: Its limits, where there are any; each holds with the budget's confidence on its own.
         status: What follows.
-        more_samples: Further samples that would probably decide what is undecided.
+        more_samples: How many further samples would probably decide what is undecided, where that is known.
     """
 
     name: str
@@ -216,12 +216,13 @@ class Layer:
     Attributes:
         name: Name of the node.
         op: Its operator.
-        sqnr_db: Signal-to-quantization-noise ratio of its output in dB; ``None`` when nothing moved.
-        output_sqnr_db: That of the model's outputs with this layer alone restored to float.
-        why: Why it suffers, in words.
-        remedy: The cheapest cure, in words.
-        gain_db: What the cure is predicted to bring, in dB of the outputs.
-        price_ms: What it costs in latency, in ms.
+        sqnr_db: Signal-to-quantization-noise ratio of its output in dB, errors before it included; ``None`` when
+            nothing moved.
+        output_sqnr_db: The same of the model's outputs with this layer in float; see ``infopt blame``.
+        why: What makes its error, in words.
+        remedy: What helps, as an option of ``quantize``.
+        gain_db: What the outputs gain with this layer in float.
+        price_ms: What a call takes longer with this layer in float.
     """
 
     name: str
