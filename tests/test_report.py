@@ -27,7 +27,7 @@ PUBLIC_KEYS = {
     "data.calib": "path samples sha256 synthetic",
     "data.eval": "path samples search sha256 labelled",
     "accuracy": "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others reference "
-    "interval mcnemar_p groups",
+    "interval limits groups mcnemar_p",
     "accuracy.flips": "gained lost",
     "fidelity.0": "output top1_agreement cosine_mean sqnr_db max_abs",
     "latency": "batch threads baseline_float candidate speedup speedup_ci95 runs reason",

@@ -31,7 +31,7 @@ class Budget:
         max_p99_ms: Largest 99th percentile of the latency, in milliseconds.
         max_bytes: Largest size of the artifact, in bytes.
         min_integer_share: Smallest share of the compute layers that run as integers, 0 to 1.
-        confidence: Two-sided confidence of the intervals that decide.
+        confidence: How surely a limit must be kept, or missed, for an answer: one-sided.
     """
 
     max_drop: Annotated[
@@ -58,7 +58,7 @@ class Budget:
     confidence: Annotated[
         float,
         Opt(
-            "Two-sided confidence of the intervals that decide.",
+            "How surely a limit must be kept, or missed, for an answer: one-sided.",
             low=0.5,
             high=0.9999,
             parse=parse_fraction,

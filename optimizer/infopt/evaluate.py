@@ -56,7 +56,8 @@ class Evaluator:
     def accuracy(self, outputs: list[np.ndarray], where: Where) -> Accuracy:
         """The metric before and after, with its interval."""
         labels = self.samples.labels
-        return paired_accuracy(self.metric, self.baseline, outputs, labels, where=where, seed=self.seed)
+        groups = self.samples.groups
+        return paired_accuracy(self.metric, self.baseline, outputs, labels, where=where, seed=self.seed, groups=groups)
 
     def score(self, outputs: list[np.ndarray]) -> float:
         """The metric of one set of outputs."""

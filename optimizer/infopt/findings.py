@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
+from infopt.stats.margin import drop_interval
 from infopt.wording import UNKNOWN, digits, megabytes, metric, signed, span, times, visible
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from infopt.bench import Latency
     from infopt.report import Report
 
-Interval = tuple[float, float]
 Pace = Literal["faster", "no faster", "slower"]
 Loss = Literal["loss", "within noise", "none"]
 Kind = Literal[
@@ -97,28 +96,6 @@ def why_unlabelled(report: Report) -> str:
     """Why no label went into what stands for accuracy."""
     labelled = report.data.eval is not None and report.data.eval.labelled
     return "the metric does not use the labels" if labelled else "there are no labels"
-
-
-def drop_interval(accuracy: Accuracy, confidence: float = 0.95) -> Interval | None:
-    """Interval of the worsening, from that of the difference.
-
-    Args:
-        accuracy: Before and after, with a 95 % interval of the difference or none.
-        confidence: Confidence wanted; see :func:`at_confidence`.
-    """
-    if accuracy.ci95 is None or not all(map(math.isfinite, accuracy.ci95)):
-        return None
-    low, high = accuracy.ci95
-    worsening = (-high, -low) if accuracy.higher_is_better else (low, high)
-    return at_confidence(worsening, accuracy.drop, confidence)
-
-
-def at_confidence(interval: Interval, center: float, confidence: float) -> Interval:
-    """A 95 % interval at another confidence: distances from ``center`` scale as those of a normal."""
-    if confidence == 0.95:
-        return interval
-    scale = NormalDist().inv_cdf(0.5 + confidence / 2) / NormalDist().inv_cdf(0.975)
-    return center - scale * (center - interval[0]), center + scale * (interval[1] - center)
 
 
 def pace(latency: Latency) -> Pace | None:

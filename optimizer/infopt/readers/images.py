@@ -42,6 +42,7 @@ class ImageSamples:
         labels: (N,) or (N, K) int64, or ``None``.
         classes: Names of the class subfolders, in the order of their labels; empty without them.
         notes: Warnings.
+        groups: What each picture belongs to, (N,), or ``None``.
     """
 
     path: Path
@@ -51,10 +52,7 @@ class ImageSamples:
     labels: np.ndarray | None
     classes: tuple[str, ...]
     notes: tuple[str, ...]
-
-    @property
-    def groups(self) -> None:
-        """Pictures of a folder are not grouped."""
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -77,11 +75,12 @@ class ImageSamples:
         return [_digest(file) for file in self.files]
 
     def sha256(self) -> str:
-        """Hash of the names and files of the pictures that are used, and of their labels."""
+        """Hash of the names and files of the pictures that are used, of their labels and their groups."""
         state = hashlib.sha256()
         for file, digest in zip(self.files, self.digests(), strict=True):
             state.update(f"{file.relative_to(self.path).as_posix()}\0{digest}\n".encode())
         state.update(b"" if self.labels is None else self.labels.astype("<i8").tobytes())
+        state.update(b"" if self.groups is None else repr(self.groups.tolist()).encode())
         return state.hexdigest()
 
     def describe(self) -> str:
@@ -108,17 +107,17 @@ def open_images(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preproces
     spec = _picture_input(path, inputs, preprocess)
     found = data_files(path)
     listed = [file for file in found if file.suffix.lower() in PICTURES]
-    labels, classes = read_labels(path, listed)
+    known = read_labels(path, listed)
     kept, notes = _readable(path, listed, preprocess, spec)
     others = [_name(path, file) for file in found if file.suffix.lower() not in PICTURES]
     if others:
         notes.append(f"{path}: files that are no pictures were left out: {some(others)}")
-    empty = sorted(set(classes).difference(file.relative_to(path).parts[0] for file in listed))
+    empty = sorted(set(known.classes).difference(file.relative_to(path).parts[0] for file in listed))
     if empty:
         notes.append(f"{path}: class folders without pictures: {some(empty)}")
     files = tuple(listed[row] for row in kept)
-    kept_labels = None if labels is None else labels[kept]
-    return ImageSamples(path, spec, preprocess, files, kept_labels, classes, tuple(notes))
+    labels, groups = (None if array is None else array[kept] for array in (known.labels, known.groups))
+    return ImageSamples(path, spec, preprocess, files, labels, known.classes, tuple(notes), groups)
 
 
 def _picture_input(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preprocess) -> InputSpec:

@@ -61,7 +61,7 @@ class NpzSamples:
         members: The array of each input.
         total: Number of samples.
         labels: Array ``labels``, if there is one that is no input.
-        groups: Array ``group``, likewise.
+        groups: Array ``group``, likewise: what each sample belongs to.
         notes: Warnings.
     """
 
@@ -122,6 +122,10 @@ def open_npz(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preprocess |
             check_array(spec, members[spec.name].dtype, members[spec.name].shape, str(path))
         total = _count(path, inputs, members, side)
         labels, groups = (_read(archive, side[name]) if name in side else None for name in _SIDE)
+    if groups is not None and (groups.ndim != 1 or groups.dtype.kind not in "iuUSb"):
+        raise DataError(
+            f"{path}: group is {groups.dtype} {list(groups.shape)}", "give one whole number or name to each sample"
+        )
     note = f"{path}: arrays are taken as they are, the preprocessing is for pictures"
     return NpzSamples(path, inputs, members, total, labels, groups, (note,) if preprocess else ())
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from infopt.findings import drop_interval, findings, measured, pace
+from infopt.findings import findings, measured, pace
+from infopt.stats.margin import drop_interval
 from infopt.wording import UNKNOWN, megabytes, metric, times
 
 if TYPE_CHECKING:

@@ -27,6 +27,8 @@ _PICTURE = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={
 _OWN = ("Layers", "Classes", "Samples", "Most changed samples", "Budget")
 """Tables of other views that this page shows in its own way."""
 
+_METHODS = {"tango": "Tango's score interval", "bca": "BCa bootstrap", "bootstrap": "percentile bootstrap"}
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -86,8 +88,9 @@ def _accuracy_notes(report: Report) -> Iterator[str]:
     if found is None:
         return
     if found.interval:
-        groups = f", resampled in {found.groups} groups" if found.groups else ""
-        yield f"95 % interval of the paired difference by {found.interval}{groups}."
+        method = _METHODS.get(found.interval.removeprefix("cluster-"), found.interval)
+        groups = f", by {found.groups} groups of samples" if found.groups else ""
+        yield f"95 % interval of the paired difference: {method}{groups}."
     if found.mcnemar_p is not None:
         yield f"Exact McNemar test: p = {found.mcnemar_p:.2g}."
     evaluated = report.data.eval
