@@ -65,7 +65,7 @@ def test_everything_that_was_measured_is_there(full: str) -> None:
         "1.62x faster",
         "3.60x smaller",
         "41 of 44",
-        "tango",
+        "Tango's score interval",
         "p = 0.62",
     ):
         assert each in text, each
