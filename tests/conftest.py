@@ -51,10 +51,11 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_cache() -> Iterator[None]:
-    """Keep statistics away from the user's own cache; a test that is about it names a folder itself."""
+def settings_of_tests() -> Iterator[None]:
+    """Keep statistics away from the user's own cache, and draw no charts, but in tests of either."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INFOPT_CACHE", "off")
+        patch.setenv("INFOPT_CHARTS", "off")
         yield
 
 

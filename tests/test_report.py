@@ -19,8 +19,8 @@ from infopt.report import Criterion, KernelCount, Report, Verdict, read_report
 EXAMPLE = Path(__file__).parent / "goldens" / "report.json"
 
 PUBLIC_KEYS = {
-    "": "schema infopt command verdict model target data accuracy accuracy_reason fidelity latency size "
-    "memory kernels layers classes steps environment warnings",
+    "": "schema infopt command candidate verdict model target data accuracy accuracy_reason fidelity latency size "
+    "memory kernels layers classes samples steps environment warnings",
     "verdict": "status reasons budgets",
     "model": "path sha256 nodes parameters bytes flops",
     "target": "name runtime version device isa",
@@ -33,12 +33,12 @@ PUBLIC_KEYS = {
     "latency": "batch threads baseline_float candidate speedup speedup_ci95 runs reason",
     "latency.baseline_float": "setting accuracy ms",
     "latency.candidate": "setting ms",
-    "latency.candidate.ms": "p50 p90 p99",
+    "latency.candidate.ms": "p50 p90 p99 distribution",
     "size": "baseline_bytes candidate_bytes reason",
     "memory": "peak_bytes reason",
     "kernels": "integer total float_nodes reason compressed",
     "kernels.float_nodes.0": "name op why cost",
-    "layers.0": "name op sqnr_db",
+    "layers.0": "name op sqnr_db output_sqnr_db why remedy gain_db price_ms",
     "steps.0": "pass options seconds nodes bytes choices",
 }
 

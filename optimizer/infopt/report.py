@@ -156,7 +156,7 @@ class Size:
     """Bytes on disk of what ships, before and after; no candidate when no artifact was built.
 
     Attributes:
-        baseline_bytes: The original model with its external data.
+        baseline_bytes: The original model with its external data; 0 where it is not known.
         candidate_bytes: All files of the artifact.
         reason: Why there is no artifact.
     """
@@ -217,12 +217,23 @@ class Layer:
     Attributes:
         name: Name of the node.
         op: Its operator.
-        sqnr_db: Signal-to-quantization-noise ratio of its output in dB; ``None`` when nothing moved.
+        sqnr_db: Signal-to-quantization-noise ratio of its output in dB, errors before it included; ``None`` when
+            nothing moved.
+        output_sqnr_db: The same of the model's outputs with this layer in float; see ``infopt blame``.
+        why: What makes its error, in words.
+        remedy: What helps, as an option of ``quantize``.
+        gain_db: What the outputs gain with this layer in float.
+        price_ms: What a call takes longer with this layer in float.
     """
 
     name: str
     op: str
     sqnr_db: float | None
+    output_sqnr_db: float | None = None
+    why: str | None = None
+    remedy: str | None = None
+    gain_db: float | None = None
+    price_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +258,34 @@ class ClassChange:
     ci95: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SampleChange:
+    """A sample whose answer moved.
+
+    Attributes:
+        index: Its number in the evaluation data, from 0.
+        id: Its name: a picture's file, an entry of the array ``ids``; ``None`` where it has none.
+        change: Largest distance between an output before and after, over the root mean square norm of that output's
+            rows before: 0 is no change, 1 as far as outputs are long.
+        before: The baseline's answer as short text.
+        after: The candidate's.
+        label: What is right, as text.
+        lost: Whether it was right before and is wrong now; ``None`` where no labels tell.
+        thumbnail: A small picture of it, as a ``data:`` URI, where samples were asked for.
+        text: Its text, where samples were asked for and a tokenizer was given.
+    """
+
+    index: int
+    id: str | None
+    change: float
+    before: str
+    after: str
+    label: str | None = None
+    lost: bool | None = None
+    thumbnail: str | None = None
+    text: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One run with its evidence; the attributes are the keys of ``report.json``.
@@ -255,6 +294,7 @@ class Report:
         schema: Version of the format.
         infopt: Version of infopt.
         command: The verb that ran: ``"quantize"``.
+        candidate: What was compared with the model, where that was named and not made: its path.
         verdict: The answer.
         model: What went in.
         target: The runtime; ``None`` where a command has none.
@@ -268,6 +308,7 @@ class Report:
         kernels: What runs as integers.
         layers: Layer by layer, where it was asked for.
         classes: Class by class, the largest drop first, where labels are classes.
+        samples: The most changed samples, the most changed first; those whose answer flipped before all others.
         steps: Passes that ran.
         environment: Machine and versions.
         warnings: What the user should know.
@@ -276,6 +317,7 @@ class Report:
     schema: str = SCHEMA
     infopt: str
     command: str
+    candidate: str | None = None
     verdict: Verdict
     model: ModelFacts
     target: TargetFacts | None
@@ -289,6 +331,7 @@ class Report:
     kernels: KernelCount
     layers: tuple[Layer, ...]
     classes: tuple[ClassChange, ...] = ()
+    samples: tuple[SampleChange, ...] = ()
     steps: tuple[Step, ...]
     environment: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -193,6 +193,25 @@ def diff(a: AnyPath, b: AnyPath) -> Diff:
     return diff_directories(Path(a), Path(b))
 
 
+def render(report: AnyPath, output: AnyPath, *, force: bool = False) -> Path:
+    """Write a report as a page or as Markdown; reports of earlier versions of infopt are as good.
+
+    Args:
+        report: A ``report.json`` or the output directory that holds it.
+        output: The file to write, ``.html`` or ``.md``.
+        force: Replace an existing file.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        InputError: The report cannot be read, or the file not written.
+    """
+    from infopt.rendering import render_file
+
+    return render_file(Path(report), Path(output), force)
+
+
 def recipe_of(verb: str, subject: AnyPath, options: Mapping[str, Any]) -> Recipe:
     """The recipe that a verb runs.
 

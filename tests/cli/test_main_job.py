@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from conftest import Cli
 
-COMMON = {"manifest.json", "model.onnx", "profile.json", "recipe.toml", "report.json", "report.md"}
+COMMON = {"manifest.json", "model.onnx", "profile.json", "recipe.toml", "report.html", "report.json", "report.md"}
 ARTIFACTS = {"onnxruntime": {"model.optimized.onnx"}, "openvino": {"model.xml", "model.bin"}}
 KEYS = {
-    "schema", "infopt", "command", "verdict", "model", "target", "data", "accuracy", "fidelity", "latency", "size",
-    "memory", "kernels", "layers", "steps", "environment", "warnings",
+    "schema", "infopt", "command", "candidate", "verdict", "model", "target", "data", "accuracy", "fidelity", "latency",
+    "size", "memory", "kernels", "layers", "classes", "samples", "steps", "environment", "warnings",
 }  # fmt: skip
 DATA = {"calib": "calib.npz", "eval": "eval.npz", "no_bench": True, "method": "fast"}
 both = pytest.mark.parametrize("target", list(ARTIFACTS))

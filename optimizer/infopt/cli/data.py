@@ -32,6 +32,17 @@ def compare(**values: Any) -> None:
     finish(report, bool(report.verdict.budgets))
 
 
+def report(
+    report: Annotated[Path, typer.Argument(help="A report.json or an infopt output directory.", metavar="REPORT")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", metavar="FILE.html|FILE.md")],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write the report of an earlier run as a page or as Markdown."""
+    import infopt
+
+    typer.echo(infopt.render(report, output, force=force))
+
+
 def simplify(
     model: Annotated[Path, typer.Argument(help="The ONNX model.", metavar="MODEL")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", metavar="FILE.onnx")],
@@ -52,4 +63,4 @@ def simplify(
     )
 
 
-COMMANDS = (simplify, compare)
+COMMANDS = (simplify, compare, report)
