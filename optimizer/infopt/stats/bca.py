@@ -39,14 +39,11 @@ def bca(clusters: Clusters, seed: int) -> Interval:
 
     kept = _merged(clusters, seed)
     means = np.sort(_resampled_means(kept, seed))
-    center, residuals, count = clusters.mean, clusters.residuals, len(clusters)
-    squares = float(residuals @ residuals)
-    acceleration = float((residuals**3).sum()) / (6 * squares**1.5) if squares else 0.0
+    center, count = clusters.mean, len(clusters)
+    acceleration, widening = _shape(clusters.residuals)
     below = (np.searchsorted(means, center) + np.searchsorted(means, center, "right")) / (2 * len(means))
     bias = float(ndtri(np.clip(below, 1 / len(means), 1 - 1 / len(means))))
     stretch = math.sqrt(count / (count - 1))
-    largest = float(np.abs(residuals).max())
-    widening = math.sqrt(1 + 2 * largest**2 / squares) if squares else 1.0
 
     def limit(z: float) -> float:
         shifted = bias + z
@@ -58,6 +55,16 @@ def bca(clusters: Clusters, seed: int) -> Interval:
         return limit(-z), limit(z)
 
     return at_levels("bca" if (clusters.sizes == 1).all() else "cluster-bca", bounds)
+
+
+def _shape(residuals: np.ndarray) -> tuple[float, float]:
+    """Acceleration, and the factor by which a pair of samples as far out as the farthest widens the spread."""
+    largest = float(np.abs(residuals).max())
+    if largest == 0:
+        return 0.0, 1.0
+    scaled = residuals / largest
+    squares = float(scaled @ scaled)
+    return float((scaled**3).sum()) / (6 * squares**1.5), math.sqrt(1 + 2 / squares)
 
 
 def _merged(clusters: Clusters, seed: int) -> Clusters:
