@@ -194,7 +194,7 @@ def rows(kind: str) -> Iterator[tuple[str, Rates]]:
         for (n, runs), each in product(((200, 400), (1000, 200), (10_000, 40)), CONTINUOUS):
             yield f"n {n:5}, {each.__name__}", continuous(each, n, runs)
     if kind == "cluster-bca":
-        for groups, runs in ((10, 400), (20, 400), (50, 400), (200, 400), (1000, 100)):
+        for groups, runs in ((10, 400), (20, 400), (50, 400), (200, 400), (1000, 400)):
             yield f"{groups:4} groups of 1-9 that share half of the variance", grouped_means(groups, runs)
 
 
