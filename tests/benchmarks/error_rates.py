@@ -121,13 +121,14 @@ def rare(rng: np.random.Generator, n: int) -> np.ndarray:
     return np.where(rng.random(n) < 0.01, -rng.random(n), rng.normal(0, 0.002, n))
 
 
-CONTINUOUS = {normal: -0.004, skewed: -0.02, mixed: 0.0, rare: -0.005}
-"""Differences of samples, and their true mean."""
+CONTINUOUS = {normal: (-0.004, 0.5), skewed: (-0.02, 0.5), mixed: (0.0, 1.0), rare: (-0.005, 1.0)}
+"""Differences of samples; their true mean, and how far the metric's values reach."""
 
 
 def continuous(kind: Callable[[np.random.Generator, int], np.ndarray], n: int, runs: int) -> Rates:
     """Rates of the bootstrap of a continuous metric."""
-    return simulated(lambda rng: bca(clustered(kind(rng, n), None), 0), CONTINUOUS[kind], 0.0, runs)
+    truth, reach = CONTINUOUS[kind]
+    return simulated(lambda rng: bca(clustered(kind(rng, n), None), 0, reach), truth, 0.0, runs)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def grouped_means(groups: int, runs: int) -> Rates:
 
     def draw(rng: np.random.Generator) -> Interval:
         which = np.repeat(np.arange(groups), rng.integers(1, 10, groups))
-        return bca(clustered(rng.normal(0, 0.02, groups)[which] + rng.normal(0, 0.02, len(which)), which), 0)
+        return bca(clustered(rng.normal(0, 0.02, groups)[which] + rng.normal(0, 0.02, len(which)), which), 0, 0.5)
 
     return simulated(draw, 0.0, 0.0, runs)
 

@@ -18,9 +18,8 @@ RARE = f", {rare.__name__}"
 def test_intervals_cover_and_the_gate_errs_as_seldom_as_it_says(kind: str) -> None:
     for name, found in rows(kind):
         print(kind, name, found)
-        if name.endswith(RARE):
-            continue  # changes that small sets do not show: printed, promised to nobody
-        assert found.coverage >= 0.93 - found.error(0.93)
+        # No bootstrap covers what small sets do not show; the limits that decide do.
+        assert found.coverage >= 0.93 - found.error(0.93) or name.endswith(RARE)
         assert found.wrong_fail <= 0.05 + found.error(0.05)
         assert found.wrong_pass <= 0.05 + found.error(0.05)
 

@@ -10,10 +10,12 @@ import pytest
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from infopt.stats.bca import RESAMPLES, bca
 from infopt.stats.clusters import Clusters, clustered
 from infopt.stats.limits import Interval
+from infopt.stats.proportions import EDWARDS, score_limits
 
 quick = settings(max_examples=25, deadline=None)
 
@@ -59,6 +61,16 @@ def test_one_sample_that_makes_up_the_difference_widens_it() -> None:
     low, high = bounds(of(data))
     assert low < 0
     assert high > 4 / 500
+
+
+def test_what_no_sample_shows_keeps_the_deciding_limits_apart() -> None:
+    data = np.random.default_rng(12).normal(0, 1e-4, 300)
+    blind, careful = bca(clustered(data, None), 0), bca(clustered(data, None), 0, reach=2.0)
+    assert careful.ci95 == blind.ci95
+    unseen = 2 * score_limits(0, 0, 300, norm.ppf(0.95), EDWARDS)[1]
+    found = next(limit for limit in careful.limits if limit.confidence == 0.95)
+    assert (found.low, found.high) == pytest.approx((data.mean() - unseen, data.mean() + unseen))
+    assert unseen > 2 * 2.7 / 300
 
 
 @quick
