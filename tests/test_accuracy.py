@@ -127,6 +127,76 @@ def test_per_sample_values_that_are_not_the_score_do_not_make_the_interval() -> 
     assert found.flips == Flips(3, 2)
 
 
+GROUPS = np.repeat(np.arange(5), 2)
+
+
+def in_groups(metric: Metric, before: np.ndarray, after: np.ndarray, labels: np.ndarray, groups: object) -> Accuracy:
+    found = np.asarray(groups)
+    return paired_accuracy(metric, [before], [after], labels, where="deployed", seed=0, groups=found)
+
+
+def test_samples_of_a_group_count_less_than_samples_on_their_own() -> None:
+    alone, together = (in_groups(BUILT_IN["top1"], BEFORE, AFTER, LABELS, g) for g in (np.arange(10), GROUPS))
+    assert (alone.interval, alone.groups, alone.mcnemar_p) == ("tango", 10, 1.0)
+    assert alone.ci95 == tango_interval(2, 3, 10)
+    assert (together.interval, together.groups, together.mcnemar_p) == ("cluster-tango", 5, None)
+    assert together.ci95 is not None
+    assert together.ci95[0] < alone.ci95[0]
+    assert alone.ci95[1] < together.ci95[1]
+    assert together.flips == alone.flips
+
+
+@pytest.mark.parametrize("metric", [mean_of(values), score_only(values)], ids=["bca", "bootstrap"])
+def test_groups_are_resampled_whole(metric: Metric) -> None:
+    rng = np.random.default_rng(9)
+    shift = np.repeat(rng.normal(size=(60, 1)), 6, axis=0)
+    before, labels, groups = np.zeros((360, 1)), np.zeros(360), np.repeat(np.arange(60), 6)
+    alone = compared(metric, before, shift, labels)
+    together = in_groups(metric, before, shift, labels, groups)
+    assert together.interval == f"cluster-{alone.interval}"
+    assert np.ptp(together.ci95) > 2 * np.ptp(alone.ci95)  # type: ignore[arg-type]
+    assert together.groups == 60
+    assert [limit.confidence for limit in together.limits][:3] == [0.9, 0.95, 0.975]
+
+
+@pytest.mark.parametrize("metric", [BUILT_IN["top1"], mean_of(values), score_only(values)], ids=str)
+def test_one_group_has_no_interval_but_a_reason(metric: Metric) -> None:
+    found = in_groups(metric, BEFORE, AFTER, LABELS, ["only"] * 10)
+    assert (found.ci95, found.interval, found.limits, found.groups) == (None, None, (), 1)
+    assert "all samples are of one group" in str(found.ci95_reason)
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(DataError, match=r"groups of shape \[9\] are given for 10 samples"):
+        in_groups(BUILT_IN["top1"], BEFORE, AFTER, LABELS, np.arange(9))
+
+
+@pytest.mark.parametrize("metric", [mean_of(values), score_only(values)], ids=["bca", "bootstrap"])
+def test_one_sample_of_a_number_has_no_interval(metric: Metric) -> None:
+    found = compared(metric, np.zeros((1, 1)), np.full((1, 1), 2.0), np.zeros(1))
+    assert (found.ci95, found.n, found.delta) == (None, 1, 2)
+    assert "spread is unknown" in str(found.ci95_reason)
+
+
+def test_one_sample_that_is_right_or_wrong_has_a_wide_one() -> None:
+    found = compared(BUILT_IN["top1"], BEFORE[:1], AFTER[:1], LABELS[:1])
+    assert found.ci95 == tango_interval(0, 1, 1)
+    assert found.mcnemar_p == 1
+
+
+def test_values_that_are_not_numbers_are_refused() -> None:
+    with pytest.raises(DataError, match="returned nan"):
+        compared(mean_of(lambda outputs, labels: np.full(len(labels), np.nan)), BEFORE, AFTER, LABELS)
+    with pytest.raises(DataError, match="sample 4 has no label"):
+        compared(BUILT_IN["top1"], BEFORE, AFTER, np.where(np.arange(10) == 4, -1, LABELS))
+
+
+def test_swapped_models_change_signs_only() -> None:
+    one, other = (compared(BUILT_IN["top1"], *pair, LABELS) for pair in ((BEFORE, AFTER), (AFTER, BEFORE)))
+    assert other.ci95 == pytest.approx((-one.ci95[1], -one.ci95[0]))  # type: ignore[index]
+    assert (other.delta, other.mcnemar_p) == (-one.delta, one.mcnemar_p)
+
+
 def test_a_slow_score_has_no_interval_but_a_reason() -> None:
     found = compared(score_only(values), BEFORE, AFTER, LABELS, time_limit_s=0.0)
     assert found.ci95 is None

@@ -256,7 +256,7 @@ def _interval(pair: _Pair, values: np.ndarray | None, flips: bool, seed: int, se
     elif flips:
         return _of_changes(pair, values[1] - values[0])
     else:
-        interval = _of_differences(pair, values[1] - values[0], seed)
+        interval = _of_differences(pair, values, seed)
     if interval.ci95 is not None and interval.ci95[0] == interval.ci95[1] and not _equal_outputs(pair):
         return none("every resample gave the same difference, so the spread is unknown")
     return interval
@@ -269,10 +269,10 @@ def _of_changes(pair: _Pair, changes: np.ndarray) -> Interval:
     return Interval(tango_interval(*counts, pair.count), method="tango")
 
 
-def _of_differences(pair: _Pair, differences: np.ndarray, seed: int) -> Interval:
+def _of_differences(pair: _Pair, values: np.ndarray, seed: int) -> Interval:
     if pair.units == 1:
         return none("there is one sample only, so the spread is unknown")
-    return bca(clustered(differences, pair.groups), seed)
+    return bca(clustered(values[1] - values[0], pair.groups), seed, reach=float(np.ptp(values)))
 
 
 def _equal_outputs(pair: _Pair) -> bool:

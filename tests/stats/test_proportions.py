@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import xlogy
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from infopt.errors import DataError
-from infopt.stats.proportions import tango_interval
+from infopt.stats.proportions import EDWARDS, mcnemar, score_limits, tango_interval
 
 Counts = tuple[int, int, int]
 
@@ -118,3 +118,35 @@ def test_impossible_counts_are_refused(case: Counts) -> None:
         tango_interval(*case)
     with pytest.raises(DataError, match="confidence"):
         tango_interval(1, 1, 5, 1.0)
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (3, 9), (9, 3), (5, 5), (40, 71), (500, 600)])
+def test_mcnemar_is_the_binomial_test_of_the_flips(gained: int, lost: int) -> None:
+    wanted = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert mcnemar(gained, lost) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_mcnemar_of_a_textbook() -> None:
+    # Of 14 flips 12 went one way: 2 * (1 + 14 + 91) / 2**14.
+    assert mcnemar(2, 12) == pytest.approx(212 / 16384)
+
+
+@given(counts(), st.floats(0.5, 3.5))
+def test_a_correction_for_continuity_only_widens(case: Counts, z: float) -> None:
+    plain, corrected = score_limits(*case, z), score_limits(*case, z, EDWARDS)
+    assert -1 <= corrected[0] <= plain[0] + 1e-9
+    assert plain[1] - 1e-9 <= corrected[1] <= 1
+    mirrored = score_limits(case[1], case[0], case[2], z, EDWARDS)
+    assert mirrored == pytest.approx((-corrected[1], -corrected[0]), abs=1e-9)
+
+
+def test_counts_that_stand_for_fewer_samples_need_not_be_whole() -> None:
+    whole, half = score_limits(4, 9, 300, 1.96), score_limits(2, 4.5, 150, 1.96)
+    assert half[0] < whole[0] < whole[1] < half[1]
+
+
+@pytest.mark.parametrize("n", [1, 7])
+def test_all_flipped(n: int) -> None:
+    assert tango_interval(n, 0, n)[1] == 1
+    assert tango_interval(0, n, n)[0] == -1
+    assert tango_interval(0, n, n)[1] < 1
