@@ -222,6 +222,55 @@ class Layer:
     sqnr_db: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """What became of one class: a mean can hide a class that died.
+
+    Attributes:
+        label: The class: its folder's name, else its number.
+        n: Samples of it; a sample with several accepted classes counts for each.
+        baseline: Mean of the metric over them before.
+        candidate: The same after.
+        drop: The worsening, above 0 when the candidate is worse.
+        ci95: 95 % interval of ``drop`` for this class alone; ``None`` where the metric is not right or wrong.
+    """
+
+    label: str
+    n: int
+    baseline: float
+    candidate: float
+    drop: float
+    ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleChange:
+    """A sample whose answer moved.
+
+    Attributes:
+        index: Its number in the evaluation data, from 0.
+        id: Its name: a picture's file, an entry of the array ``ids``; ``None`` where it has none.
+        change: Largest distance between an output before and after, over the root mean square norm of that output's
+            rows before: 0 is no change, 1 as far as outputs are long.
+        before: The baseline's answer as short text.
+        after: The candidate's.
+        label: What is right, as text.
+        lost: Whether it was right before and is wrong now; ``None`` where no labels tell.
+        thumbnail: A small picture of it, as a ``data:`` URI, where samples were asked for.
+        text: Its text, where samples were asked for and a tokenizer was given.
+    """
+
+    index: int
+    id: str | None
+    change: float
+    before: str
+    after: str
+    label: str | None = None
+    lost: bool | None = None
+    thumbnail: str | None = None
+    text: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One run with its evidence; the attributes are the keys of ``report.json``.
@@ -242,6 +291,8 @@ class Report:
         memory: Of the artifact.
         kernels: What runs as integers.
         layers: Layer by layer, where it was asked for.
+        classes: Class by class, the largest drop first, where labels are classes.
+        samples: The most changed samples, the most changed first; those whose answer flipped before all others.
         steps: Passes that ran.
         environment: Machine and versions.
         warnings: What the user should know.
@@ -262,6 +313,8 @@ class Report:
     memory: Memory
     kernels: KernelCount
     layers: tuple[Layer, ...]
+    classes: tuple[ClassChange, ...] = ()
+    samples: tuple[SampleChange, ...] = ()
     steps: tuple[Step, ...]
     environment: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
