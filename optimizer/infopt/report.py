@@ -228,11 +228,12 @@ class ClassChange:
 
     Attributes:
         label: The class: its folder's name, else its number.
-        n: Samples of it; a sample with several accepted classes counts for each.
-        baseline: Mean of the metric over them before.
+        n: Samples of it, 0 for a class of the model that has none; one with several accepted classes counts for each.
+        baseline: Mean of the metric over them before; not a number (null in JSON) without samples, as what follows.
         candidate: The same after.
         drop: The worsening, above 0 when the candidate is worse.
-        ci95: 95 % interval of ``drop`` for this class alone; ``None`` where the metric is not right or wrong.
+        ci95: 95 % interval of ``candidate - baseline`` for this class alone; ``None`` where the metric is not right or
+            wrong.
     """
 
     label: str

@@ -56,6 +56,11 @@ class ImageSamples:
     def groups(self) -> None:
         """Pictures of a folder are not grouped."""
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the pictures, relative to the folder."""
+        return tuple(_name(self.path, file) for file in self.files)
+
     def __len__(self) -> int:
         return len(self.files)
 
@@ -87,6 +92,20 @@ class ImageSamples:
     def describe(self) -> str:
         """One line that says what is done to the data."""
         return f"{len(self)} pictures of {self.path}: {', '.join(steps(self.preprocess))}"
+
+    def picture(self, index: int) -> Image.Image:
+        """A picture as it is in its file.
+
+        Raises:
+            DataError: It can no longer be read.
+        """
+        file = self.files[index]
+        try:
+            with _quiet(), Image.open(file, formats=_FORMATS) as image:
+                image.load()
+                return image.copy()
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"{file} can no longer be read: {error}") from error
 
     def _load(self, file: Path) -> np.ndarray:
         try:
