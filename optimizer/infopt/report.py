@@ -153,7 +153,7 @@ class Size:
     """Bytes on disk of what ships, before and after; no candidate when no artifact was built.
 
     Attributes:
-        baseline_bytes: The original model with its external data.
+        baseline_bytes: The original model with its external data; 0 where it is not known.
         candidate_bytes: All files of the artifact.
         reason: Why there is no artifact.
     """
@@ -280,6 +280,7 @@ class Report:
         schema: Version of the format.
         infopt: Version of infopt.
         command: The verb that ran: ``"quantize"``.
+        candidate: What was compared with the model, where that was named and not made: its path.
         verdict: The answer.
         model: What went in.
         target: The runtime; ``None`` where a command has none.
@@ -302,6 +303,7 @@ class Report:
     schema: str = SCHEMA
     infopt: str
     command: str
+    candidate: str | None = None
     verdict: Verdict
     model: ModelFacts
     target: TargetFacts | None

@@ -1,39 +1,99 @@
-"""Commands that look at models, artifacts and reports: simplify, compare, gate."""
+"""Commands that look at models, artifacts and reports: simplify, predict, compare, gate."""
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infopt.cli.common import OUTPUT, finish, show, terminal
+from infopt.cli.common import OUTPUT, finish, show, terminal, write_text
 from infopt.cli.signature import command
+from infopt.comparing.options import PredictOptions
+from infopt.flags import option_flags
 from infopt.verbs import compare_flags
 
-PAIR = {
-    "base": Annotated[
-        Path, typer.Argument(help="What came before: ONNX, OpenVINO .xml or infopt output.", metavar="BASE")
-    ],
-    "candidate": Annotated[Path, typer.Argument(help="What came after, likewise.", metavar="CANDIDATE")],
+if TYPE_CHECKING:
+    from infopt.comparing.predict import Predicted
+    from infopt.comparing.result import Comparison
+    from infopt.report import Report
+
+_KINDS = "ONNX, .ort, OpenVINO .xml, infopt output or predictions (.npz)"
+SIDES = {
+    "base": Annotated[Path, typer.Argument(help=f"What came before: {_KINDS}.", metavar="BASE")],
+    "candidates": Annotated[list[Path], typer.Argument(help="What came after, likewise.", metavar="CANDIDATE...")],
 }
+ARTIFACT = {
+    "artifact": Annotated[
+        Path, typer.Argument(help="What to run: ONNX, .ort, OpenVINO .xml or infopt output.", metavar="ARTIFACT")
+    ]
+}
+MARKDOWN = Annotated[
+    Path | None, typer.Option("--markdown", help="Also write it as Markdown for a comment.", metavar="FILE.md")
+]
 REPORT = {
     "report": Annotated[Path, typer.Argument(help="A report.json or an infopt output directory.", metavar="REPORT")]
 }
 BUDGET = Annotated[Path, typer.Option("--budget", help="The limits.", metavar="BUDGET.toml")]
 
 
-@command(PAIR, compare_flags(), OUTPUT)
+@command(SIDES, compare_flags(), {"markdown": MARKDOWN, **OUTPUT})
 def compare(**values: Any) -> None:
-    """Compare two models or artifacts on the same samples."""
+    """Compare models, artifacts or predictions on the same samples; the exit code is that of the worst verdict."""
+    output = {name: values.pop(name) for name in OUTPUT}
+    base, candidates, file = (values.pop(name) for name in ("base", "candidates", "markdown"))
+    import infopt
+    from infopt.report import Report
+
+    given = {name: value for name, value in values.items() if value is not None}
+    with terminal(**output) as listener:
+        found = infopt.compare(base, *candidates, listener=listener, **given)
+    if file is not None:
+        _write_markdown(found, file)
+    if isinstance(found, Report):
+        show(found, output)
+        finish(found, bool(found.verdict.budgets))
+    else:
+        _show_all(found, output)
+        raise typer.Exit(found.exit_code)
+
+
+def _show_all(comparison: Comparison, options: dict[str, Any]) -> None:
+    if options["json"]:
+        typer.echo(comparison.text(), nl=False)
+        return
+    from rich.console import Console
+
+    from infopt.views.comparison import render
+
+    render(comparison, Console(), details=options["verbose"], quiet=options["quiet"])
+
+
+def _write_markdown(found: Report | Comparison, file: Path) -> None:
+    from infopt.report import Report
+    from infopt.views.comparison import comparison_markdown
+    from infopt.views.markdown import markdown
+
+    write_text(file, markdown(found) if isinstance(found, Report) else comparison_markdown(found))
+
+
+@command(ARTIFACT, option_flags(PredictOptions), OUTPUT)
+def predict(**values: Any) -> None:
+    """Write the outputs of a model or artifact as predictions, to be compared here or on another machine."""
     output = {name: values.pop(name) for name in OUTPUT}
     import infopt
 
     given = {name: value for name, value in values.items() if value is not None}
     with terminal(**output) as listener:
-        report = infopt.compare(listener=listener, **given)
-    show(report, output)
-    finish(report, bool(report.verdict.budgets))
+        done = infopt.predict(listener=listener, **given)
+    left = f"; {', '.join(done.left_out)} left out: not one row for each sample" if done.left_out else ""
+    said = f"{done.path}: {', '.join(done.outputs)} of {done.samples} samples{left}"
+    typer.echo(dumps(_facts(done)) if output["json"] else said)
+
+
+def _facts(done: Predicted) -> dict[str, Any]:
+    return {"path": str(done.path), "samples": done.samples, "outputs": done.outputs, "left_out": done.left_out}
 
 
 @command(REPORT, {}, {"budget": BUDGET, **OUTPUT})
@@ -66,4 +126,4 @@ def simplify(
     )
 
 
-COMMANDS = (simplify, compare, gate)
+COMMANDS = (simplify, predict, compare, gate)

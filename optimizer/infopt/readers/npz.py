@@ -144,6 +144,22 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name.removesuffix(".npy"): _read(archive, _member(archive, name)) for name in archive.namelist()}
 
 
+def read_side(path: Path) -> tuple[dict[str, np.ndarray], int]:
+    """The arrays of an ``.npz`` that are no inputs, and the number of samples.
+
+    Raises:
+        DataError: The file is missing, damaged, or holds Python objects; arrays have different numbers of samples.
+    """
+    with _damage(path), zipfile.ZipFile(path) as archive:
+        members = {name.removesuffix(".npy"): _member(archive, name) for name in archive.namelist()}
+        side = {name: members.pop(name) for name in _SIDE if name in members}
+        counts = [member.shape[0] for member in (*side.values(), *members.values()) if member.shape]
+        if not counts or counts[0] == 0:
+            raise DataError(f"{path} holds no samples")
+        _check_side(path, side, counts[0])
+        return {name: _read(archive, member) for name, member in side.items()}, counts[0]
+
+
 def as_ids(array: np.ndarray | None, path: Path) -> tuple[str, ...] | None:
     """Names of samples as text.
 
@@ -179,13 +195,17 @@ def _count(path: Path, inputs: Sequence[InputSpec], members: dict[str, Member], 
     total = next(iter(counts.values()), 1)
     if total == 0:
         raise DataError(f"{path} holds no samples: {listed}")
+    _check_side(path, side, total)
+    return total
+
+
+def _check_side(path: Path, side: dict[str, Member], total: int) -> None:
     for name, member in side.items():
         if member.shape[:1] != (total,):
             raise DataError(
                 f"{path}: {name} has shape {list(member.shape)}, there are {total} samples",
                 f"the first axis of {name} counts samples",
             )
-    return total
 
 
 def _member(archive: zipfile.ZipFile, file: str) -> Member:
