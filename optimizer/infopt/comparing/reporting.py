@@ -49,7 +49,7 @@ class Measured:
 def report_on(sides: Sides, candidate: Side, measured: Measured, latency: Latency) -> Report:
     """Put the report on a candidate together; it is not judged yet."""
     samples, elsewhere = sides.samples, [side for side in (sides.base, candidate) if isinstance(side, Predictions)]
-    notes = [f"outputs in {side.path} were made elsewhere, infopt did not run the model" for side in elsewhere]
+    notes = [f"outputs come from {side.path}: the model was not run here" for side in elsewhere]
     return Report(
         infopt=__version__,
         command="compare",

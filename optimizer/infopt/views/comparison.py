@@ -13,14 +13,18 @@ from infopt.wording import MISSING, digits, megabytes, metric, signed, span, tim
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from infopt.accuracy import Accuracy
     from infopt.comparing.result import Comparison
     from infopt.report import Report
 
 _HEADLINE = 700
-_COLUMNS = (
-    Column("candidate", "name"),
-    *(Column(title) for title in ("before", "after", "delta", "95 % interval", "gained", "lost", "worst class's drop")),
+_WIDE = 150
+"""Characters a line from which the table fits in one piece, and those that there are where no terminal sets them."""
+
+_NAME = (Column("candidate", "name"),)
+_SCORES = tuple(
+    Column(title) for title in ("before", "after", "delta", "95 % interval", "gained", "lost", "worst class's drop")
+)
+_REST = (
     *(Column(title) for title in ("agreement", "SQNR dB", "p50 ms", "speedup", "size")),
     Column("answer", "text"),
 )
@@ -37,7 +41,16 @@ def candidates(comparison: Comparison) -> Table:
     if measured:
         direction = "" if measured.higher_is_better else ", lower is better"
         notes.append(f"Metric: {measured.metric} of {measured.n} samples{direction}.")
-    return Table("Candidates", _COLUMNS, tuple(_row(report) for report in comparison.reports), tuple(notes))
+    rows = tuple((_name(report), *_scores(report), *_rest(report)) for report in comparison.reports)
+    return Table("Candidates", (*_NAME, *_SCORES, *_REST), rows, tuple(notes))
+
+
+def _halves(table: Table) -> tuple[Table, Table]:
+    """The table as two, for narrow terminals; the candidate is in both."""
+    cut = 1 + len(_SCORES)
+    left = Table(table.title, table.columns[:cut], tuple(row[:cut] for row in table.rows), table.notes)
+    rows = tuple((row[0], *row[cut:]) for row in table.rows)
+    return left, Table("Closeness and cost", (*_NAME, *table.columns[cut:]), rows)
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -66,12 +79,17 @@ def render(comparison: Comparison, console: Console, details: bool = False, quie
     from infopt.views.console import print_table
     from infopt.views.console import render as render_report
 
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDE)
+
     for report in comparison.reports:
         line = f"{visible(_name(report))}: {headline(report)}"
         console.print(line, soft_wrap=not console.is_terminal, markup=False, highlight=False)
     if quiet:
         return
-    print_table(candidates(comparison), console)
+    table = candidates(comparison)
+    for part in (table,) if console.width >= _WIDE else _halves(table):
+        print_table(part, console)
     for report in comparison.reports if details else ():
         console.rule(visible(_name(report)))
         render_report(report, console, details=True)
@@ -81,14 +99,19 @@ def _name(report: Report) -> str:
     return report.candidate or MISSING
 
 
-def _row(report: Report) -> tuple[str, ...]:
-    accuracy, latency, close = report.accuracy, report.latency, report.fidelity[0] if report.fidelity else None
-    worst = worst_class(report)
+def _scores(report: Report) -> tuple[str, ...]:
+    accuracy, worst = report.accuracy, worst_class(report)
+    if accuracy is None:
+        return (MISSING,) * len(_SCORES)
+    flips = (str(accuracy.flips.gained), str(accuracy.flips.lost)) if accuracy.flips else (MISSING, MISSING)
+    numbers = (metric(accuracy.baseline), metric(accuracy.candidate), signed(accuracy.delta), span(accuracy.ci95))
+    return (*numbers, *flips, MISSING if worst is None else f"{visible(worst.label, 40)}: {metric(worst.drop)}")
+
+
+def _rest(report: Report) -> tuple[str, ...]:
+    latency, close = report.latency, report.fidelity[0] if report.fidelity else None
     ms = latency.candidate.ms if latency.candidate else None
     return (
-        _name(report),
-        *_scores(accuracy),
-        MISSING if worst is None else f"{visible(worst.label, 40)}: {metric(worst.drop)}",
         metric(close.top1_agreement) if close else MISSING,
         ("equal" if close.max_abs == 0 else digits(close.sqnr_db)) if close else MISSING,
         digits(ms.p50) if ms else MISSING,
@@ -96,11 +119,3 @@ def _row(report: Report) -> tuple[str, ...]:
         megabytes(report.size.candidate_bytes),
         report.verdict.status,
     )
-
-
-def _scores(accuracy: Accuracy | None) -> tuple[str, ...]:
-    if accuracy is None:
-        return (MISSING,) * 6
-    flips = (str(accuracy.flips.gained), str(accuracy.flips.lost)) if accuracy.flips else (MISSING, MISSING)
-    numbers = (metric(accuracy.baseline), metric(accuracy.candidate), signed(accuracy.delta), span(accuracy.ci95))
-    return (*numbers, *flips)
