@@ -19,8 +19,8 @@ from infopt.report import Criterion, KernelCount, Report, Verdict, read_report
 EXAMPLE = Path(__file__).parent / "goldens" / "report.json"
 
 PUBLIC_KEYS = {
-    "": "schema infopt command verdict model target data accuracy accuracy_reason fidelity latency size "
-    "memory kernels layers steps environment warnings",
+    "": "schema infopt command candidate verdict model target data accuracy accuracy_reason fidelity latency size "
+    "memory kernels layers classes samples steps environment warnings",
     "verdict": "status reasons budgets",
     "model": "path sha256 nodes parameters bytes flops",
     "target": "name runtime version device isa",
@@ -28,7 +28,7 @@ PUBLIC_KEYS = {
     "data.eval": "path samples search sha256 labelled",
     "accuracy": "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others reference",
     "accuracy.flips": "gained lost",
-    "fidelity.0": "output top1_agreement cosine_mean sqnr_db max_abs",
+    "fidelity.0": "output top1_agreement cosine_mean sqnr_db max_abs rank_correlation",
     "latency": "batch threads baseline_float candidate speedup speedup_ci95 runs reason",
     "latency.baseline_float": "setting accuracy ms",
     "latency.candidate": "setting ms",
@@ -38,6 +38,8 @@ PUBLIC_KEYS = {
     "kernels": "integer total float_nodes reason compressed",
     "kernels.float_nodes.0": "name op why cost",
     "layers.0": "name op sqnr_db",
+    "classes.0": "label n baseline candidate drop ci95",
+    "samples.0": "index id change before after label lost thumbnail text",
     "steps.0": "pass options seconds nodes bytes choices",
 }
 
@@ -71,6 +73,8 @@ reports = st.builds(
     accuracy=st.none() | accuracies,
     fidelity=st.just(()),
     layers=st.just(()),
+    classes=st.just(()),
+    samples=st.just(()),
 )
 
 

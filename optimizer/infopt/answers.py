@@ -49,22 +49,21 @@ class Truth:
     missing: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, samples: Samples, output: np.ndarray, count: int, classifies: bool) -> Truth:
+    def of(cls, samples: Samples, output: np.ndarray, classifies: bool | None) -> Truth:
         """What is known of samples.
 
         Args:
-            samples: The samples.
+            samples: The N samples.
             output: The output that answers about them, ``[N * k, ...]``.
-            count: Number of samples N.
-            classifies: The metric takes float [N, C] for class scores.
+            classifies: Whether the metric takes float [N, C] for class scores; ``None`` leaves it to the labels.
         """
-        labels, names = samples.labels, samples.classes
+        count, labels, names = len(samples), samples.labels, samples.classes
         bare = cls(count, samples.ids, labels, names)
         width = output.shape[1] if output.ndim == 2 and output.dtype.kind == "f" and len(output) == count else 0
-        accepted = _accepted(labels, count)
-        fits = accepted is not None and width > 1 and accepted.max() < width
+        accepted = _accepted(labels, count, width)
+        fits = accepted is not None and width > 1 and accepted.max() < width and classifies is not False
         if accepted is None or not (fits or _few_values(accepted)):
-            return replace(bare, scores=classifies and width > 1)
+            return replace(bare, scores=bool(classifies) and width > 1)
         members = {int(number): (accepted == number).any(axis=1) for number in np.unique(accepted[accepted >= 0])}
         known = range(width) if fits else range(len(names))
         missing = tuple(number for number in known if number not in members) if len(known) <= MOST_CLASSES else ()
@@ -126,12 +125,17 @@ def _number(value: object) -> str:
     return str(value)
 
 
-def _accepted(labels: np.ndarray | None, count: int) -> np.ndarray | None:
-    """Whole numbers [N] or [N, K] as int64 [N, K]."""
+def _accepted(labels: np.ndarray | None, count: int, width: int) -> np.ndarray | None:
+    """Labels that are classes as int64 [N, K]: whole numbers [N], or [N, K] padded with -1.
+
+    A column of zeros and ones for each of ``width`` classes is none of them.
+    """
     if labels is None or labels.dtype.kind not in "biu" or labels.ndim not in (1, 2) or len(labels) != count:
         return None
     table = labels.reshape(count, -1).astype(np.int64)
-    return table if table.size and (table >= -1).all() and (table >= 0).any() else None
+    if not table.size or (table < -1).any() or (table < 0).all() or (table.shape[1] == width and table.max() <= 1):
+        return None
+    return table
 
 
 def _few_values(accepted: np.ndarray) -> bool:

@@ -16,7 +16,8 @@ import numpy as np
 
 from infopt.accuracy import Accuracy, tango_interval
 from infopt.answers import Truth, answer, label_text
-from infopt.metrics import Metric, agreement, finite, measure_samples, top_k_right
+from infopt.errors import DataError
+from infopt.metrics import BUILT_IN, Metric, agreement, finite, measure_samples, top_k_right
 from infopt.outputs import paired_blocks
 from infopt.readers.labels import some
 from infopt.report import ClassChange, SampleChange
@@ -33,7 +34,7 @@ CLASS_METRICS = ("top1", "top5", "agreement")
 """Built-in metrics that take the last axis for class scores."""
 
 SMALL = 16
-"""Whole numbers a sample up to which any other number is another answer; more of them are a map."""
+"""Whole numbers or texts a sample up to which any other number is another answer; more of them are a map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,12 @@ class _Moved:
     Attributes:
         distance: float64 [N], see :class:`infopt.report.SampleChange`.
         broken: bool [N]: a value is not finite after that was before.
+        blank: bool [N]: an output had no finite value before.
     """
 
     distance: np.ndarray
     broken: np.ndarray
+    blank: np.ndarray
 
 
 def find_changes(
@@ -74,8 +77,8 @@ def find_changes(
         Changes by class, where the metric tells of single samples and the labels are classes; the most changed
         samples; and warnings of classes without samples and of outputs that are not numbers.
     """
-    count, main = accuracy.n, metric.outputs[0] if metric.outputs else 0
-    truth = Truth.of(samples, before[main], count, metric.name in CLASS_METRICS)
+    count, main = len(samples), metric.outputs[0] if metric.outputs else 0
+    truth = Truth.of(samples, before[main], _classifies(metric))
     moved = _moved(before, after, count)
     values = _values(metric, before, after, samples, accuracy)
     right = _right(metric, values, truth, (before[main], after[main]))
@@ -89,15 +92,21 @@ def find_changes(
     return Changes(classes, told, (*_empty_warning(classes, truth), *_broken_warning(moved)))
 
 
+def _classifies(metric: Metric) -> bool | None:
+    """Whether a metric takes rows of numbers for class scores; ``None`` leaves it to the labels."""
+    return metric.name in CLASS_METRICS if BUILT_IN.get(metric.name) is metric else None
+
+
 def _moved(before: Sequence[np.ndarray], after: Sequence[np.ndarray], count: int) -> _Moved:
-    distance, broken = np.zeros(count), np.zeros(count, bool)
+    distance, broken, blank = np.zeros(count), np.zeros(count, bool), np.zeros(count, bool)
     for left, right in zip(before, after, strict=True):
         if _numbers(left, right) and len(left) and len(left) % count == 0:
-            error, size, bad = _squares(left, right, count)
+            error, size, bad, none = _squares(left, right, count)
             scale = np.sqrt(size.mean()) or 1.0
             distance = np.maximum(distance, np.sqrt(error) / scale)
             broken |= bad
-    return _Moved(distance, broken)
+            blank |= none
+    return _Moved(distance, broken, blank)
 
 
 def _numbers(left: np.ndarray, right: np.ndarray) -> bool:
@@ -105,18 +114,19 @@ def _numbers(left: np.ndarray, right: np.ndarray) -> bool:
     return same and all(array.dtype.kind in "biuf" for array in (left, right))
 
 
-def _squares(left: np.ndarray, right: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each sample's squared error, squared norm before, and whether it broke."""
+def _squares(left: np.ndarray, right: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    """Each sample's squared error, squared norm before, whether it broke, and whether there was no number before."""
     blocks: list[tuple[np.ndarray, ...]] = []
     for one, other in paired_blocks(left, right):
         rows = finite(one).reshape(len(one), -1)
         error = finite(other).reshape(len(one), -1) - rows
-        bad = np.zeros(len(one), bool)
-        if other.dtype.kind == "f" and not np.isfinite(other).all():
-            bad = (np.isfinite(one) & ~np.isfinite(other)).reshape(len(one), -1).any(axis=1)
-        blocks.append((np.einsum("ij,ij->i", error, error), np.einsum("ij,ij->i", rows, rows), bad))
-    errors, sizes, broken = (np.concatenate(parts).reshape(count, -1) for parts in zip(*blocks, strict=True))
-    return errors.sum(axis=1), sizes.sum(axis=1), np.any(broken, axis=1)
+        bad, none = np.zeros((2, len(one)), bool)
+        if not all(np.isfinite(array).all() for array in (one, other)):
+            known, kept = (np.isfinite(array).reshape(len(one), -1) for array in (one, other))
+            bad, none = (known & ~kept).any(axis=1), ~known.any(axis=1)
+        blocks.append((np.einsum("ij,ij->i", error, error), np.einsum("ij,ij->i", rows, rows), bad, none))
+    errors, sizes, broken, blank = (np.concatenate(parts).reshape(count, -1) for parts in zip(*blocks, strict=True))
+    return errors.sum(axis=1), sizes.sum(axis=1), np.any(broken, axis=1), np.all(blank, axis=1)
 
 
 def _values(
@@ -126,7 +136,7 @@ def _values(
     labels = samples.labels
     if metric.per_sample is None or metric.reference or labels is None:
         return None
-    values = np.stack([measure_samples(metric, outputs, labels, accuracy.n) for outputs in (before, after)])
+    values = np.stack([measure_samples(metric, outputs, labels, len(samples)) for outputs in (before, after)])
     scores = (accuracy.baseline, accuracy.candidate)
     return values if np.allclose(values.mean(axis=1), scores, rtol=1e-4, atol=1e-6) else None
 
@@ -138,18 +148,21 @@ def _right(
     if values is not None and metric.right_wrong is not False and ((values == 0) | (values == 1)).all():
         found: np.ndarray = values == (1 if metric.higher_is_better else 0)
         return found
-    if not truth.scores or truth.accepted is None or (truth.accepted < 0).all(axis=1).any():
+    if not truth.scores or truth.accepted is None:
         return None
-    return np.stack([top_k_right(array, truth.accepted, 1) == 1 for array in outputs])
+    try:
+        return np.stack([top_k_right(array, truth.accepted, 1) == 1 for array in outputs])
+    except DataError:  # labels that do not tell of every sample, or not of this many classes
+        return None
 
 
 def _flipped(metric: Metric, outputs: tuple[np.ndarray, np.ndarray], truth: Truth, count: int) -> np.ndarray:
     left, right = outputs
-    if not _numbers(left, right) or len(left) % count or not left.size:
+    if not left.size or len(left) != len(right) or len(left) % count or left.ndim != right.ndim:
         return np.zeros(count, bool)
-    if truth.scores or metric.name in CLASS_METRICS:
+    if truth.scores or _classifies(metric):
         same = agreement(left, right) == 1
-    elif left.dtype.kind in "biu" and left.size <= SMALL * count and left.shape == right.shape:
+    elif left.dtype.kind in "biuO" and left.size <= SMALL * count and left.shape == right.shape:
         same = (left == right).reshape(len(left), -1).all(axis=1)
     else:
         return np.zeros(count, bool)
@@ -207,11 +220,12 @@ def _empty_warning(classes: tuple[ClassChange, ...], truth: Truth) -> tuple[str,
 
 
 def _broken_warning(moved: _Moved) -> tuple[str, ...]:
-    broken = int(moved.broken.sum())
-    if not broken:
-        return ()
-    first = int(moved.broken.argmax())
-    return (
-        f"outputs of {broken} of {len(moved.broken)} samples hold NaN or Inf where the baseline's do not, "
-        f"first those of sample {first}",
+    told = (
+        (moved.broken, "hold NaN or Inf where the baseline's do not"),
+        (moved.blank, "hold no number in the baseline, so that nothing is compared there"),
+    )
+    return tuple(
+        f"outputs of {int(rows.sum())} of {len(rows)} samples {what}; the first is sample {int(rows.argmax())}"
+        for rows, what in told
+        if rows.any()
     )

@@ -137,6 +137,8 @@ def _output(name: str, array: np.ndarray, path: Path) -> np.ndarray:
         raise DataError(
             f"{path}: {name} has the shape {list(array.shape)}: no samples", "the first axis counts samples"
         )
+    if array.dtype.kind == "f" and not np.isfinite(array).any():
+        raise DataError(f"{path}: {name} holds no finite number, NaN and Inf alone", "look at the run that made it")
     return array.astype(object) if array.dtype.kind in "SU" else array
 
 

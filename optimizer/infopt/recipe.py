@@ -103,7 +103,7 @@ class Evaluation:
     ] = False
     tokenizer: Annotated[
         Path | None,
-        Opt("tokenizer.json or vocab.txt that makes text of token ids for --samples-in-report.", metavar="FILE"),
+        Opt("Makes text of token ids for --samples-in-report: tokenizer.json or vocab.txt.", metavar="FILE"),
     ] = None
 
 
