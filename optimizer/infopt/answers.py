@@ -133,7 +133,7 @@ def _accepted(labels: np.ndarray | None, count: int, width: int) -> np.ndarray |
     if labels is None or labels.dtype.kind not in "biu" or labels.ndim not in (1, 2) or len(labels) != count:
         return None
     table = labels.reshape(count, -1).astype(np.int64)
-    if not table.size or (table < -1).any() or (table < 0).all() or (table.shape[1] == width and table.max() <= 1):
+    if not table.size or (table < -1).any() or (table < 0).all() or (1 < width == table.shape[1] and table.max() <= 1):
         return None
     return table
 

@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from infopt.errors import OptionError
+from infopt.readers.answers import Answers
+from infopt.readers.images import ImageSamples, load_picture
 from infopt.tokens import Vocabulary, read_vocabulary
 from infopt.wording import visible
 
@@ -62,10 +64,10 @@ def illustrated(changes: Changes, samples: Samples, options: Evaluation) -> Chan
 
 
 def _shown(change: SampleChange, samples: Samples, vocabulary: Vocabulary | None) -> SampleChange:
-    from infopt.readers.images import ImageSamples  # only pictures need it
-
-    if isinstance(samples, ImageSamples):
-        return replace(change, thumbnail=_thumbnail(samples.picture(change.index)))
+    if isinstance(samples, (ImageSamples, Answers)) and samples.files:
+        return replace(change, thumbnail=_thumbnail(load_picture(samples.files[change.index])))
+    if isinstance(samples, Answers):  # without a model, arrays are not read
+        return change
     feed = next(samples.batches(1, np.array([change.index]))).feed
     picture = next((found for array in feed.values() if (found := _picture(array)) is not None), None)
     return replace(

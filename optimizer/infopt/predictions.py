@@ -211,5 +211,5 @@ def _taken(array: np.ndarray, order: np.ndarray | None, total: int, name: str, p
         raise DataError(f"{predictions.path}: {name} has {len(array)} rows for {total} samples", "add ids")
     if order is None or np.array_equal(order, np.arange(total)):
         return array
-    rows: np.ndarray = array.reshape(total, -1, *array.shape[1:])[order]
-    return rows.reshape(-1, *array.shape[1:])
+    rows: np.ndarray = array.reshape(total, len(array) // total, *array.shape[1:])[order]
+    return rows.reshape(len(order) * (len(array) // total), *array.shape[1:])

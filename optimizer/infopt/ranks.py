@@ -30,7 +30,7 @@ def rank_correlation(reference: np.ndarray, other: np.ndarray) -> float | None:
     """
     if reference.dtype.kind != "f" or reference.shape != other.shape or reference.ndim not in (1, 2):
         return None
-    rows = [array.reshape(len(array), -1) for array in (reference, other)]
+    rows = [array[:, np.newaxis] if array.ndim == 1 else array for array in (reference, other)]
     count, width = rows[0].shape
     if count == 0 or width == 0 or (count == 1 and width < 3):
         return None

@@ -89,20 +89,6 @@ class ImageSamples:
         """One line that says what is done to the data."""
         return f"{len(self)} pictures of {self.path}: {', '.join(steps(self.preprocess))}"
 
-    def picture(self, index: int) -> Image.Image:
-        """A picture as it is in its file.
-
-        Raises:
-            DataError: It can no longer be read.
-        """
-        file = self.files[index]
-        try:
-            with _quiet(), Image.open(file, formats=_FORMATS) as image:
-                image.load()
-                return image.copy()
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{file} can no longer be read: {error}") from error
-
     def _load(self, file: Path) -> np.ndarray:
         try:
             with _quiet(), Image.open(file, formats=_FORMATS) as image:
@@ -218,6 +204,19 @@ def _quiet() -> Iterator[None]:
 
 def _name(path: Path, file: Path) -> str:
     return file.relative_to(path).as_posix()
+
+
+def load_picture(file: Path) -> Image.Image:
+    """A picture as it is in its file.
+
+    Raises:
+        DataError: It can no longer be read.
+    """
+    try:
+        with _quiet(), Image.open(file, formats=_FORMATS) as image:
+            return image.copy()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{file} can no longer be read: {error}") from error
 
 
 def file_digest(file: Path) -> str:
