@@ -8,13 +8,12 @@ from infopt import __version__
 from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import Latency
 from infopt.changes import Changes
-from infopt.comparing.sides import Side, Sides, graph_of
+from infopt.comparing.sides import Recording, Side, Sides, graph_of
 from infopt.data import Samples
 from infopt.deliver import environment, target_facts
 from infopt.errors import Unmeasured
 from infopt.manifest import sha256_file, sha256_files
 from infopt.opened import Subject
-from infopt.predictions import Predictions
 from infopt.report import (
     UNJUDGED,
     Data,
@@ -37,19 +36,18 @@ class Measured:
         accuracy: Before and after.
         fidelity: Closeness of the outputs.
         changes: By class and by sample.
-        notes: What the user should know of predictions.
     """
 
     accuracy: Accuracy
     fidelity: tuple[Fidelity, ...]
     changes: Changes
-    notes: tuple[str, ...]
 
 
 def report_on(sides: Sides, candidate: Side, measured: Measured, latency: Latency) -> Report:
     """Put the report on a candidate together; it is not judged yet."""
-    samples, elsewhere = sides.samples, [side for side in (sides.base, candidate) if isinstance(side, Predictions)]
+    samples, elsewhere = sides.samples, [side for side in (sides.base, candidate) if isinstance(side, Recording)]
     notes = [f"outputs come from {side.path}: the model was not run here" for side in elsewhere]
+    notes += [note for side in elsewhere for note in side.notes]
     return Report(
         infopt=__version__,
         command="compare",
@@ -69,20 +67,20 @@ def report_on(sides: Sides, candidate: Side, measured: Measured, latency: Latenc
         samples=measured.changes.samples,
         steps=(),
         environment=environment(),
-        warnings=(*samples.notes, *notes, *measured.notes, *measured.changes.warnings),
+        warnings=(*samples.notes, *notes, *measured.changes.warnings),
     )
 
 
 def _data(samples: Samples, sides: tuple[Side, ...]) -> EvalData:
     """The samples; where predictions were compared without data there are only their names."""
-    if samples.path in [side.path for side in sides if isinstance(side, Predictions)]:
+    if samples.path in [side.path for side in sides if isinstance(side, Recording)]:
         return EvalData(None, len(samples), 0, None, labelled=False)
     return EvalData(samples.path.as_posix(), len(samples), 0, samples.sha256(), samples.labels is not None)
 
 
 def _model(base: Side) -> ModelFacts:
     path = base.path.as_posix()
-    if isinstance(base, Predictions):
+    if isinstance(base, Recording):
         return ModelFacts(path, sha256_file(base.path), 0, 0, 0, None)
     graph = graph_of(base)
     counts = (graph.nodes, graph.parameters, graph.bytes) if graph else (0, 0, base.bytes)
@@ -90,7 +88,7 @@ def _model(base: Side) -> ModelFacts:
 
 
 def _target(candidate: Side) -> TargetFacts | None:
-    if isinstance(candidate, Predictions):
+    if isinstance(candidate, Recording):
         return None
     target = candidate.target
     return target_facts(target, target.version(), "none" if candidate.emulated else target.device())
@@ -98,13 +96,13 @@ def _target(candidate: Side) -> TargetFacts | None:
 
 def _size(base: Side, candidate: Side) -> Size:
     before = base.bytes if isinstance(base, Subject) else 0
-    if isinstance(candidate, Predictions):
+    if isinstance(candidate, Recording):
         return Size(before, None, f"{candidate.path.name} holds predictions")
     return Size(before, candidate.bytes)
 
 
 def _kernels(candidate: Side) -> KernelCount:
-    if isinstance(candidate, Predictions):
+    if isinstance(candidate, Recording):
         return KernelCount(None, None, (), "predictions do not tell of kernels")
     try:
         found = candidate.kernels()

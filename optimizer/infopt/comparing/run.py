@@ -15,14 +15,13 @@ from infopt.bench import CandidateLatency, FloatLatency, Latency, Seconds, alter
 from infopt.budget import Budget, check_budget
 from infopt.comparing.reporting import Measured, report_on
 from infopt.comparing.result import Comparison
-from infopt.comparing.sides import Side, Sides, open_sides, source_of
+from infopt.comparing.sides import Recording, Side, Sides, open_sides, source_of
 from infopt.data import Batch, Feed
 from infopt.errors import DataError
 from infopt.evaluate import Evaluator, evaluator
 from infopt.illustrate import check_illustrations, illustrated
 from infopt.metrics import Metric, load_metric
 from infopt.opened import Subject
-from infopt.predictions import Predictions
 from infopt.recipe import Evaluation, Inputs
 from infopt.report import Report
 from infopt.ui import Listener, Silent
@@ -68,7 +67,7 @@ def compare_files(request: Request, listener: Listener | None = None) -> Report 
     check_illustrations(request.evaluation)
     spec = request.evaluation.metric
     metric = load_metric(spec) if spec else None
-    sides = open_sides(request.base, request.candidates, request.evaluation, request.inputs)
+    sides = open_sides(request.base, request.candidates, request.evaluation, request.inputs, metric)
     listener.stage("Measuring accuracy")
     found = _compared(request, sides, metric, listener)
     listener.stage("Measuring latency")
@@ -81,26 +80,24 @@ def compare_files(request: Request, listener: Listener | None = None) -> Report 
 
 
 def _compared(request: Request, sides: Sides, metric: Metric | None, listener: Listener) -> list[Measured]:
-    notes: list[str] = []
     with (
-        source_of(sides.base, sides, metric, notes) as base,
+        source_of(sides.base) as base,
         evaluator(
             base, sides.samples, sides.inputs, metric, names=sides.names, seed=0, progress=listener.progress
         ) as judge,
     ):
         check_budget(request.budget, judge.fraction)
-        return [_measured(request, sides, side, judge, notes) for side in sides.candidates]
+        return [_measured(request, sides, side, judge) for side in sides.candidates]
 
 
-def _measured(request: Request, sides: Sides, side: Side, judge: Evaluator, base_notes: Sequence[str]) -> Measured:
-    notes = list(base_notes)
-    with source_of(side, sides, judge.metric, notes) as source:
+def _measured(request: Request, sides: Sides, side: Side, judge: Evaluator) -> Measured:
+    with source_of(side) as source:
         outputs = judge.outputs(source, side.path.name)
-    if isinstance(side, Predictions) or isinstance(sides.base, Predictions):
+    if isinstance(side, Recording) or isinstance(sides.base, Recording):
         _check_fit(sides, side, judge, outputs)
     accuracy = judge.accuracy(outputs, side.where if isinstance(side, Subject) else "deployed")
     changes = illustrated(judge.changes(outputs, accuracy), sides.samples, request.evaluation)
-    return Measured(accuracy, judge.fidelity(outputs), changes, tuple(notes))
+    return Measured(accuracy, judge.fidelity(outputs), changes)
 
 
 def _check_fit(sides: Sides, side: Side, judge: Evaluator, outputs: Sequence[np.ndarray]) -> None:
@@ -144,14 +141,12 @@ def _latencies(request: Request, sides: Sides, score: float) -> list[Latency]:
 
 def _unmeasured(request: Request, base: Side, candidate: Side) -> str | None:
     """Why the latency of a candidate cannot be compared."""
-    if request.evaluation.skip_bench:
-        return "not asked for"
     for side in (base, candidate):
-        if isinstance(side, Predictions):
+        if isinstance(side, Recording):
             return f"{side.path.name} holds predictions, which have no latency"
         if side.emulated:
             return side.emulated
-    return None
+    return "not asked for" if request.evaluation.skip_bench else None
 
 
 def _latency(seen: dict[str, Seconds], name: str, base: Side, side: Side, under: tuple[Batch, float]) -> Latency:

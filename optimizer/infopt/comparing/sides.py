@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from infopt.data import InputSpec, Samples, infer_batch_axes, open_samples, parse_batch_axis
 from infopt.errors import DataError, InputError
@@ -22,7 +24,23 @@ from infopt.recipe import Evaluation, Inputs
 from infopt.targets.openvino import ir_interface
 from infopt.targets.ort_interface import ort_interface
 
-Side = Subject | Predictions
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Predictions, matched to the samples.
+
+    Attributes:
+        path: Their file.
+        outputs: One for each output of the model, in the order of the samples; empty where missing.
+        notes: What the user should know of them.
+    """
+
+    path: Path
+    outputs: tuple[np.ndarray, ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+
+Side = Subject | Recording
 """Something that can be compared."""
 
 Interface = tuple[tuple[InputSpec, ...], tuple[str, ...]]
@@ -48,30 +66,26 @@ class Sides:
     samples: Samples
 
 
-def open_side(path: Path) -> Side:
-    """Find out what a path is.
-
-    Raises:
-        InputError: It is nothing that can be compared.
-    """
-    return read_predictions(path) if path.suffix == SUFFIX and not path.is_dir() else subject(path)
-
-
-def open_sides(base: Path, candidates: Sequence[Path], evaluation: Evaluation, inputs: Inputs) -> Sides:
-    """Open what is compared, and the samples.
+def open_sides(
+    base: Path, candidates: Sequence[Path], evaluation: Evaluation, inputs: Inputs, metric: Metric | None
+) -> Sides:
+    """Open what is compared, and the samples; predictions that do not fit are refused before anything runs.
 
     Raises:
         InputError: Something cannot be used, or the models take different inputs.
     """
-    sides = [open_side(path) for path in (base, *candidates)]
-    running = [side for side in sides if isinstance(side, Subject)]
-    if not running:
-        first = sides[0]
-        assert isinstance(first, Predictions)
-        return Sides(first, tuple(sides[1:]), (), first.names, _without_inputs(first, evaluation))
-    specs, names = _interface(running)
-    specs = with_batch_axes(specs, inputs)
-    return Sides(sides[0], tuple(sides[1:]), specs, names, open_data(evaluation, inputs, specs))
+    opened = [_opened(path) for path in (base, *candidates)]
+    running = [side for side in opened if isinstance(side, Subject)]
+    specs: tuple[InputSpec, ...] = ()
+    if isinstance(opened[0], Predictions) and not running:
+        names, samples = opened[0].names, _without_inputs(opened[0], evaluation)
+    else:
+        specs, names = _interface(running)
+        specs = with_batch_axes(specs, inputs)
+        samples = open_data(evaluation, inputs, specs)
+    wanted = metric.outputs if metric else None
+    first, *others = (side if isinstance(side, Subject) else _matched(side, names, wanted, samples) for side in opened)
+    return Sides(first, tuple(others), specs, names, samples)
 
 
 def with_batch_axes(specs: tuple[InputSpec, ...], inputs: Inputs) -> tuple[InputSpec, ...]:
@@ -109,30 +123,36 @@ def interface_of(side: Subject) -> Interface:
 
 def graph_of(side: Side) -> Model | None:
     """The ONNX graph behind a side, if there is one."""
-    if isinstance(side, Predictions) or side.artifact.graph.suffix != ".onnx":
+    if isinstance(side, Recording) or side.artifact.graph.suffix != ".onnx":
         return None
     return load(side.artifact.graph)
 
 
 @contextmanager
-def source_of(side: Side, sides: Sides, metric: Metric | None, notes: list[str]) -> Iterator[Source]:
-    """A session, or the predictions in the order of the samples; ``notes`` gets what the user should know.
+def source_of(side: Side) -> Iterator[Source]:
+    """A session, or the outputs that were recorded.
 
     Raises:
-        DataError: Predictions cannot be matched to the samples.
         RuntimeRefused: The runtime cannot open it.
     """
-    if isinstance(side, Subject):
+    if isinstance(side, Recording):
+        yield Recorded(side.outputs)
+    else:
         with side.open() as session:
             yield session
-        return
-    matched = match(side, sides.names, metric.outputs if metric else None, sides.samples)
-    notes += matched.notes
-    yield Recorded(matched.outputs)
+
+
+def _opened(path: Path) -> Subject | Predictions:
+    return read_predictions(path) if path.suffix == SUFFIX and not path.is_dir() else subject(path)
+
+
+def _matched(found: Predictions, names: Sequence[str], wanted: tuple[int, ...] | None, samples: Samples) -> Recording:
+    matched = match(found, names, wanted, samples)
+    return Recording(found.path, matched.outputs, matched.notes)
 
 
 def _without_inputs(first: Predictions, evaluation: Evaluation) -> Samples:
-    """Labels and names for predictions alone; without data the first predictions' own names."""
+    """Labels and names for predictions alone; without data the base's own names."""
     if evaluation.data is not None:
         return open_answers(evaluation.data)
     total = first.rows if first.ids is None else len(first.ids)
