@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from infopt.accuracy import paired_accuracy, tango_interval
 from infopt.budget import Budget
 from infopt.changes import MOST_CHANGED, Changes, find_changes
+from infopt.confirm import Part
 from infopt.findings import findings, worst_class
 from infopt.metrics import BUILT_IN, Metric, load_metric
 from infopt.readers.answers import Answers
@@ -168,6 +169,16 @@ def test_long_answers_are_summed_up() -> None:
         "[3, 4, 4]: mean 0, largest 0",
         "[3, 4, 4]: mean 2.00, largest 2.00",
     )
+
+
+def test_a_part_of_the_samples_tells_of_rows_of_all() -> None:
+    whole = Answers(Path("eval"), 5, np.array([0, 1, 2, 0, 1]), None, ("a", "b", "c", "d", "e"), ("x", "y", "z"))
+    part = Part(whole, np.array([1, 3, 4]))
+    outputs = [one_hot(1, 0, 1)], [one_hot(1, 0, 2)]
+    accuracy = paired_accuracy(BUILT_IN["top1"], *outputs, part.labels, where="deployed", seed=0)
+    found = find_changes(BUILT_IN["top1"], *outputs, part, accuracy)
+    assert [(c.index, c.id, c.before, c.label) for c in found.samples] == [(4, "e", "y (4.00)", "y")]
+    assert [(c.label, c.n) for c in found.classes] == [("y", 2), ("x", 1), ("z", 0)]
 
 
 @settings(deadline=None, max_examples=30)

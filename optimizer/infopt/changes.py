@@ -8,7 +8,7 @@ those that flipped, then the others by how far their outputs moved.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from infopt.accuracy import Accuracy, tango_interval
 from infopt.answers import Truth, answer, label_text
+from infopt.confirm import Part
 from infopt.errors import DataError
 from infopt.metrics import BUILT_IN, Metric, agreement, finite, measure_samples, top_k_right
 from infopt.outputs import paired_blocks
@@ -89,6 +90,8 @@ def find_changes(
     order = np.lexsort((np.arange(count), -moved.distance, ~flipped))[:MOST_CHANGED]
     chosen = [int(index) for index in order if flipped[index] or moved.distance[index] > 0]
     told = tuple(_sample(index, (before[main], after[main]), truth, moved, right) for index in chosen)
+    if isinstance(samples, Part):
+        told = tuple(replace(change, index=int(samples.rows[change.index])) for change in told)
     return Changes(classes, told, (*_empty_warning(classes, truth), *_broken_warning(moved)))
 
 

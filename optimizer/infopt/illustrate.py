@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
+from infopt.confirm import Part
 from infopt.errors import OptionError
 from infopt.readers.answers import Answers
 from infopt.readers.images import ImageSamples, load_picture
@@ -59,6 +60,7 @@ def illustrated(changes: Changes, samples: Samples, options: Evaluation) -> Chan
     if not options.samples_in_report:
         return changes
     vocabulary = read_vocabulary(options.tokenizer) if options.tokenizer else None
+    samples = samples.whole if isinstance(samples, Part) else samples  # changes tell of rows of all samples
     shown = tuple(_shown(change, samples, vocabulary) for change in changes.samples)
     return replace(changes, samples=shown)
 

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -117,20 +116,6 @@ def show(report: Report, options: dict[str, Any]) -> None:
         from infopt.views.console import render
 
         render(report, Console(), details=options["verbose"])
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a view of a report.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    from infopt.errors import OutputError
-
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {file}: {error.strerror or error}") from error
 
 
 def say(text: str, options: dict[str, Any]) -> None:

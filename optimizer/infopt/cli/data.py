@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infopt.cli.common import OUTPUT, finish, show, terminal, write_text
+from infopt.cli.common import OUTPUT, finish, show, terminal
 from infopt.cli.signature import command
 from infopt.comparing.options import PredictOptions
+from infopt.errors import OptionError
+from infopt.files import STDOUT, write_text
 from infopt.flags import option_flags
 from infopt.verbs import compare_flags
 
@@ -30,7 +32,8 @@ ARTIFACT = {
     ]
 }
 MARKDOWN = Annotated[
-    Path | None, typer.Option("--markdown", help="Also write it as Markdown for a comment.", metavar="FILE.md")
+    Path | None,
+    typer.Option("--markdown", help="Also write it as Markdown for a comment; - prints it instead.", metavar="FILE.md"),
 ]
 REPORT = {
     "report": Annotated[Path, typer.Argument(help="A report.json or an infopt output directory.", metavar="REPORT")]
@@ -43,39 +46,53 @@ def compare(**values: Any) -> None:
     """Compare models, artifacts or predictions on the same samples; the exit code is that of the worst verdict."""
     output = {name: values.pop(name) for name in OUTPUT}
     base, candidates, file = (values.pop(name) for name in ("base", "candidates", "markdown"))
+    alone = _alone(output["json"], file)
     import infopt
     from infopt.report import Report
 
     given = {name: value for name, value in values.items() if value is not None}
     with terminal(**output) as listener:
         found = infopt.compare(base, *candidates, listener=listener, **given)
-    if file is not None:
-        _write_markdown(found, file)
+    if file is not None and not alone:
+        write_text(file, _markdown(found), "--markdown")
+    _print(_markdown(found) if alone else None, found, output)
     if isinstance(found, Report):
-        show(found, output)
         finish(found, bool(found.verdict.budgets))
     else:
-        _show_all(found, output)
         raise typer.Exit(found.exit_code)
 
 
-def _show_all(comparison: Comparison, options: dict[str, Any]) -> None:
-    if options["json"]:
-        typer.echo(comparison.text(), nl=False)
-        return
-    from rich.console import Console
+def _print(markdown: str | None, found: Report | Comparison, options: dict[str, Any]) -> None:
+    from infopt.report import Report
 
-    from infopt.views.comparison import render
+    if markdown is not None:
+        typer.echo(markdown, nl=False)
+    elif isinstance(found, Report):
+        show(found, options)
+    elif options["json"]:
+        typer.echo(found.text(), nl=False)
+    else:
+        from rich.console import Console
 
-    render(comparison, Console(), details=options["verbose"], quiet=options["quiet"])
+        from infopt.views.comparison import render
+
+        render(found, Console(), details=options["verbose"], quiet=options["quiet"])
 
 
-def _write_markdown(found: Report | Comparison, file: Path) -> None:
+def _markdown(found: Report | Comparison) -> str:
     from infopt.report import Report
     from infopt.views.comparison import comparison_markdown
     from infopt.views.markdown import markdown
 
-    write_text(file, markdown(found) if isinstance(found, Report) else comparison_markdown(found))
+    return markdown(found) if isinstance(found, Report) else comparison_markdown(found)
+
+
+def _alone(json: bool, markdown: Path | None) -> bool:
+    """Whether Markdown takes the place of everything else on stdout."""
+    alone = markdown is not None and str(markdown) == STDOUT
+    if alone and json:
+        raise OptionError("--json and --markdown - both want stdout", "give --markdown a file")
+    return alone
 
 
 @command(ARTIFACT, option_flags(PredictOptions), OUTPUT)

@@ -86,7 +86,7 @@ def _warnings(report: Report) -> list[str]:
 
 
 def section(table: Table) -> str:
-    """A table under its heading; details are folded."""
+    """A table with its heading and notes; one of details is folded."""
     parts = [f"<details><summary>{table.title}</summary>" if table.detail else f"### {table.title}"]
     parts += [" ".join(_line(note) for note in table.notes)] if table.notes else []
     if table.rows:
