@@ -222,14 +222,33 @@ def test_the_worst_of_many_classes_is_not_news_when_chance_explains_it() -> None
 
 def test_a_class_without_samples_is_not_the_worst() -> None:
     report = reported([0, 1], [0, 1])
+    report = replace(report, classes=report.classes[::-1])
+    assert report.classes[0].n == 0
     assert worst_class(report).n == 1  # type: ignore[union-attr]
 
 
-def test_the_labels_of_a_file_metric_are_classes_where_its_values_are(tmp_path: Path) -> None:
-    (tmp_path / "hit.py").write_text(
-        "def per_sample(outputs, labels):\n    return ((outputs[0][:, 0] > 0) == labels) * 1.0\n"
+def hit_metric(folder: Path) -> Metric:
+    """Right where output 0 is positive and the label 1; a file of the user's."""
+    (folder / "hit.py").write_text(
+        "def per_sample(outputs, labels):\n"
+        "    return ((outputs[0][:, 0] > 0) == labels.reshape(len(labels), -1)[:, 0]) * 1.0\n"
         "def score(outputs, labels):\n    return per_sample(outputs, labels).mean()\n"
     )
-    metric = load_metric(f"{tmp_path / 'hit.py'}:score")
-    found = changes(metric, [[1.0], [1.0], [-1.0], [-1.0]], [[1.0], [-1.0], [-1.0], [-1.0]], [1, 1, 0, 0])
+    return load_metric(f"{folder / 'hit.py'}:score")
+
+
+def test_the_labels_of_a_file_metric_are_classes_where_its_values_are(tmp_path: Path) -> None:
+    found = changes(hit_metric(tmp_path), [[1.0], [1.0], [-1.0], [-1.0]], [[1.0], [-1.0], [-1.0], [-1.0]], [1, 1, 0, 0])
     assert [(change.label, change.drop) for change in found.classes] == [("1", 0.5), ("0", 0.0)]
+
+
+def test_what_a_file_metric_calls_wrong_now_flipped(tmp_path: Path) -> None:
+    found = changes(hit_metric(tmp_path), [[1.0], [0.1], [-1.0], [-1.0]], [[9.0], [-0.1], [-1.0], [-1.0]], [1, 1, 0, 0])
+    assert [(change.index, change.lost) for change in found.samples] == [(1, True), (0, False)]
+
+
+def test_a_column_for_each_class_is_not_a_list_of_classes(tmp_path: Path) -> None:
+    labels = [[0, 1], [1, 1], [1, 0], [0, 0]]
+    found = changes(hit_metric(tmp_path), [[1.0, 0], [1, 0], [-1, 0], [-1, 0]], [[1.0, 0]] * 4, labels)
+    assert found.classes == ()
+    assert found.samples[0].label == "1, 0"

@@ -113,6 +113,7 @@ def test_every_candidate_is_timed_against_the_same_base(cli: Cli) -> None:
     assert first.candidate is not None
     assert second.candidate is not None
     assert (first.candidate.setting, second.candidate.setting) == ("model.onnx", "wrong.onnx")
+    assert first.candidate.ms != second.candidate.ms
     assert min(first.speedup or 0, second.speedup or 0) > 0
 
 
