@@ -29,7 +29,7 @@ PUBLIC_KEYS = {
     "accuracy": "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others reference "
     "interval limits groups mcnemar_p",
     "accuracy.flips": "gained lost",
-    "fidelity.0": "output top1_agreement cosine_mean sqnr_db max_abs",
+    "fidelity.0": "output top1_agreement cosine_mean sqnr_db max_abs rank_correlation",
     "latency": "batch threads baseline_float candidate speedup speedup_ci95 runs reason",
     "latency.baseline_float": "setting accuracy ms",
     "latency.candidate": "setting ms",
@@ -39,6 +39,8 @@ PUBLIC_KEYS = {
     "kernels": "integer total float_nodes reason compressed",
     "kernels.float_nodes.0": "name op why cost",
     "layers.0": "name op sqnr_db output_sqnr_db why remedy gain_db price_ms",
+    "classes.0": "label n baseline candidate drop ci95",
+    "samples.0": "index id change before after label lost thumbnail text",
     "steps.0": "pass options seconds nodes bytes choices",
 }
 
@@ -72,6 +74,8 @@ reports = st.builds(
     accuracy=st.none() | accuracies,
     fidelity=st.just(()),
     layers=st.just(()),
+    classes=st.just(()),
+    samples=st.just(()),
 )
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from infopt.errors import DataError
 from infopt.metrics import Metric, agreement, cosine, finite, measure, measure_samples
 from infopt.outputs import paired_blocks
+from infopt.ranks import rank_correlation
 from infopt.stats.bca import bca
 from infopt.stats.clusters import clustered, clustered_proportions
 from infopt.stats.limits import Interval, Limit, none
@@ -108,6 +109,7 @@ class Fidelity:
         sqnr_db: Power of the baseline's values over that of the error, in dB, clipped to -200 to 200: 200
             where there is no error.
         max_abs: Largest absolute error.
+        rank_correlation: Spearman's, see :func:`infopt.ranks.rank_correlation`; ``None`` where nothing is ranked.
     """
 
     output: str
@@ -115,6 +117,7 @@ class Fidelity:
     cosine_mean: float | None
     sqnr_db: float | None
     max_abs: float | None
+    rank_correlation: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +335,7 @@ def _fidelity(name: str, reference: np.ndarray, other: np.ndarray) -> Fidelity:
         cosine_mean=float(cosine(reference, other).mean()),
         sqnr_db=_decibels(signal, noise),
         max_abs=largest,
+        rank_correlation=rank_correlation(reference, other),
     )
 
 

@@ -82,10 +82,14 @@ def class_drop(name: str, report: Report, limit: float, confidence: float) -> tu
     if empty or not classes:
         why = f"no sample of {_listed(empty)}" if empty else "the report tells of no class (compare on labels)"
         return Criterion(name, limit, None, None, "unmeasured"), f"{name} was not measured: {why}"
-    higher, alpha = report.accuracy is None or report.accuracy.higher_is_better, 1 - confidence
-    bounds = (_bound(each, higher, (alpha / len(classes), alpha)) for each in classes)
+    return decide(name, class_bounds(report, classes, 1 - confidence), limit)
+
+
+def class_bounds(report: Report, classes: Sequence[ClassChange], alpha: float) -> list[ClassBound]:
+    """Bounds of each class's drop: from below at ``alpha`` for all together, from above at ``alpha`` each."""
+    higher = report.accuracy is None or report.accuracy.higher_is_better
     factor = stretch(report.accuracy)
-    return decide(name, [each.stretched(factor) for each in bounds], limit)
+    return [_bound(each, higher, (alpha / len(classes), alpha)).stretched(factor) for each in classes]
 
 
 def stretch(accuracy: Accuracy | None) -> float:

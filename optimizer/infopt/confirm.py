@@ -61,6 +61,17 @@ class Part:
         return _taken(self.whole.groups, self.rows)
 
     @property
+    def ids(self) -> tuple[str, ...] | None:
+        """Names of the part's samples."""
+        ids = self.whole.ids
+        return None if ids is None else tuple(ids[row] for row in self.rows)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.whole.classes
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Warnings about all samples."""
         return self.whole.notes

@@ -59,6 +59,8 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
         memory=Memory(None, "that takes a run of the artifact alone"),
         kernels=evidence.kernels,
         layers=(),
+        classes=evidence.changes.classes,
+        samples=evidence.changes.samples,
         steps=build.model.steps,
         environment=environment(),
         warnings=(*missing, *resolved.warnings, *evidence.warnings, *notes),

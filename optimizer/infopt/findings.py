@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from infopt.accuracy import Accuracy
     from infopt.bench import Latency
-    from infopt.report import Report
+    from infopt.report import ClassChange, Report
 
 Pace = Literal["faster", "no faster", "slower"]
 Loss = Literal["loss", "within noise", "none"]
 Kind = Literal[
     "slower", "no faster", "loss", "within noise", "no accuracy", "emulated", "no speed", "synthetic",
-    "no artifact", "no integers", "no labels",
+    "no artifact", "no integers", "no labels", "class loss", "no size",
 ]  # fmt: skip
 
 
@@ -39,6 +39,7 @@ def findings(report: Report) -> tuple[Finding, ...]:
         "no artifact",
         "slower",
         "loss",
+        "class loss",
         "no accuracy",
         "no labels",
         "no integers",
@@ -155,12 +156,37 @@ def _accuracy_findings(report: Report) -> Iterator[Finding]:
         yield Finding("loss", f"loses accuracy: {_change(accuracy)}{proof}")
     elif how == "within noise":
         yield Finding("within noise", f"accuracy moves within noise: {_change(accuracy)}, not significant")
+    yield from _class_findings(report)
     if accuracy.where == "emulated":
         yield Finding("emulated", "accuracy was emulated in ONNX Runtime, not measured on the target")
 
 
+def worst_class(report: Report) -> ClassChange | None:
+    """The class with the largest drop, of those that have samples."""
+    found = [change for change in report.classes if change.n and math.isfinite(change.drop)]
+    return max(found, key=lambda change: change.drop, default=None)
+
+
+def _class_findings(report: Report) -> Iterator[Finding]:
+    """The classes that lose beyond what chance does to the worst of so many."""
+    tested = [change for change in report.classes if change.n and change.ci95 and math.isfinite(change.drop)]
+    if not tested:
+        return
+    from infopt.classes import class_bounds
+
+    bounds = class_bounds(report, tested, 0.025)
+    losing = [change for change, bound in zip(tested, bounds, strict=True) if bound.low > 0]
+    if losing:
+        worst = max(losing, key=lambda change: change.drop)
+        more = f"; {len(losing) - 1} others lose too" if len(losing) > 1 else ""
+        scores = f"{metric(worst.baseline)} -> {metric(worst.candidate)} of {worst.n} samples"
+        yield Finding("class loss", f"class {visible(worst.label, 40)} loses most: {scores}{more}")
+
+
 def _other_findings(report: Report) -> Iterator[Finding]:
-    if report.size.candidate_bytes is None:
+    if report.size.candidate_bytes is None and report.command == "compare":
+        yield Finding("no size", f"size was not measured: {report.size.reason or UNKNOWN}")
+    elif report.size.candidate_bytes is None:
         yield Finding("no artifact", f"no artifact was built: {report.size.reason or UNKNOWN}")
     if _quantizes(report) and report.kernels.integer == 0 and not report.kernels.compressed:
         yield Finding("no integers", f"none of the {report.kernels.total} compute layers runs in integers")
@@ -194,6 +220,8 @@ def _speed_words(report: Report) -> str:
 
 def _size_words(report: Report) -> str:
     before, after = report.size.baseline_bytes, report.size.candidate_bytes
+    if after is None and report.command == "compare":
+        return f"size was not measured ({visible(report.size.reason or UNKNOWN)})"
     if after is None:
         return f"no artifact was built ({visible(report.size.reason or UNKNOWN)})"
     if not before or not after or abs(before - after) < 0.02 * before:

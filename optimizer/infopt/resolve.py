@@ -11,6 +11,7 @@ from infopt.budget import check_budget
 from infopt.data import Batch, InputSpec, Samples, infer_batch_axes, open_samples, overlap, parse_batch_axis, subset
 from infopt.errors import DataError
 from infopt.evaluate import check_labels
+from infopt.illustrate import check_illustrations
 from infopt.locate import DataFolder, data_folder, preprocess_beside
 from infopt.metrics import Metric, load_metric
 from infopt.model import Model, input_specs, load
@@ -113,6 +114,7 @@ def resolve(recipe: Recipe, calibrated: bool) -> Resolved:
     evaluation = _evaluation(recipe, inputs, preprocess, log)
     if evaluation:
         check_labels(metric, evaluation)
+    check_illustrations(recipe.evaluation)
     if calibration and evaluation:
         _overlap(calibration, evaluation, log)
     warnings, remarks = tuple(dict.fromkeys(log.warnings)), tuple(log.remarks)

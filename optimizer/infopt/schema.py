@@ -24,6 +24,7 @@ from infopt.errors import unknown
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 RECORDS = {
     "report": "infopt.report:Report",
+    "comparison": "infopt.comparing.result:Comparison",
     "diff": "infopt.diffing.records:Diff",
     "check": "infopt.checks.report:CheckReport",
     "manifest": "infopt.manifest:Manifest",

@@ -215,7 +215,7 @@ def test_compare_takes_files_directories_and_irs(cli: Cli) -> None:
     [
         (("model.onnx", "nosuch", "--eval", "eval.npz"), ("nosuch does not exist",)),
         (("model.onnx", "scratch", "--eval", "eval.npz"), ("scratch is not an output directory",)),
-        (("model.onnx", "eval.npz", "--eval", "eval.npz"), ("eval.npz is not .onnx",)),
+        (("model.onnx", "eval.npz", "--eval", "eval.npz"), ("eval.npz has no output 'logits'",)),
         (("model.onnx", "model.onnx"), ("no samples to compare on", "--eval")),
         (("model.onnx", "model.onnx", "--eval", "calib.npz", "--metric", "top1"), ("needs labels",)),
         (("model.onnx", "model.onnx", "--eval", "eval.npz", "--max-drop", "5"), ("max_drop",)),
@@ -332,7 +332,20 @@ def test_a_table_needs_its_target(cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["quantize", "compile", "run", "compare", "gate", "diff", "schema", "simplify", "targets", "passes"],
+    [
+        "quantize",
+        "compile",
+        "run",
+        "compare",
+        "predict",
+        "gate",
+        "report",
+        "diff",
+        "schema",
+        "simplify",
+        "targets",
+        "passes",
+    ],
 )
 def test_every_command_has_help(cli: Cli, command: str) -> None:
     result = cli(command, "--help")

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from infopt.cli.common import OUTPUT, show
+from infopt.cli.common import OUTPUT, printed_alone, show
 from infopt.cli.signature import command
 from infopt.diffing.options import DiffOptions
-from infopt.errors import OptionError
-from infopt.files import STDOUT, write_text
+from infopt.files import write_text
 from infopt.flags import option_flags
 from infopt.gating.options import GateOptions
 
@@ -31,7 +30,7 @@ def gate(**values: Any) -> None:
     given = {name: value for name, value in values.items() if value is not None}
     import infopt
 
-    github, alone = given.get("github", False), _alone(output["json"], given.get("markdown"))
+    github, alone = given.get("github", False), printed_alone(output["json"], given.get("markdown"))
     judged = infopt.gate(given.pop("report"), **given)
     undecided = given.get("undecided", "warn")
     from infopt.gating.answer import gate_exit_code
@@ -49,7 +48,7 @@ def gate(**values: Any) -> None:
 @command(DIRECTORIES, option_flags(DiffOptions), OUTPUT)
 def diff(**values: Any) -> None:
     """Show what two output directories differ in: graph, scales, options, versions, accuracy, latency."""
-    file, alone = values["markdown"], _alone(values["json"], values["markdown"])
+    file, alone = values["markdown"], printed_alone(values["json"], values["markdown"])
     import infopt
 
     found = infopt.diff(values["a"], values["b"])
@@ -68,14 +67,6 @@ def diff(**values: Any) -> None:
 
         render(found, Console(), details=values["verbose"])
     raise typer.Exit(3 if values["exit_code"] and not found.same else 0)
-
-
-def _alone(json: bool, markdown: Path | None) -> bool:
-    """Whether Markdown takes the place of everything else on stdout."""
-    alone = markdown is not None and str(markdown) == STDOUT
-    if alone and json:
-        raise OptionError("--json and --markdown - both want stdout", "give --markdown a file")
-    return alone
 
 
 COMMANDS = (gate, diff)

@@ -19,7 +19,7 @@ from infopt.readers.batching import batch_size, chunks, padded
 from infopt.readers.labels import read_labels, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 MAX_UNREADABLE = 0.01
@@ -54,6 +54,11 @@ class ImageSamples:
     notes: tuple[str, ...]
     groups: np.ndarray | None = None
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the pictures, relative to the folder."""
+        return tuple(_name(self.path, file) for file in self.files)
+
     def __len__(self) -> int:
         return len(self.files)
 
@@ -72,16 +77,11 @@ class ImageSamples:
 
     def digests(self) -> list[str]:
         """Hash of each picture's file."""
-        return [_digest(file) for file in self.files]
+        return [file_digest(file) for file in self.files]
 
     def sha256(self) -> str:
         """Hash of the names and files of the pictures that are used, of their labels and their groups."""
-        state = hashlib.sha256()
-        for file, digest in zip(self.files, self.digests(), strict=True):
-            state.update(f"{file.relative_to(self.path).as_posix()}\0{digest}\n".encode())
-        state.update(b"" if self.labels is None else self.labels.astype("<i8").tobytes())
-        state.update(b"" if self.groups is None else repr(self.groups.tolist()).encode())
-        return state.hexdigest()
+        return pictures_sha256(self.path, self.files, self.labels, self.groups)
 
     def describe(self) -> str:
         """One line that says what is done to the data."""
@@ -93,6 +93,18 @@ class ImageSamples:
                 return apply(image, self.preprocess)
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"{file} can no longer be read: {error}") from error
+
+
+def pictures_sha256(
+    path: Path, files: Sequence[Path], labels: np.ndarray | None, groups: np.ndarray | None = None
+) -> str:
+    """Hash of the names and files of pictures below a folder, of their labels and their groups."""
+    state = hashlib.sha256()
+    for file in files:
+        state.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file)}\n".encode())
+    state.update(b"" if labels is None else labels.astype("<i8").tobytes())
+    state.update(b"" if groups is None else repr(groups.tolist()).encode())
+    return state.hexdigest()
 
 
 def open_images(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preprocess | None) -> ImageSamples:
@@ -195,6 +207,20 @@ def _name(path: Path, file: Path) -> str:
     return file.relative_to(path).as_posix()
 
 
-def _digest(file: Path) -> str:
+def load_picture(file: Path) -> Image.Image:
+    """A picture as it is in its file.
+
+    Raises:
+        DataError: It can no longer be read.
+    """
+    try:
+        with _quiet(), Image.open(file, formats=_FORMATS) as image:
+            return image.copy()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{file} can no longer be read: {error}") from error
+
+
+def file_digest(file: Path) -> str:
+    """Hash of a picture's file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

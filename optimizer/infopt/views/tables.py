@@ -59,7 +59,7 @@ def tables(report: Report) -> tuple[Table, ...]:
             _choices(report),
             _data(report),
         ),
-        *(_fidelity(report), _steps(report), _model(report), _environment(report)),
+        *(_fidelity(report), _classes(report), _samples(report), _steps(report), _model(report), _environment(report)),
     )
     return tuple(table for table in made if table.rows or table.notes)
 
@@ -161,15 +161,16 @@ def _times(ms: Times | None) -> tuple[str, str, str]:
 def _size(report: Report) -> Table:
     size, memory = report.size, report.memory
     before, after = size.baseline_bytes, size.candidate_bytes
-    ratio = times(before / after) if after else MISSING
+    ratio = times(before / after) if before and after else MISSING
     columns = (Column("original"), Column("artifact"), Column("ratio"), Column("peak memory"))
-    notes = [f"No artifact: {size.reason or UNKNOWN}."] if after is None else []
+    missing = "Not measured" if report.command == "compare" else "No artifact"
+    notes = [f"{missing}: {size.reason or UNKNOWN}."] if after is None else []
     if memory.peak_bytes is None and memory.reason:
         notes.append(f"Memory was not measured: {memory.reason}.")
     return Table(
         "Size",
         columns,
-        ((megabytes(before), megabytes(after), ratio, megabytes(memory.peak_bytes)),),
+        ((megabytes(before or None), megabytes(after), ratio, megabytes(memory.peak_bytes)),),
         tuple(notes),
     )
 
@@ -212,16 +213,40 @@ def _data(report: Report) -> Table:
 def _fidelity(report: Report) -> Table:
     columns = (
         Column("output", "name"),
-        *map(Column, ("top-1 agreement", "cosine", "SQNR dB", "largest difference")),
+        *map(Column, ("top-1 agreement", "cosine", "rank correlation", "SQNR dB", "largest difference")),
     )
     rows = tuple(
         (
-            *(item.output, percent(item.top1_agreement), metric(item.cosine_mean)),
+            *(item.output, percent(item.top1_agreement), metric(item.cosine_mean), metric(item.rank_correlation)),
             *("equal" if item.max_abs == 0 else digits(item.sqnr_db), digits(item.max_abs)),
         )
         for item in report.fidelity[:MAX_ROWS]
     )
     return Table("Fidelity", columns, rows, more=_left_out(report.fidelity), detail=True)
+
+
+def _classes(report: Report) -> Table:
+    columns = (Column("class", "name"), *map(Column, ("samples", "before", "after", "drop", "95 % interval of delta")))
+    rows = tuple(
+        (each.label, str(each.n), metric(each.baseline), metric(each.candidate), metric(each.drop), span(each.ci95))
+        for each in report.classes[:MAX_ROWS]
+    )
+    return Table("Classes", columns, rows, more=_left_out(report.classes), detail=True)
+
+
+def _samples(report: Report) -> Table:
+    columns = (
+        *(Column("sample", "name"), Column("before", "text"), Column("after", "text")),
+        *(Column("label", "text"), Column("change"), Column("", "text")),
+    )
+    rows = tuple(
+        (
+            *(each.id or str(each.index), each.before, each.after, each.label or MISSING, digits(each.change)),
+            "lost" if each.lost else "",
+        )
+        for each in report.samples[:MAX_ROWS]
+    )
+    return Table("Most changed samples", columns, rows, more=_left_out(report.samples), detail=True)
 
 
 def _steps(report: Report) -> Table:
