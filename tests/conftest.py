@@ -51,10 +51,34 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_cache() -> Iterator[None]:
-    """Keep statistics away from the user's own cache; a test that is about it names a folder itself."""
+def settings_of_tests() -> Iterator[None]:
+    """Keep statistics away from the user's own cache, and draw no charts, but in tests of either."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INFOPT_CACHE", "off")
+        patch.setenv("INFOPT_CHARTS", "off")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def reports_follow_their_schema() -> Iterator[None]:
+    """Hold every report that a test makes in its own process to the published schema."""
+    import json
+
+    import jsonschema
+
+    from infopt.report import Report
+    from infopt.schema import schema_text
+
+    validator = jsonschema.Draft202012Validator(json.loads(schema_text("report")))
+    made = Report.to_json
+
+    def to_json(report: Report) -> dict[str, Any]:
+        result = made(report)
+        validator.validate(result)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Report, "to_json", to_json)
         yield
 
 

@@ -8,121 +8,13 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
-from scipy.special import xlogy
 from scipy.stats import norm
 
-from infopt.accuracy import Accuracy, Flips, fidelity, paired_accuracy, tango_interval
+from infopt.accuracy import Accuracy, Flips, fidelity, paired_accuracy
 from infopt.errors import DataError
 from infopt.metrics import BUILT_IN, Metric
 from infopt.outputs import OutputStore
-
-Counts = tuple[int, int, int]
-
-
-@st.composite
-def counts(draw: st.DrawFn) -> Counts:
-    n = draw(st.integers(1, 400))
-    gained = draw(st.integers(0, n))
-    return gained, draw(st.integers(0, n - gained)), n
-
-
-def brute_force_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
-    """All differences whose score statistic is within z, with the likeliest proportions found by search."""
-    grid = np.linspace(-1, 1, 4001)[1:-1]
-    inside = []
-    for delta in grid:
-        # p: share that only the first proportion counts; p + delta: that only the second counts.
-        p = np.linspace(max(0.0, -delta), (1 - delta) / 2, 4001)
-        rest = np.maximum(1 - 2 * p - delta, 0)
-        likelihood = xlogy(gained, p + delta) + xlogy(lost, p) + xlogy(n - gained - lost, rest)
-        best = p[np.argmax(likelihood)]
-        variance = n * (2 * best + delta - delta**2)
-        distance = abs(gained - lost - n * delta)
-        if distance <= norm.ppf(0.975) * math.sqrt(max(variance, 0)) + 1e-12:
-            inside.append(delta)
-    return float(min(inside)), float(max(inside))
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        (12, 2, 50),
-        (1, 7, 21),
-        (0, 1, 44),
-        (0, 0, 50),
-        (1, 0, 1),
-        (0, 1, 1),
-        (3, 3, 20),
-        (20, 0, 20),
-        (0, 20, 21),
-    ],
-)
-def test_tango_inverts_the_score_test(case: Counts) -> None:
-    found, wanted = tango_interval(*case), brute_force_interval(*case)
-    assert found == pytest.approx(wanted, abs=2e-3)
-
-
-def test_tango_has_the_known_limits_at_the_edges() -> None:
-    z2 = norm.ppf(0.975) ** 2
-    # With no flips the score equation is n d / (1 - d) = z^2; with flips only it is n (1 - d) = z^2 (1 + d).
-    assert tango_interval(0, 0, 100) == pytest.approx((-z2 / (100 + z2), z2 / (100 + z2)))
-    assert tango_interval(100, 0, 100) == pytest.approx(((100 - z2) / (100 + z2), 1.0))
-    assert tango_interval(0, 100, 100) == pytest.approx((-1.0, (z2 - 100) / (100 + z2)))
-
-
-@given(counts(), st.floats(0.5, 0.999))
-def test_tango_contains_the_estimate_and_is_a_mirror_image_when_swapped(case: Counts, confidence: float) -> None:
-    gained, lost, n = case
-    low, high = tango_interval(gained, lost, n, confidence)
-    assert -1 <= low <= (gained - lost) / n <= high <= 1
-    assert low < high
-    assert tango_interval(lost, gained, n, confidence) == pytest.approx((-high, -low), abs=1e-9)
-
-
-@given(counts())
-def test_tango_widens_with_confidence(case: Counts) -> None:
-    narrow, wide = tango_interval(*case, 0.9), tango_interval(*case, 0.99)
-    assert wide[0] <= narrow[0]
-    assert narrow[1] <= wide[1]
-
-
-@given(counts(), st.floats(0.5, 0.999))
-def test_tango_limits_solve_the_score_equation(case: Counts, confidence: float) -> None:
-    gained, lost, n = case
-    z = norm.ppf((1 + confidence) / 2)
-    for limit in tango_interval(gained, lost, n, confidence):
-        assume(abs(limit) < 1 - 1e-9)
-        a, b, c = 2 * n, (2 * n - gained + lost) * limit - gained - lost, -lost * limit * (1 - limit)
-        p = (math.sqrt(max(b * b - 4 * a * c, 0)) - b) / (2 * a)
-        variance = n * (2 * p + limit * (1 - limit))
-        assert (gained - lost - n * limit) ** 2 == pytest.approx(z * z * variance, rel=1e-5, abs=1e-6)
-
-
-def test_tango_is_close_to_the_normal_interval_for_many_samples() -> None:
-    gained, lost, n = 900, 1100, 100_000
-    spread = norm.ppf(0.975) * math.sqrt(gained + lost) / n
-    assert tango_interval(gained, lost, n) == pytest.approx((-0.002 - spread, -0.002 + spread), rel=0.01)
-
-
-@pytest.mark.parametrize("shares", [(0.02, 0.02), (0.05, 0.01), (0.2, 0.3)])
-def test_tango_covers_the_truth_as_often_as_it_says(shares: tuple[float, float]) -> None:
-    n, runs = 60, 1500
-    flips = np.random.default_rng(5).multinomial(n, (*shares, 1 - sum(shares)), runs)
-    limits = {case: tango_interval(*case, n) for case in {(int(b), int(c)) for b, c, _ in flips}}
-    truth = shares[0] - shares[1]
-    covered = [limits[int(b), int(c)][0] <= truth <= limits[int(b), int(c)][1] for b, c, _ in flips]
-    assert 0.93 <= np.mean(covered) <= 0.99
-
-
-@pytest.mark.parametrize("case", [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])
-def test_impossible_counts_are_refused(case: Counts) -> None:
-    with pytest.raises(DataError, match="impossible"):
-        tango_interval(*case)
-    with pytest.raises(DataError, match="confidence"):
-        tango_interval(1, 1, 5, 1.0)
-
+from infopt.stats.proportions import tango_interval
 
 # Of ten samples of class 0, the baseline has the first eight right, the candidate all but the first three.
 BEFORE, AFTER = np.eye(2)[[0] * 8 + [1] * 2], np.eye(2)[[1] * 3 + [0] * 7]
@@ -154,12 +46,14 @@ def values(outputs: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
 def test_top1_counts_flips_and_uses_tango() -> None:
     found = compared(BUILT_IN["top1"], BEFORE, AFTER, LABELS)
     assert found == Accuracy(
-        "top1", True, 0.8, 0.7, -0.1, 0.1, tango_interval(2, 3, 10), None, 10, Flips(2, 3), "deployed"
-    )
+        "top1", True, 0.8, 0.7, -0.1, 0.1, tango_interval(2, 3, 10), None, 10, Flips(2, 3), "deployed",
+        interval="tango", mcnemar_p=1.0,
+    )  # fmt: skip
 
 
 def test_the_keys_are_those_of_the_report() -> None:
     keys = "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others reference"
+    keys += " interval limits groups mcnemar_p"
     assert [field.name for field in dataclasses.fields(Accuracy)] == keys.split()
 
 
@@ -231,6 +125,76 @@ def test_per_sample_values_that_are_not_the_score_do_not_make_the_interval() -> 
     assert found.delta == pytest.approx(10)
     assert -60 < found.ci95[0] < -20 < 40 < found.ci95[1] < 80
     assert found.flips == Flips(3, 2)
+
+
+GROUPS = np.repeat(np.arange(5), 2)
+
+
+def in_groups(metric: Metric, before: np.ndarray, after: np.ndarray, labels: np.ndarray, groups: object) -> Accuracy:
+    found = np.asarray(groups)
+    return paired_accuracy(metric, [before], [after], labels, where="deployed", seed=0, groups=found)
+
+
+def test_samples_of_a_group_count_less_than_samples_on_their_own() -> None:
+    alone, together = (in_groups(BUILT_IN["top1"], BEFORE, AFTER, LABELS, g) for g in (np.arange(10), GROUPS))
+    assert (alone.interval, alone.groups, alone.mcnemar_p) == ("tango", 10, 1.0)
+    assert alone.ci95 == tango_interval(2, 3, 10)
+    assert (together.interval, together.groups, together.mcnemar_p) == ("cluster-tango", 5, None)
+    assert together.ci95 is not None
+    assert together.ci95[0] < alone.ci95[0]
+    assert alone.ci95[1] < together.ci95[1]
+    assert together.flips == alone.flips
+
+
+@pytest.mark.parametrize("metric", [mean_of(values), score_only(values)], ids=["bca", "bootstrap"])
+def test_groups_are_resampled_whole(metric: Metric) -> None:
+    rng = np.random.default_rng(9)
+    shift = np.repeat(rng.normal(size=(60, 1)), 6, axis=0)
+    before, labels, groups = np.zeros((360, 1)), np.zeros(360), np.repeat(np.arange(60), 6)
+    alone = compared(metric, before, shift, labels)
+    together = in_groups(metric, before, shift, labels, groups)
+    assert together.interval == f"cluster-{alone.interval}"
+    assert np.ptp(together.ci95) > 2 * np.ptp(alone.ci95)  # type: ignore[arg-type]
+    assert together.groups == 60
+    assert [limit.confidence for limit in together.limits][:3] == [0.9, 0.95, 0.975]
+
+
+@pytest.mark.parametrize("metric", [BUILT_IN["top1"], mean_of(values), score_only(values)], ids=str)
+def test_one_group_has_no_interval_but_a_reason(metric: Metric) -> None:
+    found = in_groups(metric, BEFORE, AFTER, LABELS, ["only"] * 10)
+    assert (found.ci95, found.interval, found.limits, found.groups) == (None, None, (), 1)
+    assert "all samples are of one group" in str(found.ci95_reason)
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(DataError, match=r"groups of shape \[9\] are given for 10 samples"):
+        in_groups(BUILT_IN["top1"], BEFORE, AFTER, LABELS, np.arange(9))
+
+
+@pytest.mark.parametrize("metric", [mean_of(values), score_only(values)], ids=["bca", "bootstrap"])
+def test_one_sample_of_a_number_has_no_interval(metric: Metric) -> None:
+    found = compared(metric, np.zeros((1, 1)), np.full((1, 1), 2.0), np.zeros(1))
+    assert (found.ci95, found.n, found.delta) == (None, 1, 2)
+    assert "spread is unknown" in str(found.ci95_reason)
+
+
+def test_one_sample_that_is_right_or_wrong_has_a_wide_one() -> None:
+    found = compared(BUILT_IN["top1"], BEFORE[:1], AFTER[:1], LABELS[:1])
+    assert found.ci95 == tango_interval(0, 1, 1)
+    assert found.mcnemar_p == 1
+
+
+def test_values_that_are_not_numbers_are_refused() -> None:
+    with pytest.raises(DataError, match="returned nan"):
+        compared(mean_of(lambda outputs, labels: np.full(len(labels), np.nan)), BEFORE, AFTER, LABELS)
+    with pytest.raises(DataError, match="sample 4 has no label"):
+        compared(BUILT_IN["top1"], BEFORE, AFTER, np.where(np.arange(10) == 4, -1, LABELS))
+
+
+def test_swapped_models_change_signs_only() -> None:
+    one, other = (compared(BUILT_IN["top1"], *pair, LABELS) for pair in ((BEFORE, AFTER), (AFTER, BEFORE)))
+    assert other.ci95 == pytest.approx((-one.ci95[1], -one.ci95[0]))  # type: ignore[index]
+    assert (other.delta, other.mcnemar_p) == (-one.delta, one.mcnemar_p)
 
 
 def test_a_slow_score_has_no_interval_but_a_reason() -> None:

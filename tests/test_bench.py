@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infopt.bench import block_length, interleave, speedup, times
+from infopt.bench import QUANTILES, block_length, interleave, speedup, times
 from infopt.errors import InfoptError
 
 
@@ -25,6 +25,19 @@ def test_percentiles_are_milliseconds_of_single_calls() -> None:
     assert times(samples).p50 == pytest.approx(50.5)
     assert times(samples).p90 == pytest.approx(90.1)
     assert times(samples).p99 == pytest.approx(99.01)
+
+
+def test_the_distribution_goes_from_the_fastest_call_to_the_slowest_in_steps_of_two_percent() -> None:
+    found = times(np.arange(101) / 1000).distribution
+    assert found == tuple(float(2 * step) for step in range(51))
+
+
+def test_the_distribution_agrees_with_the_percentiles_and_never_falls() -> None:
+    found = times(np.random.default_rng(0).gamma(4, 1e-4, (50, 3)))
+    assert len(found.distribution) == QUANTILES
+    assert found.distribution[25] == pytest.approx(found.p50, abs=1e-6)
+    assert found.distribution[45] == pytest.approx(found.p90, abs=1e-6)
+    assert list(found.distribution) == sorted(found.distribution)
 
 
 def test_speedup_is_the_ratio_of_the_medians() -> None:

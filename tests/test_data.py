@@ -180,6 +180,13 @@ def test_labels_and_groups_are_read(tmp_path: Path) -> None:
     assert open_samples(save(tmp_path / "e.npz", x=np.zeros((3, 2))), X, None).labels is None
 
 
+@pytest.mark.parametrize("group", [[[1], [2], [3]], [0.5, 1.0, 2.0]], ids=["shape", "fractions"])
+def test_groups_that_are_no_names_are_refused(tmp_path: Path, group: Any) -> None:
+    path = save(tmp_path / "d.npz", x=np.zeros((3, 2)), group=group)
+    with pytest.raises(DataError, match="give one whole number or name to each sample"):
+        open_samples(path, X, None)
+
+
 def test_an_input_called_labels_is_an_input(tmp_path: Path) -> None:
     samples = open_samples(save(tmp_path / "d.npz", labels=np.ones((3, 2))), (spec("labels", "N", 2),), None)
     assert samples.labels is None
@@ -438,6 +445,27 @@ def test_labels_csv_gives_one_or_several_accepted_classes(tmp_path: Path) -> Non
     assert labels is not None
     assert labels.dtype == np.int64
     assert labels.tolist() == [[3, 12, 5], [7, -1, -1]]
+
+
+def test_labels_csv_may_name_groups(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "labels.csv").write_text("file,label\nb.png,1\na.png,0\nc.png,0\n")
+    plain = opened(tmp_path)
+    (tmp_path / "labels.csv").write_text("group,file,label\npart 2,b.png,1\npart 1,a.png,0\n part 2 ,c.png,0\n")
+    samples = opened(tmp_path)
+    assert plain.groups is None
+    assert samples.groups is not None
+    assert samples.groups.tolist() == ["part 1", "part 2", "part 2"]
+    assert samples.labels is not None
+    assert samples.labels.tolist() == [0, 1, 0]
+    assert samples.sha256() != plain.sha256()
+
+
+def test_labels_csv_without_a_group_for_each_picture_is_refused(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png")
+    (tmp_path / "labels.csv").write_text("file,label,group\na.png,0,1\nb.png,1,\n")
+    with pytest.raises(DataError, match=r"line 3: b\.png has no group"):
+        opened(tmp_path)
 
 
 @pytest.mark.parametrize(

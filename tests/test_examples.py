@@ -14,6 +14,7 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -117,6 +118,30 @@ def test_the_gate_stops_the_job_when_the_budget_is_missed(optimized: Path, tmp_p
     done = shell([gate.replace(f"examples/ci/{values['budget']}", str(strict))], optimized)
     assert done.returncode == 3, done.stderr
     assert "max_bytes" in done.stdout
+
+
+def test_the_gate_leaves_junit_and_annotations(optimized: Path) -> None:
+    gate = next(line for line in github("onnxruntime")[1] if line.startswith("infopt gate"))
+    done = shell([gate], optimized)
+    assert done.returncode == 0, done.stderr
+    assert "::notice title=infopt max_drop%3A pass::" in done.stdout
+    assert ET.parse(optimized / "out" / "gate.xml").getroot().attrib["tests"] == "3"
+    assert read_yaml(CI / "gitlab-ci.yml")["optimize"]["artifacts"]["reports"] == {"junit": "out/gate.xml"}
+
+
+def test_the_projects_own_ci_gates_the_example() -> None:
+    from typer.main import get_command
+
+    from infopt.cli.app import app
+
+    lines = re.findall(r"\.venv-dev/bin/infopt ([^)\n]+)", (ROOT / ".ci" / "run").read_text())
+    given = {}
+    for line in lines:
+        name, *args = shlex.split(line)
+        given[name] = get_command(app).commands[name].make_context(name, args).params  # type: ignore[attr-defined]
+    assert ROOT / given["run"]["recipe"] == CI / "recipe.toml"
+    assert ROOT / given["gate"]["budget"] == CI / "budget.toml"
+    assert given["gate"]["report"] == given["run"]["output"]
 
 
 def test_the_gitlab_job_meets_the_budget(small: Path) -> None:

@@ -89,9 +89,12 @@ def project(tmp_path: Path) -> Path:
     tool = folder / "tool"
     tool.write_text('#!/bin/sh\necho "$(basename "$0") $*" >> "$LOG"\n')
     tool.chmod(0o755)
-    command = 'pwd > "$LOG" && mkdir -p .venv-dev/bin && cp tool .venv-dev/bin/ruff && cp tool .venv-dev/bin/mypy'
+    copies = " && ".join(f"cp tool .venv-dev/bin/{name}" for name in ("ruff", "mypy", "infopt"))
+    command = f'pwd > "$LOG" && mkdir -p .venv-dev/bin && {copies}'
     (folder / "README.md").write_text(f"<!-- test-command -->\n```sh\n{command}\n```\n")
     (folder / ".gitignore").write_text(".venv*/\n")
+    (folder / "bin").mkdir()
+    shutil.copy(tool, folder / "bin" / "chromium")  # so that nothing is installed for it
     (folder / ".venv-dev").mkdir()
     (folder / ".venv-dev" / "developers-own").touch()
     return folder
@@ -99,7 +102,8 @@ def project(tmp_path: Path) -> Path:
 
 def run_ci(project: Path, **variables: str) -> tuple[int, list[str]]:
     log = project.parent / "log"
-    environment = {**os.environ, "LOG": str(log), "TMPDIR": str(project.parent), **variables}
+    path = f"{project / 'bin'}:{os.environ['PATH']}"
+    environment = {**os.environ, "LOG": str(log), "TMPDIR": str(project.parent), "PATH": path, **variables}
     done = subprocess.run([project / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False)
     return done.returncode, log.read_text().splitlines()
 
@@ -110,9 +114,11 @@ def test_ci_works_in_a_copy_and_leaves_nothing(project: Path, git: bool) -> None
         if not shutil.which("git"):
             pytest.skip("git is not installed")
         subprocess.run(["git", "init", "-q", project], check=True)
-    code, (place, *calls) = run_ci(project)
+    code, (place, *calls) = run_ci(project, GITHUB_ACTIONS="")
     assert code == 0
     assert [call.strip() for call in calls] == [
+        "infopt run examples/ci/recipe.toml --no-bench --quiet --output out/example",
+        "infopt gate out/example --budget examples/ci/budget.toml",
         "ruff format --check --exclude .venv* .",
         "ruff check --extend-exclude .venv* .",
         "mypy",
@@ -122,12 +128,33 @@ def test_ci_works_in_a_copy_and_leaves_nothing(project: Path, git: bool) -> None
     assert [path.name for path in (project / ".venv-dev").iterdir()] == ["developers-own"]
 
 
+def test_ci_annotates_where_annotations_are_read(project: Path) -> None:
+    _, calls = run_ci(project, GITHUB_ACTIONS="true")
+    assert [call.split()[-1] for call in calls if call.startswith("infopt gate")] == ["--github"]
+
+
 def test_ci_fails_with_the_tests(project: Path) -> None:
     readme = project / "README.md"
     readme.write_text(readme.read_text().replace('"$LOG" &&', '"$LOG" && exit 7 &&'))
     code, (place, *calls) = run_ci(project)
     assert (code, calls) == (7, [])
     assert not Path(place).exists()
+
+
+def test_ci_installs_a_browser_where_there_is_none_and_insists_on_it(project: Path) -> None:
+    (project / "bin" / "chromium").rename(project / "bin" / "apt-get")
+    (project / "bin" / "sudo").write_text('#!/bin/sh\nshift\nexec "$@"\n')
+    (project / "bin" / "sudo").chmod(0o755)
+    for name in "bash sh awk git tar mktemp rm mkdir cp cat basename dirname env find".split():
+        (project / "bin" / name).symlink_to(shutil.which(name) or pytest.skip(f"there is no {name}"))
+    readme = project / "README.md"
+    readme.write_text(readme.read_text().replace('pwd > "$LOG"', 'echo "$INFOPT_REQUIRE_CHROMIUM" >> "$LOG"'))
+    code, (update, install, required, *_) = run_ci(project, PATH=str(project / "bin"))
+    assert code == 0
+    assert update == "apt-get update"
+    assert install.startswith("apt-get install")
+    assert install.endswith(" chromium")
+    assert required == "1"
 
 
 def test_ci_needs_a_test_command(project: Path) -> None:

@@ -19,25 +19,28 @@ from infopt.report import Criterion, KernelCount, Report, Verdict, read_report
 EXAMPLE = Path(__file__).parent / "goldens" / "report.json"
 
 PUBLIC_KEYS = {
-    "": "schema infopt command verdict model target data accuracy accuracy_reason fidelity latency size "
-    "memory kernels layers steps environment warnings",
+    "": "schema infopt command candidate verdict model target data accuracy accuracy_reason fidelity latency size "
+    "memory kernels layers classes samples steps environment warnings",
     "verdict": "status reasons budgets",
     "model": "path sha256 nodes parameters bytes flops",
     "target": "name runtime version device isa",
     "data.calib": "path samples sha256 synthetic",
     "data.eval": "path samples search sha256 labelled",
-    "accuracy": "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others reference",
+    "accuracy": "metric higher_is_better baseline candidate delta drop ci95 ci95_reason n flips where others reference "
+    "interval limits groups mcnemar_p",
     "accuracy.flips": "gained lost",
-    "fidelity.0": "output top1_agreement cosine_mean sqnr_db max_abs",
+    "fidelity.0": "output top1_agreement cosine_mean sqnr_db max_abs rank_correlation",
     "latency": "batch threads baseline_float candidate speedup speedup_ci95 runs reason",
     "latency.baseline_float": "setting accuracy ms",
     "latency.candidate": "setting ms",
-    "latency.candidate.ms": "p50 p90 p99",
+    "latency.candidate.ms": "p50 p90 p99 distribution",
     "size": "baseline_bytes candidate_bytes reason",
     "memory": "peak_bytes reason",
     "kernels": "integer total float_nodes reason compressed",
     "kernels.float_nodes.0": "name op why cost",
-    "layers.0": "name op sqnr_db",
+    "layers.0": "name op sqnr_db output_sqnr_db why remedy gain_db price_ms",
+    "classes.0": "label n baseline candidate drop ci95",
+    "samples.0": "index id change before after label lost thumbnail text",
     "steps.0": "pass options seconds nodes bytes choices",
 }
 
@@ -71,6 +74,8 @@ reports = st.builds(
     accuracy=st.none() | accuracies,
     fidelity=st.just(()),
     layers=st.just(()),
+    classes=st.just(()),
+    samples=st.just(()),
 )
 
 

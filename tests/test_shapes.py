@@ -16,6 +16,7 @@ from infopt.shapes import (
     complete,
     fixed,
     narrowed,
+    of_samples,
     parse_shape,
     show_shape,
 )
@@ -105,6 +106,17 @@ def test_a_name_has_the_same_sizes_everywhere_and_the_batch_axis_knows_best():
     state, ids = complete(inputs, [])
     assert ids.sizes == (BATCH, SEQUENCE)
     assert state.sizes == ((2,) * 3, SEQUENCE, BATCH)
+
+
+def test_samples_tell_all_sizes_but_that_of_the_batch():
+    inputs = [spec("x", "N", "L"), spec("state", 2, "N", 8, batch_axis=1), spec("fixed", 1, 3)]
+    seen = [{"x": (1, length), "state": (2, 1, 8), "fixed": (1, 3)} for length in (20, 90, 30)]
+    x, state = of_samples(inputs, [], seen)
+    assert x.sizes == (BATCH, (20, 30, 90))
+    assert state.sizes == ((2,) * 3, BATCH, (8,) * 3)
+    assert of_samples(inputs, [], []) == complete(inputs, [])
+    users = parse_shape("x=1x5..1x6")
+    assert of_samples(inputs, [users], seen)[0] == users
 
 
 def test_the_users_sizes_win_and_spread_by_name():

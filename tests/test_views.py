@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,8 +50,24 @@ def test_markdown_is_as_it_was() -> None:
 def test_markdown_begins_with_the_headline_and_fits_a_comment() -> None:
     body = markdown(judged(EXAMPLE, Budget(max_drop=0.001)))
     assert body.startswith("**UNDECIDED INT8 for openvino: top1 0.9176 -> 0.9171")
-    assert "| `max_drop` | 0.0010 | 0.0005 | -0.0011..0.0021 | undecided |" in body
+    assert "| top1 | 0.9176 | 0.9171 | -0.0005 | -0.0021..0.0011 | undecided: drop at most 0.0010 |" in body
+    assert "| `max_drop` | 0.0010 | 0.0005 | -0.0008..0.0018 | undecided |" in body
     assert len(body) < 10_000
+
+
+def test_markdown_shows_one_table_and_folds_the_others() -> None:
+    shown = re.sub(r"<details>.*?</details>", "", markdown(judged(EXAMPLE, Budget(max_drop=0.001))), flags=re.DOTALL)
+    rows = [line.split(" | ")[0] for line in shown.splitlines() if line.startswith("|")]
+    assert rows == ["| ", "| ---", "| top1", "| latency, median", "| size", "| integer layers"]
+    assert len(shown) < 1500
+
+
+def test_markdown_folds_all_but_a_few_warnings() -> None:
+    body = markdown(replace(EXAMPLE, warnings=tuple(f"warning {i}" for i in range(40))))
+    shown, folded = body.split("<details>", 1)
+    assert shown.count("\n- ") == 5
+    assert "<summary>36 more warnings</summary>" in folded
+    assert "- and 21 more" in folded
 
 
 def test_float_nodes_are_cut_at_fifteen() -> None:
@@ -153,7 +170,7 @@ def test_console_keeps_to_its_width_and_shows_numbers_whole(width: int) -> None:
     report = replace(float_nodes("block/" * 30 + "conv", "short"), accuracy=EXAMPLE.accuracy)
     lines = printed(judged(report, Budget(max_drop=0.001)), width=width)
     assert max(map(len, lines)) <= width
-    cells = ["max_drop", "0.0010", "0.0005", "-0.0011..0.0021", "undecided"]
+    cells = ["max_drop", "0.0010", "0.0005", "-0.0008..0.0018", "undecided"]
     assert any("0.9176" in line and "-0.0021..0.0011" in line and "10000" in line for line in lines)
     assert any(line.split() == cells for line in lines)
 
@@ -198,6 +215,7 @@ def test_long_names_keep_both_ends() -> None:
     ("shown", "wanted"),
     [
         (metric(0.91764), "0.9176"), (metric(0.0), "0.0000"), (metric(1.2e-6), "1.2e-06"),
+        (metric(4.769e-5), "0.000048"), (metric(-0.0002), "-0.0002"),
         (metric(None), "-"), (metric(float("nan")), "-"), (metric(23.456), "23.46"),
         (signed(-0.0005), "-0.0005"),
         (signed(0.5), "+0.5000"),

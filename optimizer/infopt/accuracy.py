@@ -4,16 +4,16 @@ Both models see the same samples, so the interval of their difference comes from
 than the difference of two separate intervals. What gives it depends on what the metric tells of a sample:
 
 * right or wrong: the score interval of Tango;
-* a number: a percentile bootstrap of the mean difference;
+* a number: a bootstrap of the mean difference with bias correction and acceleration;
 * nothing: a percentile bootstrap of the whole score, as far as time allows.
+
+Samples that belong together are counted or resampled by group. :mod:`infopt.stats` holds the statistics.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,17 +21,17 @@ import numpy as np
 from infopt.errors import DataError
 from infopt.metrics import Metric, agreement, cosine, finite, measure, measure_samples
 from infopt.outputs import paired_blocks
+from infopt.ranks import rank_correlation
+from infopt.stats.bca import bca
+from infopt.stats.clusters import clustered, clustered_proportions
+from infopt.stats.limits import Interval, Limit, none
+from infopt.stats.opaque import opaque_interval
+from infopt.stats.proportions import mcnemar, tango_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-MIN_RESAMPLES = 200
-"""Fewer resamples give no interval."""
-
-_RESAMPLES_OF_MEANS = 10_000
-_RESAMPLES_OF_SCORES = 2_000
 _RESAMPLED_BYTES = 1 << 30
-_FAILED_SHARE = 0.05
 _MAX_DB = 200.0
 
 
@@ -66,6 +66,13 @@ class Accuracy:
         where: Measured on the artifact that ships (``deployed``) or on an emulation of it.
         others: The same for further metrics.
         reference: The metric compares with the original model's outputs and uses no labels.
+        interval: What gave ``ci95``: ``tango`` (counts of flips), ``bca`` or ``bootstrap``, with ``cluster-`` before
+            it where groups were counted or resampled.
+        limits: One-sided limits of ``delta`` at further confidences; a ``tango`` interval needs none, as ``flips``
+            and ``n`` give them.
+        groups: Groups that the samples belong to, where the data says so.
+        mcnemar_p: Exact McNemar test that the models are equally good, for independent samples that are right or
+            wrong; a side note, no budget is decided by it.
     """
 
     metric: str
@@ -81,6 +88,10 @@ class Accuracy:
     where: Literal["deployed", "emulated"]
     others: tuple[Accuracy, ...] = ()
     reference: bool = False
+    interval: str | None = None
+    limits: tuple[Limit, ...] = ()
+    groups: int | None = None
+    mcnemar_p: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,7 @@ class Fidelity:
         sqnr_db: Power of the baseline's values over that of the error, in dB, clipped to -200 to 200: 200
             where there is no error.
         max_abs: Largest absolute error.
+        rank_correlation: Spearman's, see :func:`infopt.ranks.rank_correlation`; ``None`` where nothing is ranked.
     """
 
     output: str
@@ -105,6 +117,7 @@ class Fidelity:
     cosine_mean: float | None
     sqnr_db: float | None
     max_abs: float | None
+    rank_correlation: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +129,12 @@ class _Pair:
     after: list[np.ndarray]
     labels: np.ndarray
     count: int
+    groups: np.ndarray | None
 
-
-@dataclass(frozen=True, slots=True)
-class _Interval:
-    """An interval, or why there is none."""
-
-    bounds: tuple[float, float] | None
-    reason: str | None = None
+    @property
+    def units(self) -> int:
+        """What varies independently: groups, or samples."""
+        return self.count if self.groups is None else len(np.unique(self.groups))
 
 
 def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
@@ -134,6 +145,7 @@ def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
     *,
     where: Literal["deployed", "emulated"],
     seed: int,
+    groups: np.ndarray | None = None,
     time_limit_s: float = 10.0,
 ) -> Accuracy:
     """Measure a metric before and after, with a 95% interval of the difference from the paired samples.
@@ -148,22 +160,23 @@ def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
         labels: ``[N, ...]``; not needed for reference metrics, which take the baseline's output 0 for them.
         where: What the candidate's outputs were measured on.
         seed: Seed of the bootstrap.
-        time_limit_s: Seconds that a bootstrap may take.
+        groups: What each sample belongs to, ``[N]``; ``None`` where each stands on its own.
+        time_limit_s: Seconds that the bootstrap of an opaque metric may take.
 
     Returns:
-        The comparison. ``ci95`` is ``None``, with the reason, when the metric is too slow to be resampled 200
-        times, fails on resamples, or does not vary over them.
+        The comparison. ``ci95`` is ``None``, with the reason, when there is one group or one sample only, when the
+        metric is too slow to be resampled 200 times, fails on resamples, or does not vary over them.
 
     Raises:
-        DataError: There are no labels or no samples, or the metric failed.
+        DataError: There are no labels or no samples, groups do not fit them, or the metric failed.
     """
-    pair = _paired(metric, baseline_outputs, candidate_outputs, labels)
+    pair = _paired(metric, baseline_outputs, candidate_outputs, labels, groups)
     before, after = (measure(metric, outputs, pair.labels) for outputs in (pair.before, pair.after))
     values = _per_sample(pair)
     changes = _changes(metric, values)
     if values is not None and not np.allclose(values.mean(axis=1), (before, after), rtol=1e-4, atol=1e-6):
         values = None
-    interval = _interval(pair, values, changes, seed, time_limit_s)
+    interval = _interval(pair, values, changes is not None, seed, time_limit_s)
     delta = after - before
     if values is not None and changes is not None:
         # From the counts, so that a drop of exactly the budget is not above it by a rounding error.
@@ -175,41 +188,17 @@ def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
         candidate=after,
         delta=delta,
         drop=0.0 - delta if metric.higher_is_better else delta,
-        ci95=interval.bounds,
+        ci95=interval.ci95,
         ci95_reason=interval.reason,
         n=pair.count,
         flips=None if changes is None else Flips(*(changes if metric.higher_is_better else changes[::-1])),
         where=where,
         reference=metric.reference,
+        interval=interval.method,
+        limits=interval.limits,
+        groups=None if groups is None else pair.units,
+        mcnemar_p=mcnemar(*changes) if changes is not None and pair.units == pair.count else None,
     )
-
-
-def tango_interval(gained: int, lost: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval of the difference of two paired proportions, ``(gained - lost) / n``.
-
-    Unlike a Wald interval it keeps its coverage for few samples and few flips, and has a width when there are
-    none. T. Tango, "Equivalence test and confidence interval for the difference in proportions for the
-    paired-sample design", Statistics in Medicine 17 (1998) 891-908.
-
-    Args:
-        gained: Samples that only the second proportion counts.
-        lost: Samples that only the first proportion counts.
-        n: All samples.
-        confidence: Coverage, between 0 and 1.
-
-    Returns:
-        Lower and upper limit, from -1 to 1.
-
-    Raises:
-        DataError: Counts that no n samples can have, or a confidence that is not between 0 and 1.
-    """
-    if n < 1 or gained < 0 or lost < 0 or gained + lost > n:
-        raise DataError(f"{gained} gained and {lost} lost samples of {n} are impossible")
-    if not 0 < confidence < 1:
-        raise DataError(f"a confidence of {confidence} is not between 0 and 1")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    # The upper limit is the lower one of the swapped models.
-    return _tango_lower(gained, lost, n, z), 0.0 - _tango_lower(lost, gained, n, z)
 
 
 def fidelity(
@@ -229,14 +218,22 @@ def fidelity(
     return tuple(_fidelity(name, left, right) for name, left, right in rows if left.size or right.size)
 
 
-def _paired(metric: Metric, before: list[np.ndarray], after: list[np.ndarray], labels: np.ndarray | None) -> _Pair:
+def _paired(
+    metric: Metric,
+    before: list[np.ndarray],
+    after: list[np.ndarray],
+    labels: np.ndarray | None,
+    groups: np.ndarray | None,
+) -> _Pair:
     if labels is None and not metric.reference:
         raise DataError(f"metric {metric.name} needs labels, the data has none", "use agreement or cosine")
     count = len(before[0] if labels is None else labels)
     if count == 0:
         raise DataError("there are no samples to compare the models on")
+    if groups is not None and groups.shape != (count,):
+        raise DataError(f"groups of shape {list(groups.shape)} are given for {count} samples", "give one to each")
     truth = labels if labels is not None and not metric.reference else before[0]
-    return _Pair(metric, before, after, truth, count)
+    return _Pair(metric, before, after, truth, count, groups)
 
 
 def _per_sample(pair: _Pair) -> np.ndarray | None:
@@ -254,18 +251,31 @@ def _changes(metric: Metric, values: np.ndarray | None) -> tuple[int, int] | Non
     return int((values[1] > values[0]).sum()), int((values[1] < values[0]).sum())
 
 
-def _interval(
-    pair: _Pair, values: np.ndarray | None, changes: tuple[int, int] | None, seed: int, seconds: float
-) -> _Interval:
+def _interval(pair: _Pair, values: np.ndarray | None, flips: bool, seed: int, seconds: float) -> Interval:
+    if pair.groups is not None and pair.units == 1:
+        return none("all samples are of one group, so the spread between groups is unknown")
     if values is None:
-        interval = _bootstrap_score(pair, seed, seconds)
-    elif changes is not None:
-        return _Interval(tango_interval(*changes, pair.count))
+        interval = _of_score(pair, seed, seconds)
+    elif flips:
+        return _of_changes(pair, values[1] - values[0])
     else:
-        interval = _bootstrap_mean(values[1] - values[0], seed, seconds)
-    if interval.bounds is not None and interval.bounds[0] == interval.bounds[1] and not _equal_outputs(pair):
-        return _Interval(None, "every resample gave the same difference, so the spread is unknown")
+        interval = _of_differences(pair, values, seed)
+    if interval.ci95 is not None and interval.ci95[0] == interval.ci95[1] and not _equal_outputs(pair):
+        return none("every resample gave the same difference, so the spread is unknown")
     return interval
+
+
+def _of_changes(pair: _Pair, changes: np.ndarray) -> Interval:
+    if pair.groups is not None and pair.units < pair.count:
+        return clustered_proportions(changes, pair.groups)
+    counts = int((changes > 0).sum()), int((changes < 0).sum())
+    return Interval(tango_interval(*counts, pair.count), method="tango")
+
+
+def _of_differences(pair: _Pair, values: np.ndarray, seed: int) -> Interval:
+    if pair.units == 1:
+        return none("there is one sample only, so the spread is unknown")
+    return bca(clustered(values[1] - values[0], pair.groups), seed, reach=float(np.ptp(values)))
 
 
 def _equal_outputs(pair: _Pair) -> bool:
@@ -276,66 +286,22 @@ def _equal_outputs(pair: _Pair) -> bool:
     return all(np.array_equal(*block, equal_nan=block[0].dtype.kind in "fc") for block in blocks)
 
 
-def _tango_lower(gained: int, lost: int, n: int, z: float) -> float:
-    estimate = (gained - lost) / n
-    if estimate == -1:
-        return -1.0
-
-    def excess(delta: float) -> float:
-        """Above 0 where the score statistic exceeds z; bounded, though the statistic is not."""
-        distance = n * (estimate - delta)
-        spread = z * math.sqrt(n * _variance(gained, lost, n, delta))
-        size = math.hypot(distance, spread)
-        return (distance / size if size else 0.0) - math.sqrt(0.5)
-
-    from scipy.optimize import brentq  # a fifth of a second and 20 MB, for reports that have an accuracy
-
-    return float(brentq(excess, -1.0, estimate, xtol=1e-12, rtol=1e-14))
-
-
-def _variance(gained: int, lost: int, n: int, delta: float) -> float:
-    """Variance of one pair's difference at the likeliest proportions whose difference is ``delta``."""
-    a, b, c = 2 * n, (2 * n - gained + lost) * delta - gained - lost, -lost * delta * (1 - delta)
-    root = math.sqrt(max(b * b - 4 * a * c, 0.0))
-    # Of the two equal forms, the one that subtracts nothing.
-    only_first = (root - b) / (2 * a) if b <= 0 else -2 * c / (root + b)
-    return max(2 * only_first + delta * (1 - delta), 0.0)
-
-
-def _bootstrap_mean(differences: np.ndarray, seed: int, seconds: float) -> _Interval:
-    n, rng = len(differences), np.random.default_rng(seed)
-    chunk = max(1, (1 << 20) // n)
-
-    def means() -> Iterator[np.ndarray]:
-        for start in range(0, _RESAMPLES_OF_MEANS, chunk):
-            size = min(chunk, _RESAMPLES_OF_MEANS - start)
-            yield differences[rng.integers(0, n, (size, n), np.int32)].mean(axis=1)
-
-    return _percentiles(means(), seconds)
-
-
-def _bootstrap_score(pair: _Pair, seed: int, seconds: float) -> _Interval:
+def _of_score(pair: _Pair, seed: int, seconds: float) -> Interval:
     kept = [array for array in (*pair.before, *pair.after) if array.size]
     if any(len(array) % pair.count for array in kept):
-        return _Interval(None, "an output has no rows for each sample; limit the metric with OUTPUTS")
+        return none("an output has no rows for each sample; limit the metric with OUTPUTS")
     size = sum(array.nbytes for array in kept)
     if size > _RESAMPLED_BYTES:
-        return _Interval(None, f"outputs of {size >> 20} MiB are too large to resample without per_sample")
-    rng = np.random.default_rng(seed)
-
-    def deltas() -> Iterator[np.ndarray]:
-        for _ in range(_RESAMPLES_OF_SCORES):
-            yield np.array([_resampled_delta(pair, rng.integers(0, pair.count, pair.count))])
-
-    return _percentiles(deltas(), seconds)
+        return none(f"outputs of {size >> 20} MiB are too large to resample without per_sample")
+    return opaque_interval(lambda samples: _resampled_delta(pair, samples), pair.count, pair.groups, seed, seconds)
 
 
 def _resampled_delta(pair: _Pair, samples: np.ndarray) -> float:
     """Difference of the scores on these samples; NaN where the metric fails on them."""
-    labels = _picked(pair.labels, samples)
+    labels = _picked(pair.labels, samples, pair.count)
     try:
         before, after = (
-            measure(pair.metric, [_picked(array, samples) for array in outputs], labels)
+            measure(pair.metric, [_picked(array, samples, pair.count) for array in outputs], labels)
             for outputs in (pair.before, pair.after)
         )
     except DataError:
@@ -343,32 +309,12 @@ def _resampled_delta(pair: _Pair, samples: np.ndarray) -> float:
     return after - before
 
 
-def _picked(array: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """The rows of some samples: as many consecutive rows for each as there are."""
+def _picked(array: np.ndarray, samples: np.ndarray, count: int) -> np.ndarray:
+    """The rows of some of ``count`` samples: as many consecutive rows for each as there are."""
     if array.size == 0:
         return array
-    rows: np.ndarray = array.reshape(len(samples), -1, *array.shape[1:])[samples]
-    return rows.reshape(array.shape)
-
-
-def _percentiles(resamples: Iterator[np.ndarray], seconds: float) -> _Interval:
-    """95% percentile interval of what resampling gives in time; NaN are resamples that failed."""
-    start, drawn, done = time.monotonic(), [], 0
-    for values in resamples:
-        drawn.append(values)
-        done += len(values)
-        elapsed = time.monotonic() - start
-        hopeless = elapsed > seconds / 4 and elapsed * MIN_RESAMPLES > seconds * done
-        if elapsed > seconds or hopeless:
-            break
-    if done < MIN_RESAMPLES:
-        return _Interval(None, f"the metric is too slow for {MIN_RESAMPLES} resamples in {seconds:g} s")
-    deltas = np.concatenate(drawn)
-    failed = np.isnan(deltas)
-    if failed.mean() > _FAILED_SHARE:
-        return _Interval(None, f"the metric fails on {failed.mean():.0%} of the resamples")
-    low, high = np.quantile(deltas[~failed], (0.025, 0.975))
-    return _Interval((float(low), float(high)))
+    rows: np.ndarray = array.reshape(count, -1, *array.shape[1:])[samples]
+    return rows.reshape(-1, *array.shape[1:])
 
 
 def _fidelity(name: str, reference: np.ndarray, other: np.ndarray) -> Fidelity:
@@ -389,6 +335,7 @@ def _fidelity(name: str, reference: np.ndarray, other: np.ndarray) -> Fidelity:
         cosine_mean=float(cosine(reference, other).mean()),
         sqnr_db=_decibels(signal, noise),
         max_abs=largest,
+        rank_correlation=rank_correlation(reference, other),
     )
 
 

@@ -36,13 +36,25 @@ MIN_ROUNDS_FOR_INTERVAL = 8
 RESAMPLES = 1000
 
 
+QUANTILES = 51
+"""Points of :attr:`Times.distribution`: 0 % to 100 % in steps of 2 %."""
+
+
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Percentiles of the latency of single calls, in milliseconds."""
+    """Percentiles of the latency of single calls, in milliseconds.
+
+    Attributes:
+        p50: Median.
+        p90: What nine calls of ten keep.
+        p99: What 99 calls of a hundred keep.
+        distribution: Quantiles from the fastest call to the slowest in steps of 2 %, 51 in all; none in old files.
+    """
 
     p50: float
     p90: float
     p99: float
+    distribution: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +189,9 @@ def times(samples: Seconds) -> Times:
         samples: Seconds, any shape, at least one.
     """
     p50, p90, p99 = np.percentile(samples, (50, 90, 99)) * 1e3
-    return Times(float(p50), float(p90), float(p99))
+    spread = np.percentile(samples, np.linspace(0, 100, QUANTILES)) * 1e3
+    # The clock counts nanoseconds: further digits are noise of the interpolation.
+    return Times(float(p50), float(p90), float(p99), tuple(round(float(each), 6) for each in spread))
 
 
 def speedup(base: Seconds, cand: Seconds, seed: int = 0) -> tuple[float, tuple[float, float] | None]:

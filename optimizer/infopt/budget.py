@@ -6,17 +6,15 @@ baseline is. :mod:`infopt.verdict` decides whether a report meets them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated
 
 from infopt.errors import OptionError
 from infopt.options import Opt, build, parse_fraction, read_toml
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 REMEDY = "write 0.5% or 0.005"
 
@@ -27,16 +25,22 @@ class Budget:
 
     Attributes:
         max_drop: Largest worsening of the metric, in the metric's unit.
+        max_class_drop: Largest worsening within any class: a mean can hide a class that died.
         min_speedup: Smallest speedup over the runtime's best float setting.
         max_p99_ms: Largest 99th percentile of the latency, in milliseconds.
         max_bytes: Largest size of the artifact, in bytes.
+        max_peak_bytes: Largest peak of the memory while the artifact runs, in bytes.
         min_integer_share: Smallest share of the compute layers that run as integers, 0 to 1.
-        confidence: Two-sided confidence of the intervals that decide.
+        confidence: How surely a limit must be kept, or missed, for an answer: one-sided.
     """
 
     max_drop: Annotated[
         float | None,
         Opt("Largest loss of accuracy, absolute: 0.5% or 0.005.", metavar="DROP", low=0, parse=parse_fraction),
+    ] = None
+    max_class_drop: Annotated[
+        float | None,
+        Opt("Largest loss of accuracy in any class: 5% or 0.05.", low=0, parse=parse_fraction, cli=False),
     ] = None
     min_speedup: Annotated[
         float | None, Opt("Smallest speedup over the runtime's best float setting, such as 1.2.", low=0)
@@ -45,6 +49,9 @@ class Budget:
         float | None, Opt("Largest 99th percentile of the latency, in milliseconds.", low=0, cli=False)
     ] = None
     max_bytes: Annotated[int | None, Opt("Largest size of the artifact, in bytes.", low=1, cli=False)] = None
+    max_peak_bytes: Annotated[
+        int | None, Opt("Largest peak of the memory while the artifact runs, in bytes.", low=1, cli=False)
+    ] = None
     min_integer_share: Annotated[
         float | None,
         Opt(
@@ -58,7 +65,7 @@ class Budget:
     confidence: Annotated[
         float,
         Opt(
-            "Two-sided confidence of the intervals that decide.",
+            "How surely a limit must be kept, or missed, for an answer: one-sided.",
             low=0.5,
             high=0.9999,
             parse=parse_fraction,
@@ -69,22 +76,22 @@ class Budget:
     @property
     def given(self) -> bool:
         """Whether any limit is set."""
-        limits = (self.max_drop, self.min_speedup, self.max_p99_ms, self.max_bytes, self.min_integer_share)
-        return any(limit is not None for limit in limits)
+        return any(getattr(self, item.name) is not None for item in fields(self) if item.name != "confidence")
 
 
 def check_budget(budget: Budget, fraction: bool) -> None:
-    """Refuse a ``max_drop`` that was surely meant as a percentage.
+    """Refuse a drop that was surely meant as a percentage.
 
     Args:
         budget: What the user demands.
         fraction: Whether the metric lies between 0 and 1.
 
     Raises:
-        OptionError: ``max_drop`` is above 1 for a metric that cannot drop by more than 1.
+        OptionError: A limit on a drop is above 1 for a metric that cannot drop by more than 1.
     """
-    if fraction and budget.max_drop is not None and budget.max_drop > 1:
-        raise OptionError(f"max_drop = {budget.max_drop:g} is above 1 for a metric between 0 and 1", REMEDY)
+    for name, limit in (("max_drop", budget.max_drop), ("max_class_drop", budget.max_class_drop)):
+        if fraction and limit is not None and limit > 1:
+            raise OptionError(f"{name} = {limit:g} is above 1 for a metric between 0 and 1", REMEDY)
 
 
 def fractional(scores: Iterable[float], higher_is_better: bool) -> bool:

@@ -87,6 +87,16 @@ class Samples(Protocol):
         ...
 
     @property
+    def ids(self) -> tuple[str, ...] | None:
+        """Names of the samples: a picture's file, an entry of the array ``ids``; ``None`` when they have none."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their labels, as far as they have any."""
+        ...
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Warnings for the user, such as pictures that were skipped."""
         ...

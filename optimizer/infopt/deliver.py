@@ -27,6 +27,7 @@ from infopt.report import (
 from infopt.resolve import Resolved
 from infopt.target import ByIsa, Target
 from infopt.verdict import judged
+from infopt.views.html import html
 from infopt.views.markdown import markdown
 
 PACKAGES = (
@@ -66,6 +67,8 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
         memory=Memory(None, "that takes a run of the artifact alone"),
         kernels=evidence.kernels,
         layers=(),
+        classes=evidence.changes.classes,
+        samples=evidence.changes.samples,
         steps=build.model.steps,
         environment=environment(),
         warnings=(*missing, *resolved.warnings, *evidence.warnings, *notes),
@@ -86,7 +89,9 @@ def deliver(report: Report, resolved: Resolved, build: Build, evidence: Evidence
     """
     (out / "report.json").write_text(report.text(), encoding="utf-8")
     (out / "report.md").write_text(markdown(report), encoding="utf-8")
-    (out / "recipe.toml").write_text(to_toml(resolved.recipe, final), encoding="utf-8")
+    recipe = to_toml(resolved.recipe, final)
+    (out / "recipe.toml").write_text(recipe, encoding="utf-8")
+    (out / "report.html").write_text(html(report, recipe), encoding="utf-8")
     artifact = evidence.artifact
     names = [name for name in REPRODUCIBLE if (out / name).exists()]
     manifest = Manifest(

@@ -11,6 +11,7 @@ import numpy as np
 
 from infopt.accuracy import Accuracy, Fidelity, fidelity, paired_accuracy
 from infopt.budget import fractional
+from infopt.changes import Changes, find_changes
 from infopt.data import InputSpec, Samples
 from infopt.errors import DataError
 from infopt.metrics import Metric, default_metric, load_metric, measure
@@ -22,6 +23,21 @@ EVALUATION_BATCH = 8
 
 Where = Literal["deployed", "emulated"]
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Outputs that were made elsewhere.
+
+    Attributes:
+        outputs: One array for each output of the model, joined over the samples in their order; empty where missing.
+    """
+
+    outputs: tuple[np.ndarray, ...]
+
+
+Source = Session | Recorded
+"""Where outputs come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +64,16 @@ class Evaluator:
     progress: Progress = field(repr=False)
     stack: ExitStack = field(repr=False)
 
-    def outputs(self, session: Session, what: str) -> list[np.ndarray]:
+    def outputs(self, source: Source, what: str) -> list[np.ndarray]:
         """Outputs of a session, joined over all samples; ``what`` is shown while it runs."""
         store = self.stack.enter_context(OutputStore(self.metric.outputs))
-        return _collect(session, self.samples, self.inputs, store, lambda done, total: self.progress(what, done, total))
+        return collect(source, self.samples, self.inputs, store, lambda done, total: self.progress(what, done, total))
 
     def accuracy(self, outputs: list[np.ndarray], where: Where) -> Accuracy:
         """The metric before and after, with its interval."""
         labels = self.samples.labels
-        return paired_accuracy(self.metric, self.baseline, outputs, labels, where=where, seed=self.seed)
+        groups = self.samples.groups
+        return paired_accuracy(self.metric, self.baseline, outputs, labels, where=where, seed=self.seed, groups=groups)
 
     def score(self, outputs: list[np.ndarray]) -> float:
         """The metric of one set of outputs."""
@@ -72,10 +89,14 @@ class Evaluator:
         """How close outputs are to the baseline's; needs no labels."""
         return fidelity(self.names, self.baseline, outputs)
 
+    def changes(self, outputs: list[np.ndarray], accuracy: Accuracy) -> Changes:
+        """The classes and samples that changed; see :func:`infopt.changes.find_changes`."""
+        return find_changes(self.metric, self.baseline, outputs, self.samples, accuracy)
+
 
 @contextmanager
 def evaluator(  # noqa: PLR0913 - everything that a comparison depends on
-    session: Session,
+    source: Source,
     samples: Samples,
     inputs: tuple[InputSpec, ...],
     metric: Metric | None,
@@ -87,7 +108,7 @@ def evaluator(  # noqa: PLR0913 - everything that a comparison depends on
     """Run the baseline over the samples, ready to score others against it.
 
     Args:
-        session: The original model in float32.
+        source: The original model in float32, or what else is the baseline.
         samples: The evaluation samples.
         inputs: The model's inputs.
         metric: The user's metric; ``None`` chooses one that fits labels and outputs.
@@ -101,7 +122,7 @@ def evaluator(  # noqa: PLR0913 - everything that a comparison depends on
     check_labels(metric, samples)
     with ExitStack() as stack:
         store = stack.enter_context(OutputStore(metric.outputs if metric else None))
-        baseline = _collect(session, samples, inputs, store, lambda done, total: progress("baseline", done, total))
+        baseline = collect(source, samples, inputs, store, lambda done, total: progress("baseline", done, total))
         chosen = metric or load_metric(default_metric(samples.labels, baseline[0].shape))
         yield Evaluator(samples, inputs, chosen, names, baseline, seed, progress, stack)
 
@@ -117,17 +138,32 @@ def check_labels(metric: Metric | None, samples: Samples) -> None:
         raise DataError(f"metric {metric.name!r} needs labels and {samples.path} has none", remedy)
 
 
-def _collect(
-    session: Session,
+def collect(
+    source: Source,
     samples: Samples,
     inputs: tuple[InputSpec, ...],
     store: OutputStore,
     progress: Callable[[int, int], None],
 ) -> list[np.ndarray]:
+    """The outputs of a session over all samples; recorded outputs as they are.
+
+    Args:
+        source: What to run.
+        samples: What to run it on.
+        inputs: The model's inputs.
+        store: Joins the batches.
+        progress: Called with (done, total).
+
+    Raises:
+        DataError: Samples or outputs that cannot be used.
+        RuntimeRefused: The runtime fails.
+    """
+    if isinstance(source, Recorded):
+        return list(source.outputs)
     fixed = next((spec.fixed_batch for spec in inputs if spec.fixed_batch), None)
     done = 0
     for batch in samples.batches(EVALUATION_BATCH):
-        store.add(session.run(batch.feed), batch.count, fixed or batch.count)
+        store.add(source.run(batch.feed), batch.count, fixed or batch.count)
         done += batch.count
         progress(done, len(samples))
     return store.finish()

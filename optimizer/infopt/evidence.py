@@ -11,8 +11,10 @@ from pathlib import Path
 from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import Latency
 from infopt.budget import check_budget
+from infopt.changes import Changes
 from infopt.errors import Unmeasured
 from infopt.evaluate import Evaluator, Where, evaluator
+from infopt.illustrate import illustrated
 from infopt.measure import Contest, Result, contest, float_artifacts
 from infopt.model import Model, save
 from infopt.passes import Context, run
@@ -53,6 +55,7 @@ class Evidence:
     kernels: KernelCount
     artifact: Artifact | None
     warnings: tuple[str, ...] = ()
+    changes: Changes = Changes()
 
 
 def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Evidence:
@@ -81,7 +84,9 @@ def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) 
         if isinstance(raced, Result):
             latency = _with_float_accuracy(resolved, raced, judge)
         accuracy, close = judge.accuracy(outputs, where), judge.fidelity(outputs)
-    return Evidence(accuracy, None, close, latency, kernels, artifact, _scales(resolved, build, workdir))
+        changes = illustrated(judge.changes(outputs, accuracy), resolved.evaluation, resolved.recipe.evaluation)
+    warnings = (*_scales(resolved, build, workdir), *changes.warnings)
+    return Evidence(accuracy, None, close, latency, kernels, artifact, warnings, changes)
 
 
 def _scales(resolved: Resolved, build: Build, workdir: Path) -> tuple[str, ...]:

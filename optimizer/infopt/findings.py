@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
+from infopt.stats.margin import drop_interval
 from infopt.wording import UNKNOWN, digits, megabytes, metric, signed, span, times, visible
 
 if TYPE_CHECKING:
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 
     from infopt.accuracy import Accuracy
     from infopt.bench import Latency
-    from infopt.report import Report
+    from infopt.report import ClassChange, Report
 
-Interval = tuple[float, float]
 Pace = Literal["faster", "no faster", "slower"]
 Loss = Literal["loss", "within noise", "none"]
 Kind = Literal[
     "slower", "no faster", "loss", "within noise", "no accuracy", "emulated", "no speed", "synthetic",
-    "no artifact", "no integers", "no labels",
+    "no artifact", "no integers", "no labels", "class loss", "no size",
 ]  # fmt: skip
 
 
@@ -40,6 +39,7 @@ def findings(report: Report) -> tuple[Finding, ...]:
         "no artifact",
         "slower",
         "loss",
+        "class loss",
         "no accuracy",
         "no labels",
         "no integers",
@@ -99,28 +99,6 @@ def why_unlabelled(report: Report) -> str:
     return "the metric does not use the labels" if labelled else "there are no labels"
 
 
-def drop_interval(accuracy: Accuracy, confidence: float = 0.95) -> Interval | None:
-    """Interval of the worsening, from that of the difference.
-
-    Args:
-        accuracy: Before and after, with a 95 % interval of the difference or none.
-        confidence: Confidence wanted; see :func:`at_confidence`.
-    """
-    if accuracy.ci95 is None or not all(map(math.isfinite, accuracy.ci95)):
-        return None
-    low, high = accuracy.ci95
-    worsening = (-high, -low) if accuracy.higher_is_better else (low, high)
-    return at_confidence(worsening, accuracy.drop, confidence)
-
-
-def at_confidence(interval: Interval, center: float, confidence: float) -> Interval:
-    """A 95 % interval at another confidence: distances from ``center`` scale as those of a normal."""
-    if confidence == 0.95:
-        return interval
-    scale = NormalDist().inv_cdf(0.5 + confidence / 2) / NormalDist().inv_cdf(0.975)
-    return center - scale * (center - interval[0]), center + scale * (interval[1] - center)
-
-
 def pace(latency: Latency) -> Pace | None:
     """Whether the artifact is faster than the best float setting; ``None`` when it was not measured."""
     if latency.speedup is None or not math.isfinite(latency.speedup):
@@ -178,12 +156,37 @@ def _accuracy_findings(report: Report) -> Iterator[Finding]:
         yield Finding("loss", f"loses accuracy: {_change(accuracy)}{proof}")
     elif how == "within noise":
         yield Finding("within noise", f"accuracy moves within noise: {_change(accuracy)}, not significant")
+    yield from _class_findings(report)
     if accuracy.where == "emulated":
         yield Finding("emulated", "accuracy was emulated in ONNX Runtime, not measured on the target")
 
 
+def worst_class(report: Report) -> ClassChange | None:
+    """The class with the largest drop, of those that have samples."""
+    found = [change for change in report.classes if change.n and math.isfinite(change.drop)]
+    return max(found, key=lambda change: change.drop, default=None)
+
+
+def _class_findings(report: Report) -> Iterator[Finding]:
+    """The classes that lose beyond what chance does to the worst of so many."""
+    tested = [change for change in report.classes if change.n and change.ci95 and math.isfinite(change.drop)]
+    if not tested:
+        return
+    from infopt.classes import class_bounds
+
+    bounds = class_bounds(report, tested, 0.025)
+    losing = [change for change, bound in zip(tested, bounds, strict=True) if bound.low > 0]
+    if losing:
+        worst = max(losing, key=lambda change: change.drop)
+        more = f"; {len(losing) - 1} others lose too" if len(losing) > 1 else ""
+        scores = f"{metric(worst.baseline)} -> {metric(worst.candidate)} of {worst.n} samples"
+        yield Finding("class loss", f"class {visible(worst.label, 40)} loses most: {scores}{more}")
+
+
 def _other_findings(report: Report) -> Iterator[Finding]:
-    if report.size.candidate_bytes is None:
+    if report.size.candidate_bytes is None and report.command == "compare":
+        yield Finding("no size", f"size was not measured: {report.size.reason or UNKNOWN}")
+    elif report.size.candidate_bytes is None:
         yield Finding("no artifact", f"no artifact was built: {report.size.reason or UNKNOWN}")
     if _quantizes(report) and report.kernels.integer == 0 and not report.kernels.compressed:
         yield Finding("no integers", f"none of the {report.kernels.total} compute layers runs in integers")
@@ -217,6 +220,8 @@ def _speed_words(report: Report) -> str:
 
 def _size_words(report: Report) -> str:
     before, after = report.size.baseline_bytes, report.size.candidate_bytes
+    if after is None and report.command == "compare":
+        return f"size was not measured ({visible(report.size.reason or UNKNOWN)})"
     if after is None:
         return f"no artifact was built ({visible(report.size.reason or UNKNOWN)})"
     if not before or not after or abs(before - after) < 0.02 * before:

@@ -1,4 +1,4 @@
-"""Opens anything that can be compared: an ONNX file, an OpenVINO IR, an output directory of infopt."""
+"""Opens anything that runs and can be compared: an ONNX file, an ORT file, an OpenVINO IR, an output of infopt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infopt.output import recover
 from infopt.target import Artifact, Kernels, Session, Target
 from infopt.targets.onnxruntime import EMULATE, open_onnx
 
-BY_SUFFIX = {".onnx": "onnxruntime", ".xml": "openvino"}
+BY_SUFFIX = {".onnx": "onnxruntime", ".ort": "onnxruntime", ".xml": "openvino"}
 """The target that opens a file by its suffix."""
 
 
@@ -63,6 +63,8 @@ class Subject:
         """
         if self.emulated:
             raise Unmeasured(self.emulated)
+        if self.artifact.main.suffix == ".ort":
+            raise Unmeasured("the graph in an .ort file is not read")
         return self.target.kernels(self.artifact)
 
 
@@ -79,11 +81,12 @@ def subject(path: Path) -> Subject:
     if path.suffix not in BY_SUFFIX:
         known = ", ".join(BY_SUFFIX)
         raise InputError(
-            f"{path} is not {known} or an infopt output directory", "an engine is compared by its directory"
+            f"{path} is not {known}, predictions (.npz) or an infopt output directory",
+            "an engine is compared by its directory, or by predictions made with infopt predict",
         )
     target = registry.target(BY_SUFFIX[path.suffix])
     registry.require(target)
-    files = load(path).files if path.suffix == ".onnx" else (path, path.with_suffix(".bin"))
+    files = {".xml": (path, path.with_suffix(".bin")), ".ort": (path,)}.get(path.suffix) or load(path).files
     _check_there(files, path)
     settings = next(iter(target.settings("float").values()))
     return Subject(path, target, Artifact(target.name, path, tuple(files), path, settings))

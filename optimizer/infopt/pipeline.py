@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,18 +15,21 @@ from infopt.drifting.making import calibration_profile
 from infopt.drifting.profile import FILE_NAME
 from infopt.errors import RuntimeRefused, TargetUnavailable
 from infopt.evidence import Build, gather
-from infopt.model import Model, blamed_on, save
+from infopt.model import Model, Note, blamed_on, save
 from infopt.output import check_directory, staged_directory
 from infopt.passes import Context, run
 from infopt.recipe import Recipe
 from infopt.report import Report
 from infopt.resolve import Resolved, needs_calibration, resolve
-from infopt.shapes import complete, joined
+from infopt.shapes import ShapeRange, complete, joined, of_samples, show_shape
 from infopt.target import Artifact, CompileOptions
 from infopt.ui import Listener, Silent
 
 FULL = 4096
 """A file system with fewer free bytes holds no further file."""
+
+LOOKED_AT = 64
+"""Calibration samples whose shapes are looked at."""
 
 
 def execute(recipe: Recipe, command: str, listener: Listener | None = None) -> Report:
@@ -104,8 +108,30 @@ def _build(resolved: Resolved, model: Model, out: Path, missing: str | None, lis
     listener.stage(f"Compiling for {resolved.target.runtime}")
     settings = resolved.target.settings("int8" if model.quantized_nodes() else "float")
     default = next(iter(settings.values()))
-    artifact = _compiled(resolved, graph, out, CompileOptions(default, resolved.shapes))
+    try:
+        artifact = _compiled(resolved, graph, out, CompileOptions(default, resolved.shapes))
+    except RuntimeRefused:
+        shapes = _as_calibrated(resolved)
+        if set(shapes) <= set(resolved.shapes):
+            raise
+        artifact = _compiled(resolved, graph, out, CompileOptions(default, shapes))
+        model = replace(model, notes=(*model.notes, _narrow(resolved, shapes)))
     return Build(graph, model, artifact, {name: replace(artifact, settings=s) for name, s in settings.items()})
+
+
+def _as_calibrated(resolved: Resolved) -> tuple[ShapeRange, ...]:
+    """Ranges of shapes as calibration samples have them; the user's where nothing else is known."""
+    calibration = resolved.calibration
+    if calibration is None or resolved.synthetic:
+        return resolved.shapes
+    feeds = calibration.thinned(LOOKED_AT).feeds()
+    return of_samples(resolved.inputs, resolved.shapes, ({k: v.shape for k, v in feed.items()} for feed in feeds))
+
+
+def _narrow(resolved: Resolved, shapes: Sequence[ShapeRange]) -> Note:
+    shown = " ".join(f"--shape {show_shape(one)}" for one in shapes)
+    why = f"{resolved.target.runtime} refused the usual ranges of shapes; built for those of the calibration samples"
+    return Note("warning", "shapes", f"{why}, as with {shown}")
 
 
 def _compiled(resolved: Resolved, graph: Path, out: Path, options: CompileOptions) -> Artifact:

@@ -98,6 +98,13 @@ class Evaluation:
     skip: Annotated[bool, Opt("Measure neither accuracy nor latency.", ("--no-eval",))] = False
     skip_bench: Annotated[bool, Opt("Do not measure latency.", ("--no-bench",))] = False
     seconds: Annotated[float, Opt("Time for measuring latency.", ("--bench-seconds",), low=0.1)] = 8.0
+    samples_in_report: Annotated[
+        bool, Opt("Put small pictures of the most changed samples, or their text, into the report.")
+    ] = False
+    tokenizer: Annotated[
+        Path | None,
+        Opt("Makes text of token ids for --samples-in-report: tokenizer.json or vocab.txt.", metavar="FILE"),
+    ] = None
 
 
 SECTIONS = {"calibration": Calibration, "evaluation": Evaluation, "inputs": Inputs, "budget": Budget}
@@ -226,7 +233,12 @@ def _paths(recipe: Recipe, move: Callable[[Path], Path]) -> Recipe:
         recipe,
         job=replace(job, model=move(job.model), output=job.output and move(job.output)),
         calibration=replace(calib, data=calib.data and move(calib.data)),
-        evaluation=replace(evaluation, data=evaluation.data and move(evaluation.data), metric=text(evaluation.metric)),
+        evaluation=replace(
+            evaluation,
+            data=evaluation.data and move(evaluation.data),
+            metric=text(evaluation.metric),
+            tokenizer=evaluation.tokenizer and move(evaluation.tokenizer),
+        ),
         inputs=replace(recipe.inputs, preprocess=text(recipe.inputs.preprocess)),
     )
 

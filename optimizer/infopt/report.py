@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import Latency
 from infopt.codec import decode, encode
-from infopt.errors import InputError, OutputError
+from infopt.errors import InputError
+from infopt.files import write_text
 from infopt.model import Step
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ class Criterion:
         name: Key of the budget: ``"max_drop"``.
         limit: What the user demands.
         value: What was measured.
-        interval: Its interval at the budget's confidence, where there is one.
+        interval: Its limits, where there are any; each holds with the budget's confidence on its own.
         status: What follows.
+        more_samples: How many further samples would probably decide what is undecided, where that is known.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Criterion:
     value: float | None
     interval: tuple[float, float] | None
     status: Status
+    more_samples: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ class Size:
     """Bytes on disk of what ships, before and after; no candidate when no artifact was built.
 
     Attributes:
-        baseline_bytes: The original model with its external data.
+        baseline_bytes: The original model with its external data; 0 where it is not known.
         candidate_bytes: All files of the artifact.
         reason: Why there is no artifact.
     """
@@ -214,12 +217,73 @@ class Layer:
     Attributes:
         name: Name of the node.
         op: Its operator.
-        sqnr_db: Signal-to-quantization-noise ratio of its output in dB; ``None`` when nothing moved.
+        sqnr_db: Signal-to-quantization-noise ratio of its output in dB, errors before it included; ``None`` when
+            nothing moved.
+        output_sqnr_db: The same of the model's outputs with this layer in float; see ``infopt blame``.
+        why: What makes its error, in words.
+        remedy: What helps, as an option of ``quantize``.
+        gain_db: What the outputs gain with this layer in float.
+        price_ms: What a call takes longer with this layer in float.
     """
 
     name: str
     op: str
     sqnr_db: float | None
+    output_sqnr_db: float | None = None
+    why: str | None = None
+    remedy: str | None = None
+    gain_db: float | None = None
+    price_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """What became of one class: a mean can hide a class that died.
+
+    Attributes:
+        label: The class: its folder's name, else its number.
+        n: Samples of it, 0 for a class of the model that has none; one with several accepted classes counts for each.
+        baseline: Mean of the metric over them before; not a number (null in JSON) without samples, as what follows.
+        candidate: The same after.
+        drop: The worsening, above 0 when the candidate is worse.
+        ci95: 95 % interval of ``candidate - baseline`` for this class alone; ``None`` where the metric is not right or
+            wrong.
+    """
+
+    label: str
+    n: int
+    baseline: float
+    candidate: float
+    drop: float
+    ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleChange:
+    """A sample whose answer moved.
+
+    Attributes:
+        index: Its number in the evaluation data, from 0.
+        id: Its name: a picture's file, an entry of the array ``ids``; ``None`` where it has none.
+        change: Largest distance between an output before and after, over the root mean square norm of that output's
+            rows before: 0 is no change, 1 as far as outputs are long.
+        before: The baseline's answer as short text.
+        after: The candidate's.
+        label: What is right, as text.
+        lost: Whether it was right before and is wrong now; ``None`` where no labels tell.
+        thumbnail: A small picture of it, as a ``data:`` URI, where samples were asked for.
+        text: Its text, where samples were asked for and a tokenizer was given.
+    """
+
+    index: int
+    id: str | None
+    change: float
+    before: str
+    after: str
+    label: str | None = None
+    lost: bool | None = None
+    thumbnail: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +294,7 @@ class Report:
         schema: Version of the format.
         infopt: Version of infopt.
         command: The verb that ran: ``"quantize"``.
+        candidate: What was compared with the model, where that was named and not made: its path.
         verdict: The answer.
         model: What went in.
         target: The runtime; ``None`` where a command has none.
@@ -242,6 +307,8 @@ class Report:
         memory: Of the artifact.
         kernels: What runs as integers.
         layers: Layer by layer, where it was asked for.
+        classes: Class by class, the largest drop first, where labels are classes.
+        samples: The most changed samples, the most changed first; those whose answer flipped before all others.
         steps: Passes that ran.
         environment: Machine and versions.
         warnings: What the user should know.
@@ -250,6 +317,7 @@ class Report:
     schema: str = SCHEMA
     infopt: str
     command: str
+    candidate: str | None = None
     verdict: Verdict
     model: ModelFacts
     target: TargetFacts | None
@@ -262,6 +330,8 @@ class Report:
     memory: Memory
     kernels: KernelCount
     layers: tuple[Layer, ...]
+    classes: tuple[ClassChange, ...] = ()
+    samples: tuple[SampleChange, ...] = ()
     steps: tuple[Step, ...]
     environment: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -281,10 +351,7 @@ class Report:
         Raises:
             OutputError: The file cannot be written.
         """
-        try:
-            path.write_text(self.text(), encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        write_text(path, self.text())
 
 
 def read_report(path: Path) -> Report:

@@ -11,6 +11,7 @@ from infopt.budget import check_budget
 from infopt.data import Batch, InputSpec, Samples, infer_batch_axes, open_samples, overlap, parse_batch_axis, subset
 from infopt.errors import DataError
 from infopt.evaluate import check_labels
+from infopt.illustrate import check_illustrations
 from infopt.locate import DataFolder, data_folder, preprocess_beside
 from infopt.metrics import Metric, load_metric
 from infopt.model import Model, input_specs, load
@@ -59,7 +60,7 @@ class Resolved:
     @property
     def synthetic(self) -> bool:
         """Whether calibration inputs are made up."""
-        return self.recipe.calibration.synthetic and self.recipe.calibration.data is None
+        return made_up(self.recipe)
 
     def one_batch(self, size: int) -> Batch:
         """A batch to time with: real samples where there are any, else made-up ones."""
@@ -107,15 +108,22 @@ def resolve(recipe: Recipe, calibrated: bool) -> Resolved:
     complete(inputs, shapes)
     log = _Log()
     recipe, preprocess = _data(recipe, calibrated, log)
-    calibration = _calibration(recipe, inputs, preprocess, log) if calibrated else None
-    inputs = narrowed(inputs, shapes)  # what is compiled takes those shapes only; what is calibrated takes any
+    free, inputs = inputs, narrowed(inputs, shapes)  # what is compiled takes those shapes only
+    # Samples that calibrate may have any shape; made-up ones get one that fits.
+    calibration = _calibration(recipe, inputs if made_up(recipe) else free, preprocess, log) if calibrated else None
     evaluation = _evaluation(recipe, inputs, preprocess, log)
     if evaluation:
         check_labels(metric, evaluation)
+    check_illustrations(recipe.evaluation)
     if calibration and evaluation:
         _overlap(calibration, evaluation, log)
     warnings, remarks = tuple(dict.fromkeys(log.warnings)), tuple(log.remarks)
     return Resolved(recipe, model, inputs, target, calibration, evaluation, metric, shapes, warnings, remarks)
+
+
+def made_up(recipe: Recipe) -> bool:
+    """Whether calibration inputs are made up."""
+    return recipe.calibration.synthetic and recipe.calibration.data is None
 
 
 def needs_calibration(passes: tuple[Pass, ...]) -> bool:
@@ -157,8 +165,8 @@ def _calibration(
     if options.data is None:
         from infopt.readers.synthetic import SyntheticSamples
 
-        made_up = SyntheticSamples(inputs, min(options.samples, 32), recipe.job.seed)
-        return CalibrationSet(made_up, tuple(range(len(made_up))), inputs)
+        invented = SyntheticSamples(inputs, min(options.samples, 32), recipe.job.seed)
+        return CalibrationSet(invented, tuple(range(len(invented))), inputs)
     samples = _opened(options.data, inputs, preprocess, "calibration", log)
     chosen = subset(samples, options.samples, recipe.job.seed)
     if len(chosen) < FEW_SAMPLES:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from infopt.errors import OptionError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from infopt.data import InputSpec
 
@@ -120,6 +120,36 @@ def complete(inputs: Sequence[InputSpec], given: Sequence[ShapeRange]) -> tuple[
         for spec in inputs
         if not all(isinstance(dim, int) for dim in spec.shape)
     )
+
+
+def of_samples(
+    inputs: Sequence[InputSpec], given: Sequence[ShapeRange], seen: Iterable[Mapping[str, tuple[int, ...]]]
+) -> tuple[ShapeRange, ...]:
+    """A range for every input that has a dynamic dimension, as samples are: their smallest, median and largest size.
+
+    Args:
+        inputs: The model's inputs.
+        given: The user's ranges, which hold.
+        seen: The shapes of samples, by input; of no sample, nothing is known beyond :func:`complete`.
+    """
+    ranges = {one.name: one for one in complete(inputs, given)}
+    fixed_names = {one.name for one in given}
+    shapes = [dict(shape) for shape in seen]
+    for spec in inputs if shapes else ():
+        if spec.name not in ranges or spec.name in fixed_names:
+            continue
+        sizes = [
+            usual if axis == spec.batch_axis else _spread([shape[spec.name][axis] for shape in shapes])
+            for axis, usual in enumerate(ranges[spec.name].sizes)
+        ]
+        low, opt, high = (tuple(each[i] for each in sizes) for i in range(3))
+        ranges[spec.name] = ShapeRange(spec.name, low, opt, high)
+    return tuple(ranges.values())
+
+
+def _spread(sizes: Sequence[int]) -> Sizes:
+    ordered = sorted(sizes)
+    return ordered[0], ordered[len(ordered) // 2], ordered[-1]
 
 
 def narrowed(inputs: Sequence[InputSpec], given: Sequence[ShapeRange]) -> tuple[InputSpec, ...]:

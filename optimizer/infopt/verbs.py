@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infopt import recipe as recipes
-from infopt.flags import Flag, recipe_flags, section_flags, to_recipe_table
+from infopt.errors import OptionError
+from infopt.flags import Flag, option_flags, recipe_flags, section_flags, to_recipe_table
 from infopt.options import build
 from infopt.recipe import SECTIONS
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from infopt.checks.report import CheckReport
+    from infopt.comparing.predict import Predicted
+    from infopt.comparing.result import Comparison
+    from infopt.diffing.records import Diff
     from infopt.drifting.report import DriftReport
     from infopt.recipe import Recipe
     from infopt.report import Report
@@ -128,28 +132,33 @@ def check(model: AnyPath, *, listener: Listener | None = None, **options: Any) -
     return check_file(Path(model), build(CheckOptions, given, "infopt check"), listener)
 
 
-def compare(base: AnyPath, candidate: AnyPath, *, listener: Listener | None = None, **options: Any) -> Report:
-    """Compare two models or artifacts on the same samples, infopt's own or not.
+def compare(
+    base: AnyPath, *candidates: AnyPath, listener: Listener | None = None, **options: Any
+) -> Report | Comparison:
+    """Compare models, artifacts or predictions on the same samples, infopt's own or not.
 
     Args:
-        base: An ONNX file, an OpenVINO IR or an output directory of infopt.
-        candidate: Another.
+        base: An ONNX file, an ORT file, an OpenVINO IR, an output directory of infopt, or predictions (``.npz``) that
+            :func:`predict` or anything else made.
+        *candidates: One or more others.
         listener: Hears of the progress.
-        **options: The flags of ``infopt compare`` with underscores; ``eval`` is required.
+        **options: The flags of ``infopt compare`` with underscores; ``eval`` is required unless all are predictions.
 
     Returns:
-        The report.
+        The report for one candidate, else all of them as a :class:`infopt.comparing.result.Comparison`.
 
     Raises:
         InfoptError: See :mod:`infopt.errors`.
     """
-    from infopt.comparing import Comparison, compare_files
+    from infopt.comparing.run import Request, compare_files
 
+    if not candidates:
+        raise OptionError("there is nothing to compare with the base", "give one candidate or more")
     sections = to_recipe_table(compare_flags(), options)
     built: dict[str, Any] = {
         name: build(SECTIONS[name], sections.get(name, {}), f"[{name}]") for name in COMPARE_SECTIONS
     }
-    return compare_files(Comparison(Path(base), Path(candidate), **built), listener)
+    return compare_files(Request(Path(base), tuple(map(Path, candidates)), **built), listener)
 
 
 def drift(profile: AnyPath, data: AnyPath, *, listener: Listener | None = None, **options: Any) -> DriftReport:
@@ -174,28 +183,85 @@ def drift(profile: AnyPath, data: AnyPath, *, listener: Listener | None = None, 
     return check_drift(Path(profile), Path(data), build(DriftOptions, options, "infopt drift"), listener)
 
 
-def gate(report: AnyPath, budget: AnyPath) -> Report:
-    """Judge a report against a budget file.
+def predict(artifact: AnyPath, *, listener: Listener | None = None, **options: Any) -> Predicted:
+    """Run a model or artifact over samples, and keep its outputs in a file that :func:`compare` takes.
+
+    Args:
+        artifact: An ONNX file, an ORT file, an OpenVINO IR or an output directory of infopt.
+        listener: Hears of the progress.
+        **options: The flags of ``infopt predict`` with underscores; ``eval`` and ``output`` are required.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InfoptError: See :mod:`infopt.errors`.
+    """
+    from infopt.comparing.options import PredictOptions
+    from infopt.comparing.predict import predict_file
+
+    table = to_recipe_table(option_flags(PredictOptions), options)
+    return predict_file(Path(artifact), build(PredictOptions, table, "infopt predict"), listener)
+
+
+def gate(report: AnyPath, budget: AnyPath | None = None, **options: Any) -> Report:
+    """Judge a report against a budget file, and against the report of an earlier commit.
 
     Args:
         report: A ``report.json`` or the output directory that holds it.
-        budget: A ``budget.toml``.
+        budget: A ``budget.toml``; needed unless there is a ``baseline``.
+        **options: The flags of ``infopt gate`` with underscores: ``baseline``, ``tolerance``, ``undecided``, and the
+            files to write, ``markdown`` and ``junit``.
 
     Returns:
-        The report with the budget's verdict.
+        The report with the gate's verdict.
 
     Raises:
         InputError: One of the files cannot be used.
     """
-    from infopt.budget import check_budget, fractional, load_budget
-    from infopt.report import read_report
-    from infopt.verdict import judged
+    from infopt.gating.options import GateOptions
+    from infopt.gating.run import gate_file
 
-    limits, found = load_budget(Path(budget)), read_report(Path(report))
-    if found.accuracy:
-        scores = (found.accuracy.baseline, found.accuracy.candidate)
-        check_budget(limits, fractional(scores, found.accuracy.higher_is_better))
-    return judged(found, limits)
+    given = {**options, "budget": None if budget is None else Path(budget)}
+    return gate_file(Path(report), build(GateOptions, given, "infopt gate"))
+
+
+def diff(a: AnyPath, b: AnyPath) -> Diff:
+    """Say what two output directories of infopt differ in.
+
+    Args:
+        a: The first directory.
+        b: The second one.
+
+    Returns:
+        Graph, scales, options, inputs, versions, and what was measured; its ``same`` is true when only measurements
+        and the machine differ.
+
+    Raises:
+        InputError: One is no output directory of infopt, or it is damaged.
+    """
+    from infopt.diffing.run import diff_directories
+
+    return diff_directories(Path(a), Path(b))
+
+
+def render(report: AnyPath, output: AnyPath, *, force: bool = False) -> Path:
+    """Write a report as a page or as Markdown; reports of earlier versions of infopt are as good.
+
+    Args:
+        report: A ``report.json`` or the output directory that holds it.
+        output: The file to write, ``.html`` or ``.md``.
+        force: Replace an existing file.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        InputError: The report cannot be read, or the file not written.
+    """
+    from infopt.rendering import render_file
+
+    return render_file(Path(report), Path(output), force)
 
 
 def recipe_of(verb: str, subject: AnyPath, options: Mapping[str, Any]) -> Recipe:

@@ -1,9 +1,11 @@
 """Whether the artifact is what was asked for.
 
 With a budget every limit is decided by an interval where there is one: ``pass`` when the whole interval keeps
-the limit, ``fail`` when none of it does, ``undecided`` when the limit lies within. Without an interval the
-measured value decides, and the reasons say so. What was not measured is ``unmeasured``, never a pass. The
-worst limit is the status: fail, unmeasured, undecided, pass.
+the limit, ``fail`` when none of it does, ``undecided`` when the limit lies within. Each end of that interval holds
+with the budget's confidence on its own, so that a pass, and likewise a fail, is wrong with at most one minus it.
+Without an interval a measured value that misses its limit fails, and one that keeps it is undecided: nothing says
+how much of it is chance. What was not measured is ``unmeasured``, never a pass. The worst limit is the status: fail,
+unmeasured, undecided, pass.
 
 Without a budget nothing was demanded: the status is ``pass`` when accuracy was measured on labels and
 ``unmeasured`` when it was not. Either way the reasons name everything that speaks against the artifact:
@@ -18,16 +20,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from infopt.budget import Budget
-from infopt.findings import at_confidence, drop_interval, findings, headline, measured, unlabelled
+from infopt.classes import class_drop
+from infopt.findings import findings, headline, measured, unlabelled
 from infopt.report import Criterion, KernelCount, Report, Status, Verdict
+from infopt.stats.limits import one_sided
+from infopt.stats.margin import drop_limits, more_samples
 from infopt.wording import UNKNOWN, metric, span, times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from infopt.bench import Latency
 
-__all__ = ["exit_code", "headline", "judge", "judged"]
+__all__ = ["exit_code", "headline", "judge", "judged", "worst"]
 
 NO_BUDGET = Budget()
 _WORST_FIRST: tuple[Status, ...] = ("fail", "unmeasured", "undecided", "pass")
@@ -46,11 +51,14 @@ def judge(report: Report, budget: Budget = NO_BUDGET) -> Verdict:
     decided = tuple(_limits(report, budget))
     reasons = [reason for _, reason in decided if reason] + [finding.text for finding in findings(report)]
     criteria = tuple(criterion for criterion, _ in decided)
-    if criteria:
-        status = min((criterion.status for criterion in criteria), key=_WORST_FIRST.index)
-    else:
-        status = "unmeasured" if measured(report) is None or unlabelled(report) else "pass"
+    unasked: Status = "unmeasured" if measured(report) is None or unlabelled(report) else "pass"
+    status = worst(criteria) if criteria else unasked
     return Verdict(status, tuple(reasons), criteria)
+
+
+def worst(criteria: Iterable[Criterion]) -> Status:
+    """The status of several limits: that of the worst one."""
+    return min((criterion.status for criterion in criteria), key=_WORST_FIRST.index)
 
 
 def judged(report: Report, budget: Budget = NO_BUDGET) -> Report:
@@ -74,6 +82,8 @@ def _limits(report: Report, budget: Budget) -> Iterator[tuple[Criterion, str | N
     """Every limit that was asked for, with the reason to report, if any."""
     if budget.max_drop is not None:
         yield _max_drop(report, budget.max_drop, budget.confidence)
+    if budget.max_class_drop is not None:
+        yield class_drop("max_class_drop", report, budget.max_class_drop, budget.confidence)
     if budget.min_speedup is not None:
         yield _min_speedup(report.latency, budget.min_speedup, budget.confidence)
     if budget.max_p99_ms is not None:
@@ -81,6 +91,8 @@ def _limits(report: Report, budget: Budget) -> Iterator[tuple[Criterion, str | N
         yield _exact("max_p99_ms", budget.max_p99_ms, ms.p99 if ms else None, report.latency.reason)
     if budget.max_bytes is not None:
         yield _exact("max_bytes", budget.max_bytes, report.size.candidate_bytes, report.size.reason)
+    if budget.max_peak_bytes is not None:
+        yield _exact("max_peak_bytes", budget.max_peak_bytes, report.memory.peak_bytes, report.memory.reason)
     if budget.min_integer_share is not None:
         yield _min_integer_share(report.kernels, budget.min_integer_share)
 
@@ -89,12 +101,13 @@ def _max_drop(report: Report, limit: float, confidence: float) -> tuple[Criterio
     accuracy = measured(report)
     if accuracy is None:
         return _unmeasured("max_drop", limit, report.accuracy_reason)
-    value, interval = accuracy.drop, drop_interval(accuracy, confidence)
+    value, interval = accuracy.drop, drop_limits(accuracy, confidence)
     # 0.9176 - 0.9126 is not quite 0.005 in binary: a drop equal to the limit keeps it.
     slack = 1e-12 * max(abs(accuracy.baseline), abs(accuracy.candidate))
-    low, high = interval or (value, value)
+    low, high = interval or (value, math.inf)
     status = _status(high <= limit + slack, low > limit + slack)
-    criterion = Criterion("max_drop", limit, value, interval, status)
+    more = more_samples(accuracy, limit, confidence) if status == "undecided" else None
+    criterion = Criterion("max_drop", limit, value, interval, status, more)
     return criterion, _reason(criterion, f"the drop of {accuracy.metric} is {metric(value)}", accuracy.ci95_reason)
 
 
@@ -104,9 +117,9 @@ def _min_speedup(latency: Latency, limit: float, confidence: float) -> tuple[Cri
         return _unmeasured("min_speedup", limit, latency.reason)
     interval = latency.speedup_ci95
     if interval is not None and value > 0 and min(interval) > 0:  # a ratio's errors are symmetric in its logarithm
-        logs = at_confidence((math.log(interval[0]), math.log(interval[1])), math.log(value), confidence)
-        interval = interval if confidence == 0.95 else (math.exp(logs[0]), math.exp(logs[1]))
-    low, high = interval or (value, value)
+        logs = one_sided((math.log(interval[0]), math.log(interval[1])), math.log(value), confidence)
+        interval = math.exp(logs[0]), math.exp(logs[1])
+    low, high = interval or (0.0, value)
     criterion = Criterion("min_speedup", limit, value, interval, _status(low >= limit, high < limit))
     return criterion, _reason(criterion, f"the speedup is {times(value)}", "it was not measured often enough")
 
@@ -141,11 +154,19 @@ def _reason(criterion: Criterion, what: str, no_interval: str | None) -> str | N
     """Why a limit on an estimate was decided as it was; nothing for a clear pass."""
     name, limit, within = criterion.name, metric(criterion.limit), span(criterion.interval)
     if criterion.interval is None:
-        verb = "keeps" if criterion.status == "pass" else "does not keep"
+        verb = "keeps" if criterion.status == "undecided" else "does not keep"
         why = no_interval or UNKNOWN
         return f"{name}: {what} and {verb} the limit {limit}, by the measured value alone (no interval: {why})"
     if criterion.status == "fail":
         return f"{name}: {what} ({within}), the limit is {limit}"
     if criterion.status == "undecided":
-        return f"{name}: {what}, but the limit {limit} lies within {within}; measure on more samples"
+        return f"{name}: {what}, but the limit {limit} lies within {within}; {_remedy(criterion)}"
     return None
+
+
+def _remedy(criterion: Criterion) -> str:
+    if criterion.more_samples is not None:
+        return f"about {criterion.more_samples} more samples would probably decide"
+    if criterion.name == "max_drop":
+        return "it is too close to the limit for any practicable number of samples to decide"
+    return "measure on more samples"

@@ -20,18 +20,24 @@ def visible(text: str, limit: int = 160) -> str:
     Returns:
         One line without control, formatting or surrogate characters: a terminal shows it as it is.
     """
-    shown = "".join("\ufffd" if unicodedata.category(c) in _HIDDEN and not c.isspace() else c for c in text)
-    shown = " ".join(shown.split())
+    shown = " ".join(unhidden(text).split())
     if len(shown) <= limit:
         return shown
     tail = limit // 3
     return f"{shown[: limit - tail - 1]}…{shown[-tail:]}"
 
 
+def unhidden(text: str) -> str:
+    """Text whose control, formatting and surrogate characters can be seen; its white space stays as it is."""
+    return "".join("\ufffd" if unicodedata.category(c) in _HIDDEN and not c.isspace() else c for c in text)
+
+
 def metric(value: float | None) -> str:
-    """A metric with four decimals, or four digits where it is not of the order of one."""
+    """A metric with four decimals, or some digits where it is not of the order of one."""
     if value is None or not math.isfinite(value):
         return MISSING
+    if 1e-5 <= abs(value) < 1e-4:  # which would be written with an exponent
+        return digits(value, 2)
     return f"{value:.4f}" if value == 0 or 5e-4 <= abs(value) < 10 else f"{value:.4g}"
 
 

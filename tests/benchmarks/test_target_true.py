@@ -25,6 +25,7 @@ from infopt.data import Feed
 from infopt.errors import RuntimeRefused
 from infopt.opened import subject
 from infopt.target import Artifact
+from infopt_passes.quantize import Quantize
 
 if TYPE_CHECKING:
     from benchmarks.zoo import PeerTools, ZooModel
@@ -54,7 +55,8 @@ FINAL = {"seconds": 5.0, "rounds": 14}
 SAMPLES = 100
 """Calibration samples, as the peers have."""
 
-METHOD = "fast"
+METHOD = Quantize().method
+"""What a user gets without asking."""
 
 
 @dataclass(frozen=True)

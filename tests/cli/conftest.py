@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -147,11 +148,23 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def quantized(made: Path) -> Path:
+    """The output directory of :meth:`Cli.quantize`, made once; tests copy it."""
+    import infopt
+
+    with contextlib.chdir(made):
+        report = infopt.quantize("model.onnx", calib="calib.npz", eval="eval.npz", method="fast", no_bench=True)
+    assert report.verdict.status == "pass"
+    return made / "model.onnxruntime.infopt"
+
+
 @pytest.fixture
 def work(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current directory with the tiny model and data, and temporary files below it, where a test sees them."""
     for file in made.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path / "scratch"))
     monkeypatch.setenv("TMPDIR", os.fspath(tmp_path / "scratch"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 from onnx import numpy_helper, parser
 
@@ -42,7 +43,7 @@ SIZED = """(float[N,1,H,8] x) => (float[N,4] y) { c = Conv<pads=[1,1,1,1]>(x, w)
 def test_a_refusal_over_an_if_says_how_to_decide_it(cli: Cli) -> None:
     pytest.importorskip("openvino")
     write(SIZED)
-    call = ("quantize", "model.onnx", "--calib", "calib.npz", "--no-eval", "--target", "openvino")
+    call = ("quantize", "model.onnx", "--synthetic", "--no-eval", "--target", "openvino")
     cli.refuses(*call, code=5, says=("dynamic rank", "fix these, as in --shape x=8x1x640x8, and they are decided"))
     result = cli(*call, "--shape", "x=1x1x8x8")
     assert result.code == 0, result.err
@@ -57,3 +58,21 @@ def test_a_float_model_that_is_refused_is_raced_as_the_passes_leave_it(cli: Cli)
         "--target", "openvino", "-o", "out")  # fmt: skip
     report = json.loads(Path("out/report.json").read_text())
     assert report["latency"]["baseline_float"]["setting"].endswith(", simplified")
+
+
+def test_usual_shapes_that_are_refused_give_way_to_those_of_the_samples(cli: Cli) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    # The length is left open by the graph, and only one works.
+    write(
+        """(float[N,L] x) => (float[N,8] y) {
+        r = Reshape(x, s)  c = Conv<pads=[1,1,1,1]>(r, w)  y = ReduceMax<axes=[2,3], keepdims=0>(c) }"""
+    )
+    proto = onnx.load("model.onnx")
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([-1, 1, 12, 8], np.int64), "s"))
+    onnx.save(proto, "model.onnx")
+    np.savez("calib.npz", x=np.random.default_rng(0).standard_normal((20, 96)).astype(np.float32))
+    call = ("quantize", "model.onnx", "--calib", "calib.npz", "--no-eval", "--method", "fast")
+    result = cli(*call, "--target", "tensorrt-rtx")
+    assert result.code == 0, result.err
+    assert "refused the usual ranges of shapes" in result.out
+    assert "--shape x=1x96..8x96..32x96" in " ".join(result.out.split())

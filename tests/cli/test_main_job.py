@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from conftest import Cli
 
-COMMON = {"manifest.json", "model.onnx", "profile.json", "recipe.toml", "report.json", "report.md"}
+COMMON = {"manifest.json", "model.onnx", "profile.json", "recipe.toml", "report.html", "report.json", "report.md"}
 ARTIFACTS = {"onnxruntime": {"model.optimized.onnx"}, "openvino": {"model.xml", "model.bin"}}
 KEYS = {
-    "schema", "infopt", "command", "verdict", "model", "target", "data", "accuracy", "fidelity", "latency", "size",
-    "memory", "kernels", "layers", "steps", "environment", "warnings",
+    "schema", "infopt", "command", "candidate", "verdict", "model", "target", "data", "accuracy", "fidelity", "latency",
+    "size", "memory", "kernels", "layers", "classes", "samples", "steps", "environment", "warnings",
 }  # fmt: skip
 DATA = {"calib": "calib.npz", "eval": "eval.npz", "no_bench": True, "method": "fast"}
 both = pytest.mark.parametrize("target", list(ARTIFACTS))
@@ -215,7 +215,7 @@ def test_compare_takes_files_directories_and_irs(cli: Cli) -> None:
     [
         (("model.onnx", "nosuch", "--eval", "eval.npz"), ("nosuch does not exist",)),
         (("model.onnx", "scratch", "--eval", "eval.npz"), ("scratch is not an output directory",)),
-        (("model.onnx", "eval.npz", "--eval", "eval.npz"), ("eval.npz is not .onnx",)),
+        (("model.onnx", "eval.npz", "--eval", "eval.npz"), ("eval.npz has no output 'logits'",)),
         (("model.onnx", "model.onnx"), ("no samples to compare on", "--eval")),
         (("model.onnx", "model.onnx", "--eval", "calib.npz", "--metric", "top1"), ("needs labels",)),
         (("model.onnx", "model.onnx", "--eval", "eval.npz", "--max-drop", "5"), ("max_drop",)),
@@ -330,7 +330,23 @@ def test_a_table_needs_its_target(cli: Cli) -> None:
     cli.refuses("targets", "tensort", "--ops", says=("did you mean 'tensorrt'?",))
 
 
-@pytest.mark.parametrize("command", ["quantize", "compile", "run", "compare", "gate", "simplify", "targets", "passes"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "quantize",
+        "compile",
+        "run",
+        "compare",
+        "predict",
+        "gate",
+        "report",
+        "diff",
+        "schema",
+        "simplify",
+        "targets",
+        "passes",
+    ],
+)
 def test_every_command_has_help(cli: Cli, command: str) -> None:
     result = cli(command, "--help")
     assert (result.code, result.err) == (0, "")

@@ -137,7 +137,10 @@ HELD: tuple[tuple[dict[str, Any], str], ...] = (
 
 
 @pytest.mark.parametrize(("option", "label"), HELD)
-def test_what_the_user_decided_is_not_tried(build: Any, make_context: Any, option: dict[str, Any], label: str) -> None:
+def test_what_the_user_decided_is_not_tried(
+    build: Any, make_context: Any, monkeypatch: pytest.MonkeyPatch, option: dict[str, Any], label: str
+) -> None:
+    monkeypatch.setattr("infopt_passes.quantize.auto.ENOUGH", np.inf)  # everything is tried
     text, shapes = GRAPHS["cnn"]
     model = build(text, **drawn(shapes, 2, 3.0))
     context = make_context(model, "onnxruntime", 16)

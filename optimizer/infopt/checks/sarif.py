@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from infopt.checks.rules import RULES
+from infopt.files import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,12 +37,7 @@ def write_sarif(report: CheckReport, path: Path) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    from infopt.errors import OutputError
-
-    try:
-        path.write_text(sarif(report), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}", "give another path to --sarif") from error
+    write_text(path, sarif(report), "--sarif")
 
 
 def _rule(rule: LintRule) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infopt.cli import checking, data, drifting, listing, recipes
+from infopt.cli import checking, data, drifting, judging, listing, recipes
 
 app = typer.Typer(
     name="infopt",
@@ -35,5 +35,12 @@ def _root(
     """Options before any command."""
 
 
-for register in (*recipes.COMMANDS, *checking.COMMANDS, *data.COMMANDS, *drifting.COMMANDS, *listing.COMMANDS):
+for register in (
+    *recipes.COMMANDS,
+    *checking.COMMANDS,
+    *data.COMMANDS,
+    *drifting.COMMANDS,
+    *judging.COMMANDS,
+    *listing.COMMANDS,
+):
     app.command(name=register.__name__.rstrip("_"))(register)

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infopt.errors import OptionError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress, TaskID
 
     from infopt.report import Report
@@ -116,6 +120,16 @@ def show(report: Report, options: dict[str, Any]) -> None:
         from infopt.views.console import render
 
         render(report, Console(), details=options["verbose"])
+
+
+def printed_alone(json: bool, markdown: Path | None) -> bool:
+    """Whether Markdown takes the place of everything else on stdout."""
+    from infopt.files import STDOUT
+
+    alone = markdown is not None and str(markdown) == STDOUT
+    if alone and json:
+        raise OptionError("--json and --markdown - both want stdout", "give --markdown a file")
+    return alone
 
 
 def say(text: str, options: dict[str, Any]) -> None:

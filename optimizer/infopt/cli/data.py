@@ -1,49 +1,114 @@
-"""Commands that look at models, artifacts and reports: simplify, compare, gate."""
+"""Commands that look at models, artifacts and reports: simplify, predict, compare, report."""
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infopt.cli.common import OUTPUT, finish, show, terminal
+from infopt.cli.common import OUTPUT, finish, printed_alone, show, terminal
 from infopt.cli.signature import command
+from infopt.comparing.options import PredictOptions
+from infopt.files import write_text
+from infopt.flags import option_flags
 from infopt.verbs import compare_flags
 
-PAIR = {
-    "base": Annotated[
-        Path, typer.Argument(help="What came before: ONNX, OpenVINO .xml or infopt output.", metavar="BASE")
-    ],
-    "candidate": Annotated[Path, typer.Argument(help="What came after, likewise.", metavar="CANDIDATE")],
+if TYPE_CHECKING:
+    from infopt.comparing.predict import Predicted
+    from infopt.comparing.result import Comparison
+    from infopt.report import Report
+
+_KINDS = "ONNX, .ort, OpenVINO .xml, infopt output or predictions (.npz)"
+SIDES = {
+    "base": Annotated[Path, typer.Argument(help=f"What came before: {_KINDS}.", metavar="BASE")],
+    "candidates": Annotated[list[Path], typer.Argument(help="What came after, likewise.", metavar="CANDIDATE...")],
 }
-REPORT = {
-    "report": Annotated[Path, typer.Argument(help="A report.json or an infopt output directory.", metavar="REPORT")]
+ARTIFACT = {
+    "artifact": Annotated[
+        Path, typer.Argument(help="What to run: ONNX, .ort, OpenVINO .xml or infopt output.", metavar="ARTIFACT")
+    ]
 }
-BUDGET = Annotated[Path, typer.Option("--budget", help="The limits.", metavar="BUDGET.toml")]
+MARKDOWN = Annotated[
+    Path | None,
+    typer.Option("--markdown", help="Also write it as Markdown for a comment; - prints it instead.", metavar="FILE.md"),
+]
 
 
-@command(PAIR, compare_flags(), OUTPUT)
+@command(SIDES, compare_flags(), {"markdown": MARKDOWN, **OUTPUT})
 def compare(**values: Any) -> None:
-    """Compare two models or artifacts on the same samples."""
+    """Compare models, artifacts or predictions on the same samples; the exit code is that of the worst verdict."""
+    output = {name: values.pop(name) for name in OUTPUT}
+    base, candidates, file = (values.pop(name) for name in ("base", "candidates", "markdown"))
+    alone = printed_alone(output["json"], file)
+    import infopt
+    from infopt.report import Report
+
+    given = {name: value for name, value in values.items() if value is not None}
+    with terminal(**output) as listener:
+        found = infopt.compare(base, *candidates, listener=listener, **given)
+    if file is not None and not alone:
+        write_text(file, _markdown(found), "--markdown")
+    _print(_markdown(found) if alone else None, found, output)
+    if isinstance(found, Report):
+        finish(found, bool(found.verdict.budgets))
+    else:
+        raise typer.Exit(found.exit_code)
+
+
+def _print(markdown: str | None, found: Report | Comparison, options: dict[str, Any]) -> None:
+    from infopt.report import Report
+
+    if markdown is not None:
+        typer.echo(markdown, nl=False)
+    elif isinstance(found, Report):
+        show(found, options)
+    elif options["json"]:
+        typer.echo(found.text(), nl=False)
+    else:
+        from rich.console import Console
+
+        from infopt.views.comparison import render
+
+        render(found, Console(), details=options["verbose"], quiet=options["quiet"])
+
+
+def _markdown(found: Report | Comparison) -> str:
+    from infopt.report import Report
+    from infopt.views.comparison import comparison_markdown
+    from infopt.views.markdown import markdown
+
+    return markdown(found) if isinstance(found, Report) else comparison_markdown(found)
+
+
+@command(ARTIFACT, option_flags(PredictOptions), OUTPUT)
+def predict(**values: Any) -> None:
+    """Write the outputs of a model or artifact as predictions, to be compared here or on another machine."""
     output = {name: values.pop(name) for name in OUTPUT}
     import infopt
 
     given = {name: value for name, value in values.items() if value is not None}
     with terminal(**output) as listener:
-        report = infopt.compare(listener=listener, **given)
-    show(report, output)
-    finish(report, bool(report.verdict.budgets))
+        done = infopt.predict(listener=listener, **given)
+    left = f"; {', '.join(done.left_out)} left out: not one row for each sample" if done.left_out else ""
+    said = f"{done.path}: {', '.join(done.outputs)} of {done.samples} samples{left}"
+    typer.echo(dumps(_facts(done)) if output["json"] else said)
 
 
-@command(REPORT, {}, {"budget": BUDGET, **OUTPUT})
-def gate(**values: Any) -> None:
-    """Judge a report against a budget; exit code 3 when it fails."""
+def _facts(done: Predicted) -> dict[str, Any]:
+    return {"path": str(done.path), "samples": done.samples, "outputs": done.outputs, "left_out": done.left_out}
+
+
+def report(
+    report: Annotated[Path, typer.Argument(help="A report.json or an infopt output directory.", metavar="REPORT")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.", metavar="FILE.html|FILE.md")],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write the report of an earlier run as a page or as Markdown."""
     import infopt
 
-    judged = infopt.gate(values.pop("report"), values.pop("budget"))
-    show(judged, values)
-    finish(judged, budget_given=True)
+    typer.echo(infopt.render(report, output, force=force))
 
 
 def simplify(
@@ -66,4 +131,4 @@ def simplify(
     )
 
 
-COMMANDS = (simplify, compare, gate)
+COMMANDS = (simplify, predict, compare, report)

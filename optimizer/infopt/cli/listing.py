@@ -1,10 +1,12 @@
-"""Commands that say what there is: targets, passes."""
+"""Commands that say what there is: targets, passes, schema."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+
+from infopt.schema import RECORDS
 
 WIDE = 160
 """Characters a line where no terminal sets their number, so that names stay in one piece."""
@@ -77,4 +79,13 @@ def passes() -> None:
             typer.echo(f"    {field.name} = {field.default!r}  {field.opt.help}")
 
 
-COMMANDS = (targets, passes)
+def schema(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help=f"The format: {', '.join(RECORDS)}.")] = "report",
+) -> None:
+    """Print the JSON Schema of a file that infopt writes."""
+    from infopt.schema import schema_text
+
+    typer.echo(schema_text(name), nl=False)
+
+
+COMMANDS = (targets, passes, schema)

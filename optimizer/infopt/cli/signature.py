@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
@@ -46,7 +46,9 @@ def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:
 
 
 def _default(hint: Any) -> Any:
-    """Switches are off; any other option of the command line alone is required."""
+    """Switches are off, what may be ``None`` is; any other option of the command line alone is required."""
+    if type(None) in get_args(hint.__origin__):
+        return None
     return False if hint.__origin__ is bool else inspect.Parameter.empty
 
 

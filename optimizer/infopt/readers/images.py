@@ -19,7 +19,7 @@ from infopt.readers.batching import batch_size, chunks, padded
 from infopt.readers.labels import read_labels, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 MAX_UNREADABLE = 0.01
@@ -42,6 +42,7 @@ class ImageSamples:
         labels: (N,) or (N, K) int64, or ``None``.
         classes: Names of the class subfolders, in the order of their labels; empty without them.
         notes: Warnings.
+        groups: What each picture belongs to, (N,), or ``None``.
     """
 
     path: Path
@@ -51,10 +52,12 @@ class ImageSamples:
     labels: np.ndarray | None
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    groups: np.ndarray | None = None
 
     @property
-    def groups(self) -> None:
-        """Pictures of a folder are not grouped."""
+    def ids(self) -> tuple[str, ...]:
+        """Names of the pictures, relative to the folder."""
+        return tuple(_name(self.path, file) for file in self.files)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -74,15 +77,11 @@ class ImageSamples:
 
     def digests(self) -> list[str]:
         """Hash of each picture's file."""
-        return [_digest(file) for file in self.files]
+        return [file_digest(file) for file in self.files]
 
     def sha256(self) -> str:
-        """Hash of the names and files of the pictures that are used, and of their labels."""
-        state = hashlib.sha256()
-        for file, digest in zip(self.files, self.digests(), strict=True):
-            state.update(f"{file.relative_to(self.path).as_posix()}\0{digest}\n".encode())
-        state.update(b"" if self.labels is None else self.labels.astype("<i8").tobytes())
-        return state.hexdigest()
+        """Hash of the names and files of the pictures that are used, of their labels and their groups."""
+        return pictures_sha256(self.path, self.files, self.labels, self.groups)
 
     def describe(self) -> str:
         """One line that says what is done to the data."""
@@ -94,6 +93,18 @@ class ImageSamples:
                 return apply(image, self.preprocess)
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"{file} can no longer be read: {error}") from error
+
+
+def pictures_sha256(
+    path: Path, files: Sequence[Path], labels: np.ndarray | None, groups: np.ndarray | None = None
+) -> str:
+    """Hash of the names and files of pictures below a folder, of their labels and their groups."""
+    state = hashlib.sha256()
+    for file in files:
+        state.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file)}\n".encode())
+    state.update(b"" if labels is None else labels.astype("<i8").tobytes())
+    state.update(b"" if groups is None else repr(groups.tolist()).encode())
+    return state.hexdigest()
 
 
 def open_images(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preprocess | None) -> ImageSamples:
@@ -108,17 +119,17 @@ def open_images(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preproces
     spec = _picture_input(path, inputs, preprocess)
     found = data_files(path)
     listed = [file for file in found if file.suffix.lower() in PICTURES]
-    labels, classes = read_labels(path, listed)
+    known = read_labels(path, listed)
     kept, notes = _readable(path, listed, preprocess, spec)
     others = [_name(path, file) for file in found if file.suffix.lower() not in PICTURES]
     if others:
         notes.append(f"{path}: files that are no pictures were left out: {some(others)}")
-    empty = sorted(set(classes).difference(file.relative_to(path).parts[0] for file in listed))
+    empty = sorted(set(known.classes).difference(file.relative_to(path).parts[0] for file in listed))
     if empty:
         notes.append(f"{path}: class folders without pictures: {some(empty)}")
     files = tuple(listed[row] for row in kept)
-    kept_labels = None if labels is None else labels[kept]
-    return ImageSamples(path, spec, preprocess, files, kept_labels, classes, tuple(notes))
+    labels, groups = (None if array is None else array[kept] for array in (known.labels, known.groups))
+    return ImageSamples(path, spec, preprocess, files, labels, known.classes, tuple(notes), groups)
 
 
 def _picture_input(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preprocess) -> InputSpec:
@@ -196,6 +207,20 @@ def _name(path: Path, file: Path) -> str:
     return file.relative_to(path).as_posix()
 
 
-def _digest(file: Path) -> str:
+def load_picture(file: Path) -> Image.Image:
+    """A picture as it is in its file.
+
+    Raises:
+        DataError: It can no longer be read.
+    """
+    try:
+        with _quiet(), Image.open(file, formats=_FORMATS) as image:
+            return image.copy()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{file} can no longer be read: {error}") from error
+
+
+def file_digest(file: Path) -> str:
+    """Hash of a picture's file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections import Counter
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from infopt.preprocess import Preprocess
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-_SIDE = ("labels", "group")
+_SIDE = ("labels", "group", "ids")
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, NotImplementedError)
 
 
@@ -61,7 +62,8 @@ class NpzSamples:
         members: The array of each input.
         total: Number of samples.
         labels: Array ``labels``, if there is one that is no input.
-        groups: Array ``group``, likewise.
+        groups: Array ``group``, likewise: what each sample belongs to.
+        ids: Array ``ids``, likewise, as text.
         notes: Warnings.
     """
 
@@ -72,6 +74,12 @@ class NpzSamples:
     labels: np.ndarray | None
     groups: np.ndarray | None
     notes: tuple[str, ...]
+    ids: tuple[str, ...] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels of arrays are numbers; the classes have no names."""
+        return ()
 
     def __len__(self) -> int:
         return self.total
@@ -121,9 +129,65 @@ def open_npz(path: Path, inputs: tuple[InputSpec, ...], preprocess: Preprocess |
         for spec in inputs:
             check_array(spec, members[spec.name].dtype, members[spec.name].shape, str(path))
         total = _count(path, inputs, members, side)
-        labels, groups = (_read(archive, side[name]) if name in side else None for name in _SIDE)
+        labels, groups, ids = (_read(archive, side[name]) if name in side else None for name in _SIDE)
+    if groups is not None and (groups.ndim != 1 or groups.dtype.kind not in "iuUSb"):
+        raise DataError(
+            f"{path}: group is {groups.dtype} {list(groups.shape)}", "give one whole number or name to each sample"
+        )
     note = f"{path}: arrays are taken as they are, the preprocessing is for pictures"
-    return NpzSamples(path, inputs, members, total, labels, groups, (note,) if preprocess else ())
+    return NpzSamples(path, inputs, members, total, labels, groups, (note,) if preprocess else (), as_ids(ids, path))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Every array of an ``.npz``, by name; nothing is unpickled.
+
+    Raises:
+        DataError: The file is missing, damaged, or holds Python objects.
+    """
+    with _damage(path), zipfile.ZipFile(path) as archive:
+        return {name.removesuffix(".npy"): _read(archive, _member(archive, name)) for name in archive.namelist()}
+
+
+def read_side(path: Path) -> tuple[dict[str, np.ndarray], int]:
+    """The arrays of an ``.npz`` that are no inputs, and the number of samples.
+
+    Raises:
+        DataError: The file is missing, damaged, or holds Python objects; arrays have different numbers of samples.
+    """
+    with _damage(path), zipfile.ZipFile(path) as archive:
+        members = {name.removesuffix(".npy"): _member(archive, name) for name in archive.namelist()}
+        side = {name: members.pop(name) for name in _SIDE if name in members}
+        counts = [member.shape[0] for member in (*side.values(), *members.values()) if member.shape]
+        if not counts or counts[0] == 0:
+            raise DataError(f"{path} holds no samples")
+        _check_side(path, side, counts[0])
+        return {name: _read(archive, member) for name, member in side.items()}, counts[0]
+
+
+def as_ids(array: np.ndarray | None, path: Path) -> tuple[str, ...] | None:
+    """Names of samples as text.
+
+    Args:
+        array: Text or whole numbers [N], or ``None``.
+        path: Where it comes from.
+
+    Raises:
+        DataError: Something else, or a name that is there twice.
+    """
+    if array is None:
+        return None
+    if array.ndim != 1 or array.dtype.kind not in "SUiu":
+        raise DataError(
+            f"{path}: ids is {array.dtype} {list(array.shape)}", "one text or whole number a sample is wanted"
+        )
+    text = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array
+    ids = tuple(str(item) for item in text)
+    twice = [item for item, times in Counter(ids).items() if times > 1]
+    if twice:
+        raise DataError(
+            f"{path}: the id {twice[0]!r} is there {Counter(ids)[twice[0]]} times", "give each sample its own"
+        )
+    return ids
 
 
 def _count(path: Path, inputs: Sequence[InputSpec], members: dict[str, Member], side: dict[str, Member]) -> int:
@@ -135,13 +199,17 @@ def _count(path: Path, inputs: Sequence[InputSpec], members: dict[str, Member], 
     total = next(iter(counts.values()), 1)
     if total == 0:
         raise DataError(f"{path} holds no samples: {listed}")
+    _check_side(path, side, total)
+    return total
+
+
+def _check_side(path: Path, side: dict[str, Member], total: int) -> None:
     for name, member in side.items():
         if member.shape[:1] != (total,):
             raise DataError(
                 f"{path}: {name} has shape {list(member.shape)}, there are {total} samples",
                 f"the first axis of {name} counts samples",
             )
-    return total
 
 
 def _member(archive: zipfile.ZipFile, file: str) -> Member:

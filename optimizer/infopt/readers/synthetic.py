@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,6 +37,8 @@ class SyntheticSamples:
     path = Path("synthetic")
     labels = None
     groups = None
+    ids = None
+    classes: ClassVar[tuple[str, ...]] = ()
     notes = ("samples are made up: accuracy cannot be measured on them",)
 
     def __len__(self) -> int:

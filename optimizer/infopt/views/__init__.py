@@ -1,1 +1,1 @@
-"""Views of the report: Markdown and the console; ``tables`` decides what both show."""
+"""Views of the report: the page, Markdown and the console; ``tables`` and ``summary`` decide what they show."""

@@ -10,13 +10,16 @@ import re
 from typing import TYPE_CHECKING
 
 from infopt.verdict import headline
+from infopt.views.summary import summary_table
 from infopt.views.tables import Column, Table, tables, warnings
 from infopt.wording import visible
 
 if TYPE_CHECKING:
     from infopt.report import Report
 
-MAX_WARNINGS = 20
+SHOWN, MAX_WARNINGS = 5, 20
+"""Warnings that are shown at once; all that are told."""
+
 MAX_CHARACTERS = 60_000
 """GitHub refuses comments of more than 65,536 characters."""
 
@@ -39,13 +42,12 @@ def markdown(report: Report) -> str:
         report: The report, judged.
 
     Returns:
-        The headline, what speaks against the artifact, then tables; details are folded. Ends with a newline,
+        The headline, one table, and what speaks against the artifact; everything else is folded. Ends with a newline,
         and is short enough for a comment: what does not fit is left out, and the end says so.
     """
-    every = tables(report)
-    parts = [f"**{text(headline(report), _HEADLINE)}**", *_warnings(report)]
-    parts += [_section(table) for table in every if not table.detail]
-    parts += [_section(table) for table in every if table.detail]
+    summary = _grid(summary_table(report))
+    parts = [f"**{text(headline(report), _HEADLINE)}**", summary, *_warnings(report)]
+    parts += [section(table, fold=True) for table in tables(report)]
     fitting, length = [], 0
     for part in parts:
         length += len(part) + 2
@@ -71,7 +73,7 @@ def code(raw: str, limit: int = _CELL) -> str:
     return f"<code>{shown}</code>"
 
 
-def _line(raw: str) -> str:
+def line(raw: str) -> str:
     """A sentence at the start of a block, where a digit, a dash or a hash would open a list or a heading."""
     shown = text(raw)
     return _BREAK + shown if _OPENS_BLOCK.match(shown) else shown
@@ -79,23 +81,31 @@ def _line(raw: str) -> str:
 
 def _warnings(report: Report) -> list[str]:
     found = warnings(report)
-    lines = [f"- {_line(item)}" for item in found[:MAX_WARNINGS]]
+    lines = [f"- {line(item)}" for item in found[:MAX_WARNINGS]]
     if len(found) > MAX_WARNINGS:
         lines.append(f"- and {len(found) - MAX_WARNINGS} more")
-    return ["\n".join(lines)] if lines else []
+    shown, folded = lines[:SHOWN], lines[SHOWN:]
+    parts = ["\n".join(shown)] if shown else []
+    return parts + ([_folded(f"{len(found) - SHOWN} more warnings", ["\n".join(folded)])] if folded else [])
 
 
-def _section(table: Table) -> str:
-    parts = [f"<details><summary>{table.title}</summary>" if table.detail else f"### {table.title}"]
-    parts += [" ".join(_line(note) for note in table.notes)] if table.notes else []
-    if table.rows:
-        lines = [_row([column.title for column in table.columns])]
-        lines.append(_row(["--:" if column.kind == "number" else "---" for column in table.columns]))
-        lines += [_row([_cell(*pair) for pair in zip(table.columns, row, strict=True)]) for row in table.rows]
-        parts.append("\n".join(lines))
+def section(table: Table, fold: bool = False) -> str:
+    """A table with its heading and notes; one of details is folded, and any other where that is wanted."""
+    parts = [" ".join(line(note) for note in table.notes)] if table.notes else []
+    parts += [_grid(table)] if table.rows else []
     parts += [f"and {table.more} more"] if table.more else []
-    parts += ["</details>"] if table.detail else []
-    return "\n\n".join(parts)
+    return _folded(table.title, parts) if fold or table.detail else "\n\n".join([f"### {table.title}", *parts])
+
+
+def _folded(title: str, parts: list[str]) -> str:
+    return "\n\n".join([f"<details><summary>{title}</summary>", *parts, "</details>"])
+
+
+def _grid(table: Table) -> str:
+    lines = [_row([column.title for column in table.columns])]
+    lines.append(_row(["--:" if column.kind == "number" else "---" for column in table.columns]))
+    lines += [_row([_cell(*pair) for pair in zip(table.columns, row, strict=True)]) for row in table.rows]
+    return "\n".join(lines)
 
 
 def _cell(column: Column, raw: str) -> str:

@@ -51,7 +51,7 @@ def tables(report: Report) -> tuple[Table, ...]:
     """All tables of a report in reading order; empty ones are left out."""
     made = (
         *(
-            _budget(report),
+            budget(report),
             _accuracy(report),
             _latency(report),
             _size(report),
@@ -59,7 +59,7 @@ def tables(report: Report) -> tuple[Table, ...]:
             _choices(report),
             _data(report),
         ),
-        *(_fidelity(report), _steps(report), _model(report), _environment(report)),
+        *(_fidelity(report), _classes(report), _samples(report), _steps(report), _model(report), _environment(report)),
     )
     return tuple(table for table in made if table.rows or table.notes)
 
@@ -69,7 +69,8 @@ def warnings(report: Report) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*report.verdict.reasons, *report.warnings)))
 
 
-def _budget(report: Report) -> Table:
+def budget(report: Report) -> Table:
+    """The limits that were demanded, one a row, with what was measured and the answer."""
     columns = (
         Column("limit", "name"),
         Column("demanded"),
@@ -86,9 +87,9 @@ def _criterion(item: Criterion) -> tuple[str, ...]:
 
 
 def _limit(name: str, value: float | None) -> str:
-    if name == "max_bytes" and value is not None:
+    if name.endswith("bytes") and value is not None:
         return f"{value:,.0f}"
-    return metric(value) if name == "max_drop" else digits(value, 4)
+    return metric(value) if name.endswith("drop") else digits(value, 4)
 
 
 def _accuracy(report: Report) -> Table:
@@ -160,15 +161,16 @@ def _times(ms: Times | None) -> tuple[str, str, str]:
 def _size(report: Report) -> Table:
     size, memory = report.size, report.memory
     before, after = size.baseline_bytes, size.candidate_bytes
-    ratio = times(before / after) if after else MISSING
+    ratio = times(before / after) if before and after else MISSING
     columns = (Column("original"), Column("artifact"), Column("ratio"), Column("peak memory"))
-    notes = [f"No artifact: {size.reason or UNKNOWN}."] if after is None else []
+    missing = "Not measured" if report.command == "compare" else "No artifact"
+    notes = [f"{missing}: {size.reason or UNKNOWN}."] if after is None else []
     if memory.peak_bytes is None and memory.reason:
         notes.append(f"Memory was not measured: {memory.reason}.")
     return Table(
         "Size",
         columns,
-        ((megabytes(before), megabytes(after), ratio, megabytes(memory.peak_bytes)),),
+        ((megabytes(before or None), megabytes(after), ratio, megabytes(memory.peak_bytes)),),
         tuple(notes),
     )
 
@@ -211,16 +213,40 @@ def _data(report: Report) -> Table:
 def _fidelity(report: Report) -> Table:
     columns = (
         Column("output", "name"),
-        *map(Column, ("top-1 agreement", "cosine", "SQNR dB", "largest difference")),
+        *map(Column, ("top-1 agreement", "cosine", "rank correlation", "SQNR dB", "largest difference")),
     )
     rows = tuple(
         (
-            *(item.output, percent(item.top1_agreement), metric(item.cosine_mean)),
+            *(item.output, percent(item.top1_agreement), metric(item.cosine_mean), metric(item.rank_correlation)),
             *("equal" if item.max_abs == 0 else digits(item.sqnr_db), digits(item.max_abs)),
         )
         for item in report.fidelity[:MAX_ROWS]
     )
     return Table("Fidelity", columns, rows, more=_left_out(report.fidelity), detail=True)
+
+
+def _classes(report: Report) -> Table:
+    columns = (Column("class", "name"), *map(Column, ("samples", "before", "after", "drop", "95 % interval of delta")))
+    rows = tuple(
+        (each.label, str(each.n), metric(each.baseline), metric(each.candidate), metric(each.drop), span(each.ci95))
+        for each in report.classes[:MAX_ROWS]
+    )
+    return Table("Classes", columns, rows, more=_left_out(report.classes), detail=True)
+
+
+def _samples(report: Report) -> Table:
+    columns = (
+        *(Column("sample", "name"), Column("before", "text"), Column("after", "text")),
+        *(Column("label", "text"), Column("change"), Column("", "text")),
+    )
+    rows = tuple(
+        (
+            *(each.id or str(each.index), each.before, each.after, each.label or MISSING, digits(each.change)),
+            "lost" if each.lost else "",
+        )
+        for each in report.samples[:MAX_ROWS]
+    )
+    return Table("Most changed samples", columns, rows, more=_left_out(report.samples), detail=True)
 
 
 def _steps(report: Report) -> Table:

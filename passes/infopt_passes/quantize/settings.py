@@ -50,18 +50,20 @@ def _fitted(settings: Settings) -> Settings:
     return replace(settings, weights=Wanted(settings.weights.ranges, "least-squares", bias=True))
 
 
+FITTED = Step(
+    "weights rounded by least squares, biases corrected",
+    lambda options: options.rounding == "auto" and options.bias_correction == "auto",
+    _fitted,
+    effort=4,
+)
+
 FIRST_STEPS = (
     Step(
         "channels rescaled for even activations",
         lambda options: options.equalize == "auto",
         lambda settings: replace(settings, equalize="activations"),
     ),
-    Step(
-        "weights rounded by least squares, biases corrected",
-        lambda options: options.rounding == "auto" and options.bias_correction == "auto",
-        _fitted,
-        effort=4,
-    ),
+    FITTED,
     Step(
         "activation ranges of least square error",
         lambda options: options.ranges == "auto",
@@ -71,6 +73,7 @@ FIRST_STEPS = (
 """In the order in which they are tried: what makes the float model easier first, since the others depend on it."""
 
 LAST_STEPS = (
+    replace(FITTED, label=f"{FITTED.label}, once more", effort=1.0),
     Step(
         "weight ranges of least square error",
         lambda options: options.weight_ranges == "auto",
@@ -83,4 +86,7 @@ LAST_STEPS = (
         effort=4,
     ),
 )
-"""Tried when it is known which layers stay in float, where there is time left."""
+"""Tried when it is known which layers stay in float, where there is time left.
+
+What did not pay while activations made most of the error may pay now.
+"""

@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
 from infopt.facts import COMPUTE_OPS, WEIGHT_INPUT, channel_axis, is_constant
-from infopt.model import Range
-from infopt.probe import opened, values_by_name, with_outputs
-from infopt.target import Role
+from infopt.probe import values_by_name
 from infopt_passes.calibrate.sizes import tensor_bytes
-from infopt_passes.quantize.fitting.gather import fake_quantized
+from infopt_passes.quantize.culprits import Culprit, culprits, roundings
 from infopt_passes.quantize.judge import Judge, decibels
 from infopt_passes.quantize.plan import make_plan
 from infopt_passes.quantize.static import Settings, Static
@@ -26,29 +23,26 @@ from infopt_passes.quantize.structure import reason
 GOAL = 23.0
 """SQNR in dB of the outputs from which on no layer has to be left in float."""
 
-MOST_TRIED = 48
-"""Nodes that are tried one by one."""
+MOST_ASKED = 48
+"""Groups of layers that are tried in float, to find what makes the error."""
+
+MOST_TAKEN = 24
+"""Bargains that are tried on top of each other."""
 
 TRIAL_SAMPLES = 12
-"""Samples that judge a single node."""
+"""Samples that judge while trying."""
 
-LEAST_GAIN = 0.015
-"""Part of the error that a node has to be the cause of."""
+LEAST_GAIN = 0.01
+"""Part of the error that something has to be the cause of."""
 
-MOST_PRICE = 0.2
+MOST_PRICE = 0.3
 """Part of the model's work that may be left in float."""
 
-LEAST_BARGAIN = 1.5
-"""A node has to be the cause of so many times the part of the error that it is of the work."""
+LEAST_BARGAIN = 1.25
+"""Layers have to be the cause of so many times the part of the error that they are of the work."""
 
 MOVED = 8.0
 """Multiplications that take as long as reading or writing one number in float instead of as an integer, about."""
-
-COSTLY = (Role.COMPUTE, Role.FOLLOW, Role.RESIDUAL)
-"""Roles of nodes that compute."""
-
-LOOKED_AT = 4
-"""Samples on which the error of each layer's input is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +51,17 @@ class Spared:
 
     Attributes:
         name: The node.
-        gain: Part of the outputs' error power that goes with it.
         price: Its part of the model's work.
         why: The reason in words.
     """
 
     name: str
-    gain: float
     price: float
     why: str
 
 
 def spared(static: Static, settings: Settings, judge: Judge, noise: float, late: Callable[[str], bool]) -> list[Spared]:
-    """Try layers one by one in float and take those that pay.
+    """Find what makes the error and leave the layers around it in float, where that pays.
 
     Args:
         static: Builds candidates.
@@ -79,77 +71,96 @@ def spared(static: Static, settings: Settings, judge: Judge, noise: float, late:
         late: Whether to stop for the time limit.
 
     Returns:
-        The layers, the best bargain first; none where the outputs are close to the float model's already.
+        The layers, in the order in which they were chosen; none where the outputs are close to the float model's.
     """
     if decibels(noise) >= GOAL:
         return []
-    graph = static.float_model(settings)[0]
-    nodes = _candidates(static, settings, graph)
-    prices, tried = _prices(graph, nodes, judge), list[Spared]()
-    some, built = judge.thinned(TRIAL_SAMPLES), static.build(settings).graph
-    few = some.noise(built)
-    # Samples that show no error cannot tell which layer makes it.
-    some, noise = (some, few) if few else (judge, noise)
-    for node in _shortlist(static, settings, graph, nodes, judge):
-        if late(f"leaving {node.name} in float"):
+    base = static.float_model(settings)[0]
+    plan = make_plan(base.graph, base.opset_imports.get("", 0), static.table, settings.keep_float)
+    found = roundings(base.graph, plan, static.table)
+    some = judge.thinned(TRIAL_SAMPLES)
+    # Samples that show no error cannot tell what makes it.
+    some = some if some.noise(static.build(settings).graph) else judge
+    trials = Trials(static, settings, some)
+    worst = culprits(found, trials.gain, least=LEAST_GAIN, most=MOST_ASKED, late=lambda: late("looking for culprits"))
+    names = {name for rounding in found for name in rounding.nodes}
+    nodes = [node for node in base.graph if node.name in names]
+    bargain = Bargain(trials, worst, _prices(base, nodes, judge), {node.name or "": node for node in nodes})
+    for _ in range(MOST_TAKEN):
+        reached = decibels(noise * max(1 - bargain.gain, 0.0)) >= GOAL
+        if reached or late("leaving further layers in float") or not bargain.take():
             break
-        name = node.name or ""
-        alone = some.noise(static.build(replace(settings, keep_float=settings.keep_float | {name})).graph)
-        gain = 1 - alone / noise if math.isfinite(noise) else float(math.isfinite(alone))
-        if gain >= max(LEAST_GAIN, LEAST_BARGAIN * prices[name]):
-            tried.append(Spared(name, gain, prices[name], _why(node, gain, prices[name])))
-    return _bargains(tried, noise)
+    return bargain.taken
 
 
-def _bargains(tried: list[Spared], noise: float) -> list[Spared]:
-    taken: list[Spared] = []
-    for each in sorted(tried, key=lambda spared: spared.gain / max(spared.price, 1e-6), reverse=True):
-        left = 1 - sum(other.gain for other in taken)
-        reached = decibels(noise * max(left, 0.0)) >= GOAL
-        if not reached and sum(other.price for other in taken) + each.price <= MOST_PRICE:
-            taken.append(each)
-    return taken
+@dataclass(slots=True)
+class Trials:
+    """Tries what becomes of the error with layers in float."""
+
+    static: Static
+    settings: Settings
+    judge: Judge
+    known: dict[frozenset[str], float] = field(default_factory=dict)
+
+    def gain(self, names: frozenset[str]) -> float:
+        """Part of the error that goes when the nodes of these names compute in float."""
+        before, after = self._noise(frozenset()), self._noise(names)
+        return 1 - after / before if math.isfinite(before) else float(math.isfinite(after))
+
+    def _noise(self, names: frozenset[str]) -> float:
+        if names not in self.known:
+            settings = replace(self.settings, keep_float=self.settings.keep_float | names)
+            self.known[names] = self.judge.noise(self.static.build(settings).graph)
+        return self.known[names]
 
 
-def _why(node: ir.Node, gain: float, price: float) -> str:
-    cause = f"in integers it would be the cause of {gain:.0%} of the outputs' error, for {price:.1%} of the work"
-    known = reason(node)
-    return f"{known}; {cause}" if known else cause
+@dataclass(slots=True)
+class Bargain:
+    """A choice of layers under way.
 
+    Attributes:
+        trials: Tells what a choice gains.
+        open: What makes the error and was not tried yet on top of what is taken.
+        prices: Part of the work of each node.
+        nodes: The nodes by name.
+        gain: Part of the error that is gone.
+        taken: The layers chosen.
+    """
 
-def _candidates(static: Static, settings: Settings, graph: ir.Model) -> list[ir.Node]:
-    """The nodes of the main graph that would compute in integers."""
-    plan = make_plan(graph.graph, graph.opset_imports.get("", 0), static.table, settings.keep_float)
-    roles = {node: rule.role for node, rule in plan.integer.items() if node.graph is graph.graph}
-    return [node for node in graph.graph if roles.get(node) in COSTLY and node.inputs[0] is not None]
+    trials: Trials
+    open: list[Culprit]
+    prices: dict[str, float]
+    nodes: dict[str, ir.Node]
+    gain: float = 0.0
+    taken: list[Spared] = field(default_factory=list)
 
+    def take(self) -> bool:
+        """Try the best bargain that is left, and take it if it is one; false if there is none."""
+        names = frozenset(each.name for each in self.taken)
+        spent = sum(each.price for each in self.taken)
+        rests = [(culprit, culprit.rounding.nodes - names) for culprit in self.open]
+        left = [(culprit, self._price(extra), extra) for culprit, extra in rests if extra]
+        left = [each for each in left if spent + each[1] <= MOST_PRICE]
+        self.open = [culprit for culprit, _, _ in left]
+        if not left:
+            return False
+        culprit, price, extra = max(left, key=lambda each: each[0].share / max(each[1], 1e-6))
+        self.open.remove(culprit)
+        total = self.trials.gain(names | extra)
+        if total - self.gain >= max(LEAST_GAIN, LEAST_BARGAIN * price):
+            self._leave(culprit, sorted(extra), total - self.gain, price)
+            self.gain = total
+        return True
 
-def _shortlist(
-    static: Static, settings: Settings, graph: ir.Model, nodes: list[ir.Node], judge: Judge
-) -> list[ir.Node]:
-    """The nodes to try: those of which it is known that they may cost much, then those that read the most noise."""
-    if len(nodes) <= MOST_TRIED:
-        return nodes
-    errors = _errors(graph, nodes, dict(static.build(settings).ranges), judge)
-    ordered = sorted(nodes, key=lambda node: -errors[node.name or ""])
-    known = [node for node in ordered if reason(node)][: MOST_TRIED // 2]
-    return [*known, *(node for node in ordered if node not in known)][:MOST_TRIED]
+    def _leave(self, culprit: Culprit, extra: list[str], gain: float, price: float) -> None:
+        work = f"{price:.1%} of the work" + (f" in {len(extra)} nodes" if len(extra) > 1 else "")
+        cause = f"{culprit.rounding.what} would be the cause of {gain:.0%} of the outputs' error, for {work}"
+        for name in extra:
+            known = reason(self.nodes[name])
+            self.taken.append(Spared(name, self.prices[name], f"{known}; {cause}" if known else cause))
 
-
-def _errors(graph: ir.Model, nodes: list[ir.Node], ranges: Mapping[str, Range], judge: Judge) -> dict[str, float]:
-    """Power of the rounding error of each node's inputs over their own power, of the worst input."""
-    known = values_by_name(graph.graph)
-    names = {node.name or "": [n for n in _names(node.inputs) if n in ranges and n in known] for node in nodes}
-    read = sorted({name for each in names.values() for name in each})
-    folder = Path(tempfile.mkdtemp(prefix="errors-", dir=judge.folder))
-    session = opened(with_outputs(graph, read), folder, {})
-    noise, signal = dict.fromkeys(read, 0.0), dict.fromkeys(read, 0.0)
-    for feed in judge.feeds[:LOOKED_AT]:
-        for name, array in zip(read, session.run(feed), strict=True):
-            noise[name] += float(np.square(fake_quantized(array, ranges[name]) - array, dtype=np.float64).sum())
-            signal[name] += float(np.square(array, dtype=np.float64).sum())
-    shutil.rmtree(folder, ignore_errors=True)
-    return {node: max((noise[n] / (signal[n] or 1.0) for n in each), default=0.0) for node, each in names.items()}
+    def _price(self, names: Iterable[str]) -> float:
+        return sum(self.prices[name] for name in names)
 
 
 def _prices(graph: ir.Model, nodes: list[ir.Node], judge: Judge) -> dict[str, float]:

@@ -42,6 +42,13 @@ class Group:
     readers: list[ir.Node] = field(default_factory=list)
     ceiling: float = float("inf")
 
+    def rounded(self) -> list[ir.Value]:
+        """The tensors that may be rounded to integers: not what only a ReLU or a Clip reads, which goes before that.
+
+        What such a tensor has below zero would be taken for range that the channel needs.
+        """
+        return [value for value in self.values if not _before_bounds(value)] or list(self.values)
+
 
 def groups(graph: ir.Graph) -> list[Group]:
     """The groups of a main graph, in its order; shapes are inferred.
@@ -208,6 +215,11 @@ class Search:
     def _factor(self, node: ir.Node, index: int) -> None:
         if (node, index) not in self.group.factors:
             self.group.factors.append((node, index))
+
+
+def _before_bounds(value: ir.Value) -> bool:
+    readers = [use.node for use in value.uses()]
+    return bool(readers) and all(node.op_type in ("Relu", "Clip") and node.domain == "" for node in readers)
 
 
 def _start(node: ir.Node) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from infopt.model import Model, Note
 from infopt.passes import Context
 from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.observers import ExtremesObserver, Spans
+from infopt_passes.quantize.equalize.absorb import absorb, pairs
 from infopt_passes.quantize.equalize.channels import Group, groups
 from infopt_passes.quantize.equalize.factors import Floats, from_activations, from_weights
 from infopt_passes.quantize.equalize.rescale import made, reader, rescale
@@ -82,7 +83,8 @@ def equalized(model: Model, kind: Kind, context: Context) -> tuple[ir.Model, lis
         return graph, []
     samples = context.need_calibration("quantize")
     some = replace(samples, indices=tuple(samples.indices)[:CHECKED])
-    return _checked(Trial(graph, divisors, judge(graph, some, context)), found)
+    after, notes = _checked(Trial(graph, divisors, judge(graph, some, context)), found)
+    return after if kind == "activations" else _absorbed(model.edited(after), context), notes
 
 
 def _checked(trial: Trial, found: Sequence[Group]) -> tuple[ir.Model, list[Note]]:
@@ -101,10 +103,22 @@ def _checked(trial: Trial, found: Sequence[Group]) -> tuple[ir.Model, list[Note]
     return trial.rescaled(), notes
 
 
+def _absorbed(model: Model, context: Context) -> ir.Model:
+    """The equalized model without the biases that no value of their channel falls below."""
+    graph = model.graph
+    axes = {pair.value.name or "": pair.axis for pair in pairs(graph.graph)}
+    if not axes:
+        return graph
+    seen = calibrate(model, list(axes), ExtremesObserver(), context, axes=axes)
+    result = graph.clone()
+    absorb(result.graph, pairs(result.graph), {name: span.smallest for name, span in seen.items()})
+    return result
+
+
 def _divisors(group: Group, seen: dict[str, Spans], kind: Kind) -> Floats | None:
     """The divisors of a group; ``None`` where it is best as it is."""
     readers = [reader(node, group.channels) for node in group.readers]
-    peak = np.max([_peak(seen[value.name or ""]) for value in group.values], axis=0)
+    peak = np.max([_peak(seen[value.name or ""]) for value in group.rounded()], axis=0)
     if kind == "weights":
         divisors = from_weights(made(group), readers, peak, group.ceiling)
     else:

@@ -1,0 +1,1 @@
+"""What two output directories of infopt differ in."""

@@ -1,0 +1,84 @@
+"""Bootstrap of a score that tells nothing of single samples, as far as time allows."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from infopt.stats.limits import CI95, LEVELS, Interval, at_levels, none
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from infopt.stats.limits import Bounds
+
+MIN_RESAMPLES = 200
+"""Fewer resamples give no interval."""
+
+_RESAMPLES = 2_000
+_FAILED_SHARE = 0.05
+_IN_A_TAIL = 5
+
+
+def opaque_interval(
+    delta: Callable[[np.ndarray], float], count: int, groups: np.ndarray | None, seed: int, seconds: float
+) -> Interval:
+    """Percentile interval of a difference of scores, at the levels of Student's t (see :func:`infopt.stats.bca.bca`).
+
+    Args:
+        delta: Difference of the scores on some samples (their numbers, with repetitions); NaN where there is none.
+        count: Samples.
+        groups: What each belongs to, [count]; groups are resampled as a whole.
+        seed: Of the resamples.
+        seconds: Time that it may take.
+
+    Returns:
+        The interval; none when time allows fewer than 200 resamples or more than 5 % of them fail.
+    """
+    from scipy.special import ndtr, stdtrit
+
+    found = _in_time((delta(rows) for rows in _draws(count, groups, seed)), seconds)
+    if len(found) < MIN_RESAMPLES:
+        return none(f"the metric is too slow for {MIN_RESAMPLES} resamples in {seconds:g} s")
+    failed = np.isnan(found)
+    if failed.mean() > _FAILED_SHARE:
+        return none(f"the metric fails on {failed.mean():.0%} of the resamples")
+    deltas = found[~failed]
+    units = count if groups is None else len(np.unique(groups))
+    stretch = math.sqrt(units / max(units - 1, 1))
+
+    def bounds(confidence: float) -> Bounds:
+        tail = float(ndtr(-stretch * stdtrit(max(units - 1, 1), confidence)))
+        low, high = np.quantile(deltas, (tail, 1 - tail))
+        return float(low), float(high)
+
+    # Beyond these there are too few resamples in a tail.
+    levels = [level for level in LEVELS if level <= CI95 or (1 - level) * len(deltas) >= _IN_A_TAIL]
+    return at_levels("bootstrap" if groups is None else "cluster-bootstrap", bounds, levels)
+
+
+def _draws(count: int, groups: np.ndarray | None, seed: int) -> Iterator[np.ndarray]:
+    """Numbers of the samples of each resample, int64."""
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        for _ in range(_RESAMPLES):
+            yield rng.integers(0, count, count)
+        return
+    which = np.unique(groups, return_inverse=True)[1]
+    members = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])
+    for _ in range(_RESAMPLES):
+        yield np.concatenate([members[group] for group in rng.integers(0, len(members), len(members))])
+
+
+def _in_time(values: Iterator[float], seconds: float) -> np.ndarray:
+    start, found = time.monotonic(), []
+    for value in values:
+        found.append(value)
+        elapsed = time.monotonic() - start
+        hopeless = elapsed > seconds / 4 and elapsed * MIN_RESAMPLES > seconds * len(found)
+        if elapsed > seconds or hopeless:
+            break
+    return np.array(found)

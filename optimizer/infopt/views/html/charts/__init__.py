@@ -1,0 +1,1 @@
+"""What each chart of the page shows, as Vega-Lite."""
