@@ -53,7 +53,7 @@ recipes = st.builds(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(recipes)
 def test_a_recipe_survives_its_file(recipe: Recipe) -> None:
     folder = Path("/data")
