@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from infopt.accuracy import Accuracy, Flips, fidelity, paired_accuracy
+from infopt.data import InputSpec, open_samples
 from infopt.errors import DataError
+from infopt.evaluate import Evaluator
 from infopt.metrics import BUILT_IN, Metric
 from infopt.outputs import OutputStore
 from infopt.stats.proportions import tango_interval
@@ -164,6 +168,16 @@ def test_one_group_has_no_interval_but_a_reason(metric: Metric) -> None:
     found = in_groups(metric, BEFORE, AFTER, LABELS, ["only"] * 10)
     assert (found.ci95, found.interval, found.limits, found.groups) == (None, None, (), 1)
     assert "all samples are of one group" in str(found.ci95_reason)
+
+
+def test_groups_of_the_data_reach_the_interval(tmp_path: Path) -> None:
+    np.savez(tmp_path / "eval.npz", x=np.zeros((10, 1)), labels=LABELS, group=GROUPS)
+    inputs = (InputSpec("x", np.dtype(np.float32), ("N", 1), 0),)
+    samples = open_samples(tmp_path / "eval.npz", inputs, None)
+    judge = Evaluator(samples, inputs, BUILT_IN["top1"], ("y",), [BEFORE], 0, lambda *_: None, ExitStack())
+    found = judge.accuracy([AFTER], "deployed")
+    assert found == in_groups(BUILT_IN["top1"], BEFORE, AFTER, LABELS, GROUPS)
+    assert found.groups == 5
 
 
 def test_groups_that_do_not_fit_are_refused() -> None:

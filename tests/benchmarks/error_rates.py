@@ -192,7 +192,7 @@ def rows(kind: str) -> Iterator[tuple[str, Rates]]:
             name = f"{case.groups:4} groups of {case.sizes[0]}-{case.sizes[1]}, {case.alike:4.0%} flip whole"
             yield f"{name}, gained {case.gained:4.1%}, lost {case.lost:4.1%}", grouped(case, 600)
     if kind == "bca":
-        for (n, runs), each in product(((200, 400), (1000, 200), (10_000, 40)), CONTINUOUS):
+        for (n, runs), each in product(((200, 400), (1000, 200), (10_000, 200)), CONTINUOUS):
             yield f"n {n:5}, {each.__name__}", continuous(each, n, runs)
     if kind == "cluster-bca":
         for groups, runs in ((10, 400), (20, 400), (50, 400), (200, 400), (1000, 400)):
