@@ -57,7 +57,7 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
         size=Size(_model_bytes(resolved), sum(files) if files else None, build.missing),
         memory=Memory(None, "that takes a run of the artifact alone"),
         kernels=evidence.kernels,
-        layers=(),
+        layers=evidence.layers,
         steps=build.model.steps,
         environment=environment(),
         warnings=(*missing, *resolved.warnings, *evidence.warnings, *notes),

@@ -14,9 +14,9 @@ from infopt.budget import check_budget
 from infopt.errors import Unmeasured
 from infopt.evaluate import Evaluator, Where, evaluator
 from infopt.measure import Contest, Result, contest, float_artifacts
-from infopt.model import Model, save
+from infopt.model import Model, load, save
 from infopt.passes import Context, run
-from infopt.report import FloatLayer, KernelCount
+from infopt.report import FloatLayer, KernelCount, Layer
 from infopt.resolve import Resolved
 from infopt.target import Artifact, CompileOptions, Session, Target
 from infopt.targets.onnxruntime import EMULATE, open_onnx
@@ -53,6 +53,7 @@ class Evidence:
     kernels: KernelCount
     artifact: Artifact | None
     warnings: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
 
 
 def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Evidence:
@@ -71,8 +72,9 @@ def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) 
     artifact = raced.candidate if isinstance(raced, Result) else build.artifact
     latency = raced.latency if isinstance(raced, Result) else raced
     kernels = _kernels(resolved, build, artifact)
+    layers = _layers(resolved, build, workdir, listener)
     if resolved.evaluation is None:
-        return Evidence(None, _no_accuracy(resolved), (), latency, kernels, artifact)
+        return Evidence(None, _no_accuracy(resolved), (), latency, kernels, artifact, layers=layers)
     listener.stage("Measuring accuracy")
     with _evaluator(resolved, listener) as judge:
         check_budget(resolved.recipe.budget, judge.fraction)
@@ -81,7 +83,7 @@ def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) 
         if isinstance(raced, Result):
             latency = _with_float_accuracy(resolved, raced, judge)
         accuracy, close = judge.accuracy(outputs, where), judge.fidelity(outputs)
-    return Evidence(accuracy, None, close, latency, kernels, artifact, _scales(resolved, build, workdir))
+    return Evidence(accuracy, None, close, latency, kernels, artifact, _scales(resolved, build, workdir), layers)
 
 
 def _scales(resolved: Resolved, build: Build, workdir: Path) -> tuple[str, ...]:
@@ -92,6 +94,20 @@ def _scales(resolved: Resolved, build: Build, workdir: Path) -> tuple[str, ...]:
 
     folder = Path(tempfile.mkdtemp(dir=workdir))
     return scale_warnings(build.model, resolved.calibration, resolved.evaluation, resolved.recipe.job.seed, folder)
+
+
+def _layers(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> tuple[Layer, ...]:
+    """How far each layer's output moved, where that can be told from real samples within the memory limit."""
+    samples, memory = resolved.calibration, resolved.recipe.calibration.memory
+    skipped = resolved.recipe.evaluation.skip or resolved.synthetic or samples is None
+    if skipped or 2 * resolved.model.bytes > memory or not build.model.quantized_nodes():
+        return ()
+    from infopt.blame.sweep import layer_errors
+
+    assert samples is not None
+    listener.stage("Comparing layers")
+    folder = Path(tempfile.mkdtemp(dir=workdir))
+    return layer_errors(resolved.model.graph, load(build.graph).graph, samples, memory // 2, folder)
 
 
 def _race(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Result | Latency:

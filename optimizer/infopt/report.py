@@ -214,12 +214,23 @@ class Layer:
     Attributes:
         name: Name of the node.
         op: Its operator.
-        sqnr_db: Signal-to-quantization-noise ratio of its output in dB; ``None`` when nothing moved.
+        sqnr_db: Signal-to-quantization-noise ratio of its output in dB, errors before it included; ``None`` when
+            nothing moved.
+        output_sqnr_db: The same of the model's outputs with this layer in float; see ``infopt blame``.
+        why: What makes its error, in words.
+        remedy: What helps, as an option of ``quantize``.
+        gain_db: What the outputs gain with this layer in float.
+        price_ms: What a call takes longer with this layer in float.
     """
 
     name: str
     op: str
     sqnr_db: float | None
+    output_sqnr_db: float | None = None
+    why: str | None = None
+    remedy: str | None = None
+    gain_db: float | None = None
+    price_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from infopt.recipe import SECTIONS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infopt.blame.report import BlameReport
     from infopt.checks.report import CheckReport
     from infopt.recipe import Recipe
     from infopt.report import Report
@@ -125,6 +126,28 @@ def check(model: AnyPath, *, listener: Listener | None = None, **options: Any) -
     names = options.get("target") or ()
     given = {**options, "target": [names] if isinstance(names, str) else list(names)}
     return check_file(Path(model), build(CheckOptions, given, "infopt check"), listener)
+
+
+def blame(directory: AnyPath, *, listener: Listener | None = None, **options: Any) -> BlameReport:
+    """Say which layers of a quantized model make its error, why, and what helps.
+
+    Args:
+        directory: An output directory of ``infopt quantize``; nothing is written to it.
+        listener: Hears of the progress.
+        **options: The flags of ``infopt blame`` with underscores: ``calib``, ``eval``, ``samples``, ``time_limit``,
+            ``no_bench``, ``apply`` with ``output``, ``force``, ``markdown``.
+
+    Returns:
+        The layers with their errors, causes and remedies.
+
+    Raises:
+        InfoptError: See :mod:`infopt.errors`.
+    """
+    from infopt.blame.options import BlameOptions
+    from infopt.blame.run import blame_directory
+
+    given = {name: Path(value) if isinstance(value, PathLike) else value for name, value in options.items()}
+    return blame_directory(Path(directory), build(BlameOptions, given, "infopt blame"), listener)
 
 
 def compare(base: AnyPath, candidate: AnyPath, *, listener: Listener | None = None, **options: Any) -> Report:

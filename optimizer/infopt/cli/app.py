@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infopt.cli import checking, data, listing, recipes
+from infopt.cli import blaming, checking, data, listing, recipes
 
 app = typer.Typer(
     name="infopt",
@@ -35,5 +35,5 @@ def _root(
     """Options before any command."""
 
 
-for register in (*recipes.COMMANDS, *checking.COMMANDS, *data.COMMANDS, *listing.COMMANDS):
+for register in (*recipes.COMMANDS, *checking.COMMANDS, *blaming.COMMANDS, *data.COMMANDS, *listing.COMMANDS):
     app.command(name=register.__name__.rstrip("_"))(register)

@@ -44,8 +44,8 @@ def markdown(report: Report) -> str:
     """
     every = tables(report)
     parts = [f"**{text(headline(report), _HEADLINE)}**", *_warnings(report)]
-    parts += [_section(table) for table in every if not table.detail]
-    parts += [_section(table) for table in every if table.detail]
+    parts += [section(table) for table in every if not table.detail]
+    parts += [section(table) for table in every if table.detail]
     fitting, length = [], 0
     for part in parts:
         length += len(part) + 2
@@ -85,7 +85,8 @@ def _warnings(report: Report) -> list[str]:
     return ["\n".join(lines)] if lines else []
 
 
-def _section(table: Table) -> str:
+def section(table: Table) -> str:
+    """A table with its title; a detail is folded."""
     parts = [f"<details><summary>{table.title}</summary>" if table.detail else f"### {table.title}"]
     parts += [" ".join(_line(note) for note in table.notes)] if table.notes else []
     if table.rows:

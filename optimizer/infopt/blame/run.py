@@ -1,0 +1,267 @@
+"""The verb ``blame``: compares, restores, explains, tries remedies, and applies them where that is asked for."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from infopt import __version__
+from infopt.blame.causes import causes, look
+from infopt.blame.graph import QuantizedLayer, quantized_layers, rescaled
+from infopt.blame.judging import Memo, OutputJudge, memo, output_judge
+from infopt.blame.metric import measured_flips
+from infopt.blame.opened import Opened, open_output
+from infopt.blame.options import BlameOptions
+from infopt.blame.prices import prices
+from infopt.blame.remedies import FITTING, LEAST_GAIN, Trials, attached, changes_of, gain, remedies
+from infopt.blame.report import Applied, BlamedLayer, BlameReport, Remedy
+from infopt.blame.restore import Restorer, restorer
+from infopt.blame.sweep import Moments, compare, decibels
+from infopt.errors import OptionError
+from infopt.manifest import sha256_files
+from infopt.output import check_directory, staged_file
+from infopt.recipe import Recipe
+from infopt.ui import Listener, Silent
+
+JUDGED = 8
+"""Samples that judge the outputs of a model with a layer in float."""
+
+MOST_TRIED = 32
+"""Layers that are restored one by one, at most."""
+
+MOST_PRICED = 4
+"""Layers whose price is measured, at most."""
+
+TRIALS_SHARE = 0.5
+"""Part of the time limit that goes to restoring layers; the rest is for prices, labels and options."""
+
+WORST_EXPLAINED = 24
+"""Layers whose causes are looked for."""
+
+
+@dataclass(slots=True)
+class Blame:
+    """One run under way.
+
+    Attributes:
+        opened: The output directory.
+        options: What the user wants.
+        workdir: Folder for files that only live during the run.
+        listener: Hears of the progress.
+        started: When it began, on the monotonic clock.
+        notes: What the reader should know.
+    """
+
+    opened: Opened
+    options: BlameOptions
+    workdir: Path
+    listener: Listener
+    started: float = field(default_factory=time.monotonic)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def deadline(self) -> float:
+        """When to stop trying, on the monotonic clock."""
+        return self.started + self.options.time_limit
+
+    def run(self) -> BlameReport:
+        """All of it, but for what is written."""
+        opened = self.opened
+        graph, float_model = opened.graph.graph, opened.before(self.workdir)
+        layers, memory = quantized_layers(graph.graph), opened.recipe.calibration.memory
+        some = opened.samples.thinned(self.options.samples)
+        self.listener.stage("Comparing layers")
+        moments = compare(float_model.graph, graph, layers, some, memory, self.workdir)
+        judge = output_judge(float_model.graph, some.thinned(JUDGED), self.workdir)
+        rows = self._measured(layers, moments)
+        restore = restorer(graph, float_model.graph)
+        known = memo(self._key(judge))
+        whole = known.get("", lambda: judge.noise(graph))
+        rows = self._restored(rows, restore, judge, known, whole)
+        rows = self._explained(rows, layers, moments, restore)
+        rows = self._priced(rows, restore)
+        rows = measured_flips(rows, restore, opened, self.workdir, self.deadline)
+        trials = Trials(opened, float_model, judge, self.workdir, self.deadline)
+        self.listener.stage("Trying options")
+        gains = trials.gains(self._fitting(rows), self.notes)
+        rows = attached(rows, gains)
+        return BlameReport(
+            infopt=__version__,
+            path=opened.path.as_posix(),
+            target=opened.manifest.target,
+            model=opened.resolved.model.path.as_posix(),
+            samples=len(some),
+            judged=len(judge.feeds),
+            output_sqnr_db=decibels(whole),
+            layers=tuple(rows),
+            remedies=remedies(rows, gains),
+            seconds=round(time.monotonic() - self.started, 2),
+            notes=tuple(self.notes),
+        )
+
+    def _key(self, judge: OutputJudge) -> list[object]:
+        files = [sha256_files(model.files) for model in (self.opened.graph, self.opened.resolved.model)]
+        samples = self.opened.samples
+        return [*files, samples.samples.sha256(), samples.indices, len(judge.feeds), __version__, version("onnxruntime")]
+
+    def _measured(self, layers: Sequence[QuantizedLayer], moments: Mapping[str, Moments]) -> list[BlamedLayer]:
+        """The layers with their errors, the worst first; those without a counterpart in the float model are named."""
+        factors = rescaled(self.opened.graph.graph.graph)
+        noises = {name: each.noise(factors) for name, each in moments.items()}
+        by_output = {layer.output: noises[layer.name] for layer in layers if layer.name in noises}
+        rows = []
+        for layer in layers:
+            if layer.name not in noises:
+                continue
+            reads = [by_output[pair.name] for pair in layer.inputs if pair.name in by_output]
+            worst = decibels(max(reads)) if reads else None
+            rows.append(BlamedLayer(layer.name, layer.op, decibels(noises[layer.name]), worst))
+        left = [layer.name for layer in layers if layer.name not in noises]
+        if left:
+            self.notes.append(f"{len(left)} layers have no counterpart of their name in the float model: {left[0]}, ...")
+        if factors:
+            self.notes.append("channels were equalized: tensors are compared channel by channel, up to a factor")
+        return sorted(rows, key=lambda row: -noises[row.name])
+
+    def _restored(
+        self, rows: list[BlamedLayer], restore: Restorer, judge: OutputJudge, known: Memo, whole: float
+    ) -> list[BlamedLayer]:
+        """Layers with what the outputs gain when each is in float alone, as far as time goes."""
+        if not judge.judges:
+            self.notes.append("the model has no float outputs: restoring layers cannot be judged by SQNR")
+            return rows
+        if decibels(whole) is None:
+            return rows
+        self.listener.stage("Restoring layers to float one by one")
+        limit = self.started + TRIALS_SHARE * self.options.time_limit
+        order = sorted(rows, key=_added, reverse=True)[:MOST_TRIED]
+        tried: dict[str, BlamedLayer] = {}
+        for i, row in enumerate(order):
+            if time.monotonic() > limit and row.name not in known.known:
+                self.notes.append(f"time for {i} of {len(rows)} layers: give a longer --time-limit to restore more")
+                break
+            noise = known.get(row.name, lambda row=row: judge.noise(restore.without({row.name})))  # type: ignore[misc]
+            tried[row.name] = replace(row, output_sqnr_db=decibels(noise), gain_db=gain(whole, noise))
+            self.listener.progress(row.name, i + 1, len(order))
+        return [tried.get(row.name, row) for row in rows]
+
+    def _explained(
+        self,
+        rows: list[BlamedLayer],
+        layers: Sequence[QuantizedLayer],
+        moments: Mapping[str, Moments],
+        restore: Restorer,
+    ) -> list[BlamedLayer]:
+        """The layers to blame first, with their causes."""
+        rows = sorted(rows, key=lambda row: -(row.gain_db if row.gain_db is not None else -1e9))
+        named = {row.name for row in (*rows[:WORST_EXPLAINED], *sorted(rows, key=_added)[-WORST_EXPLAINED:])}
+        chosen = [layer for layer in layers if layer.name in named]
+        self.listener.stage("Looking for causes")
+        opened = self.opened
+        some = opened.samples.thinned(self.options.samples)
+        seen = look(opened.graph.graph, chosen, some, opened.recipe.calibration.memory, self.workdir)
+        found = {layer.name: causes(layer, seen, moments.get(layer.name), restore) for layer in chosen}
+        return [replace(row, causes=found.get(row.name, ())) for row in rows]
+
+    def _priced(self, rows: list[BlamedLayer], restore: Restorer) -> list[BlamedLayer]:
+        """The price of those layers in float that gain something."""
+        target, resolved = self.opened.resolved.target, self.opened.resolved
+        worth = [row.name for row in rows if (row.gain_db or 0.0) >= LEAST_GAIN][:MOST_PRICED]
+        reason = "not asked for" if self.options.no_bench else target.available() or target.runnable()
+        if worth and time.monotonic() > self.deadline:
+            reason = "there was no time"
+        if reason or not worth:
+            if worth:
+                self.notes.append(f"what it costs to leave layers in float was not measured: {reason}")
+            return rows
+        self.listener.stage("Measuring prices")
+        spared = {name: restore.without({name}) for name in worth}
+        feed = resolved.one_batch(resolved.recipe.inputs.batch).feed
+        rest = (self.opened.manifest.record.settings, resolved.shapes, self.workdir)
+        found = prices(target, self.opened.graph.graph, spared, feed, rest)
+        return [replace(row, price_ms=found.get(row.name)) for row in rows]
+
+    def _fitting(self, rows: Sequence[BlamedLayer]) -> list[tuple[str, object]]:
+        """Options that fit the causes of the layers to blame, the first layer's first."""
+        guilty = [row for row in rows if (row.gain_db or 0.0) >= LEAST_GAIN or row.causes]
+        return [change for row in guilty for cause in row.causes for change in FITTING.get(cause.kind, ())]
+
+
+def blame_directory(path: Path, options: BlameOptions, listener: Listener | None = None) -> BlameReport:
+    """Find out which layers of a quantized model make its error, why, and what helps.
+
+    Nothing is written to ``path``; ``--apply`` writes another directory.
+
+    Args:
+        path: An output directory of ``infopt quantize``.
+        options: What to look at, and how long.
+        listener: Hears of the progress.
+
+    Raises:
+        InputError: The directory, its model or its data cannot be used.
+        RuntimeRefused: The runtime fails on one of the graphs.
+    """
+    listener = listener or Silent()
+    _check_options(path, options)
+    with tempfile.TemporaryDirectory(prefix="infopt-") as scratch:
+        opened = open_output(path, options)
+        blame = Blame(opened, options, Path(scratch), listener)
+        report = blame.run()
+        if options.apply:
+            report = _applied(report, opened, options, listener, Path(scratch))
+    if options.markdown is not None:
+        from infopt.views.blame import markdown
+
+        with staged_file(options.markdown, overwrite=True, protect=[path]) as staged:
+            staged.write_text(markdown(report), encoding="utf-8")
+    return report
+
+
+def _check_options(path: Path, options: BlameOptions) -> None:
+    if options.apply and options.output is None:
+        raise OptionError("--apply writes a new output directory", "give -o PATH")
+    if options.output is not None and not options.apply:
+        raise OptionError("-o is where --apply writes to", "give --apply too")
+    if options.output is not None and options.output.resolve() == path.resolve():
+        raise OptionError(f"-o {options.output} is the directory that is looked at", "give another")
+
+
+def _applied(
+    report: BlameReport, opened: Opened, options: BlameOptions, listener: Listener, workdir: Path
+) -> BlameReport:
+    """Quantize again with the chosen remedies, and measure what became of the outputs."""
+    chosen = [each for each in report.remedies if each.chosen]
+    if not chosen:
+        return replace(report, notes=(*report.notes, "nothing that was tried helps: nothing was applied"))
+    from infopt.pipeline import execute
+
+    assert options.output is not None
+    check_directory(options.output, force=options.force, protect=[opened.path])
+    execute(_recipe(opened, chosen, options), "quantize", listener)
+    some = opened.samples.thinned(options.samples).thinned(JUDGED)
+    judge = output_judge(opened.before(workdir).graph, some, workdir)
+    from infopt.model import load
+
+    after = judge.noise(load(options.output / "model.onnx").graph)
+    told = tuple(each.option for each in chosen)
+    return replace(
+        report, applied=Applied(options.output.as_posix(), told, report.output_sqnr_db, decibels(after))
+    )
+
+
+def _recipe(opened: Opened, chosen: Sequence[Remedy], options: BlameOptions) -> Recipe:
+    recipe = opened.with_options(changes_of(chosen, opened))
+    return replace(recipe, job=replace(recipe.job, output=options.output, force=options.force))
+
+
+def _added(row: BlamedLayer) -> float:
+    """Noise that a layer adds to that of what it reads."""
+    def power(sqnr: float | None) -> float:
+        return 0.0 if sqnr is None else float(10 ** (-max(sqnr, -99.0) / 10))
+
+    return power(row.sqnr_db) - power(row.reads_db)
+
