@@ -11,7 +11,7 @@ from pathlib import Path
 from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import Latency
 from infopt.budget import check_budget
-from infopt.errors import Unmeasured
+from infopt.errors import RuntimeRefused, Unmeasured
 from infopt.evaluate import Evaluator, Where, evaluator
 from infopt.measure import Contest, Result, contest, float_artifacts
 from infopt.model import Model, load, save
@@ -72,9 +72,9 @@ def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) 
     artifact = raced.candidate if isinstance(raced, Result) else build.artifact
     latency = raced.latency if isinstance(raced, Result) else raced
     kernels = _kernels(resolved, build, artifact)
-    layers = _layers(resolved, build, workdir, listener)
+    layers, remarks = _layers(resolved, build, workdir, listener)
     if resolved.evaluation is None:
-        return Evidence(None, _no_accuracy(resolved), (), latency, kernels, artifact, layers=layers)
+        return Evidence(None, _no_accuracy(resolved), (), latency, kernels, artifact, remarks, layers)
     listener.stage("Measuring accuracy")
     with _evaluator(resolved, listener) as judge:
         check_budget(resolved.recipe.budget, judge.fraction)
@@ -83,7 +83,9 @@ def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) 
         if isinstance(raced, Result):
             latency = _with_float_accuracy(resolved, raced, judge)
         accuracy, close = judge.accuracy(outputs, where), judge.fidelity(outputs)
-    return Evidence(accuracy, None, close, latency, kernels, artifact, _scales(resolved, build, workdir), layers)
+    return Evidence(
+        accuracy, None, close, latency, kernels, artifact, (*remarks, *_scales(resolved, build, workdir)), layers
+    )
 
 
 def _scales(resolved: Resolved, build: Build, workdir: Path) -> tuple[str, ...]:
@@ -96,18 +98,23 @@ def _scales(resolved: Resolved, build: Build, workdir: Path) -> tuple[str, ...]:
     return scale_warnings(build.model, resolved.calibration, resolved.evaluation, resolved.recipe.job.seed, folder)
 
 
-def _layers(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> tuple[Layer, ...]:
-    """How far each layer's output moved, where that can be told from real samples within the memory limit."""
+def _layers(
+    resolved: Resolved, build: Build, workdir: Path, listener: Listener
+) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+    """How far each layer's output moved, where real samples can tell within the memory limit, and warnings."""
     samples, memory = resolved.calibration, resolved.recipe.calibration.memory
     skipped = resolved.recipe.evaluation.skip or resolved.synthetic or samples is None
     if skipped or 2 * resolved.model.bytes > memory or not build.model.quantized_nodes():
-        return ()
-    from infopt.blame.sweep import layer_errors
+        return (), ()
+    from infopt.blaming.sweep import layer_errors
 
     assert samples is not None
     listener.stage("Comparing layers")
     folder = Path(tempfile.mkdtemp(dir=workdir))
-    return layer_errors(resolved.model.graph, load(build.graph).graph, samples, memory // 2, folder)
+    try:
+        return layer_errors(resolved.model.graph, load(build.graph).graph, samples, memory // 2, folder), ()
+    except RuntimeRefused as error:
+        return (), (f"layers were not compared with the float model's: {error.reason}",)
 
 
 def _race(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Result | Latency:

@@ -14,7 +14,7 @@ from infopt.recipe import SECTIONS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infopt.blame.report import BlameReport
+    from infopt.blaming.report import BlameReport
     from infopt.checks.report import CheckReport
     from infopt.recipe import Recipe
     from infopt.report import Report
@@ -143,8 +143,8 @@ def blame(directory: AnyPath, *, listener: Listener | None = None, **options: An
     Raises:
         InfoptError: See :mod:`infopt.errors`.
     """
-    from infopt.blame.options import BlameOptions
-    from infopt.blame.run import blame_directory
+    from infopt.blaming.options import BlameOptions
+    from infopt.blaming.run import blame_directory
 
     given = {name: Path(value) if isinstance(value, PathLike) else value for name, value in options.items()}
     return blame_directory(Path(directory), build(BlameOptions, given, "infopt blame"), listener)

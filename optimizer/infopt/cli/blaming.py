@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infopt.blame.options import BlameOptions
+from infopt.blaming.options import BlameOptions
 from infopt.cli.common import OUTPUT, say, terminal
 from infopt.cli.signature import command
 from infopt.flags import option_flags

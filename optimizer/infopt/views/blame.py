@@ -10,27 +10,29 @@ from infopt.wording import MISSING, digits, signed
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from infopt.blame.report import BlamedLayer, BlameReport, Remedy
+    from infopt.blaming.report import BlamedLayer, BlameReport, Remedy
 
 ROWS = 10
-"""Layers that are shown unless all are wanted."""
+"""Layers and remedies that are shown unless all are wanted."""
+
+CAUSES = 5
+"""Layers whose causes are."""
 
 _LAYERS = (
     Column("layer", "name"),
-    Column("op"),
-    Column("SQNR dB", "number"),
-    Column("gain dB", "number"),
-    Column("price ms", "number"),
-    Column("metric", "number"),
-    Column("why"),
-    Column("remedy"),
+    Column("op", "text"),
+    Column("SQNR dB"),
+    Column("gain dB"),
+    Column("price ms"),
+    Column("metric"),
 )
+_CAUSES = (Column("layer", "name"), Column("why", "text"), Column("helps", "text"))
 _REMEDIES = (
-    Column("remedy"),
-    Column("gain dB", "number"),
-    Column("price ms", "number"),
-    Column("measured"),
-    Column("applied"),
+    Column("remedy", "name"),
+    Column("gain dB"),
+    Column("price ms"),
+    Column("measured", "text"),
+    Column("applied", "text"),
 )
 
 
@@ -58,11 +60,20 @@ def tables(report: BlameReport, details: bool = False) -> tuple[Table, ...]:
         f"SQNR on {report.judged} samples with that layer in float.",
         *report.notes,
     )
-    layers = Table(
-        "Layers", _LAYERS, tuple(map(_layer, shown)), notes=notes, more=len(report.layers) - len(shown)
+    caused = [layer for layer in report.layers if layer.causes]
+    told = caused if details else caused[:CAUSES]
+    found = report.remedies if details else report.remedies[:ROWS]
+    made = (
+        Table("Layers", _LAYERS, tuple(map(_layer, shown)), notes, more=len(report.layers) - len(shown)),
+        Table("Why", _CAUSES, tuple(map(_cause, told)), more=len(caused) - len(told)),
+        Table(
+            "Remedies",
+            _REMEDIES,
+            tuple(_remedy(each, report) for each in found),
+            more=len(report.remedies) - len(found),
+        ),
     )
-    found = Table("Remedies", _REMEDIES, tuple(_remedy(each, report) for each in report.remedies))
-    return tuple(table for table in (layers, found) if table.rows)
+    return tuple(table for table in made if table.rows)
 
 
 def render(report: BlameReport, console: Console, details: bool = False) -> None:
@@ -105,9 +116,12 @@ def _layer(layer: BlamedLayer) -> tuple[str, ...]:
         MISSING if layer.gain_db is None else f"{layer.gain_db:+.1f}",
         MISSING if layer.price_ms is None else _signed_ms(layer.price_ms),
         MISSING if flips is None else signed(flips.change),
-        layer.why or "",
-        layer.remedy or "",
     )
+
+
+def _cause(layer: BlamedLayer) -> tuple[str, ...]:
+    remedy = layer.remedy or ""
+    return layer.name, layer.why or "", "in float" if remedy.startswith("--keep-float") else remedy
 
 
 def _remedy(each: Remedy, report: BlameReport) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from infopt.blame.sweep import Moments
+from infopt.blaming.sweep import Moments
 from infopt.cache import cache_folder
 from infopt.probe import opened
 from infopt.targets.onnxruntime import EMULATE
@@ -34,11 +35,13 @@ class OutputJudge:
         feeds: The samples.
         reference: The float model's outputs, by sample.
         folder: For files that only live during the run.
+        seconds: What one of them took, opening included.
     """
 
     feeds: tuple[Feed, ...]
     reference: tuple[list[Any], ...]
     folder: Path
+    seconds: float = 0.0
 
     def noise(self, graph: ir.Model) -> float:
         """Power of the error of the float outputs over their own power, the mean of the outputs.
@@ -60,8 +63,9 @@ class OutputJudge:
 
 def output_judge(reference: ir.Model, samples: CalibrationSet, folder: Path) -> OutputJudge:
     """A judge that knows what the float model gives on samples."""
-    feeds = tuple(samples.feeds())
-    return OutputJudge(feeds, tuple(_outputs(reference, feeds, folder)), folder)
+    feeds, begun = tuple(samples.feeds()), time.monotonic()
+    outputs = tuple(_outputs(reference, feeds, folder))
+    return OutputJudge(feeds, outputs, folder, (time.monotonic() - begun) / max(len(feeds), 1))
 
 
 def _outputs(graph: ir.Model, feeds: Sequence[Feed], folder: Path) -> list[list[Any]]:

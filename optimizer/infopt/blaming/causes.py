@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from infopt.blame.graph import FLOAT_SUFFIX, Pair, QuantizedLayer, pair_of
-from infopt.blame.report import Cause
-from infopt.blame.restore import Restorer, stored_values
-from infopt.blame.sweep import SHARE, Moments, decibels, fetching, measured_bytes
+from infopt.blaming.graph import FLOAT_SUFFIX, Pair, QuantizedLayer, pair_of
+from infopt.blaming.report import Cause
+from infopt.blaming.restore import Restorer, stored_values
+from infopt.blaming.sweep import SHARE, Moments, decibels, fetching, measured_bytes
 from infopt.probe import values_by_name
 from infopt.sizes import grouped
 from infopt.targets.onnxruntime import EMULATE

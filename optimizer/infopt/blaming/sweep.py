@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from infopt.blame.graph import QuantizedLayer, quantized_layers, rescaled
+from infopt.blaming.graph import QuantizedLayer, quantized_layers, rescaled
 from infopt.probe import opened, values_by_name, with_outputs
 from infopt.report import Layer
 from infopt.sizes import grouped, tensor_bytes
@@ -177,9 +177,7 @@ def decibels(noise: float) -> float | None:
     return -10 * math.log10(noise) if math.isfinite(noise) else -math.inf
 
 
-def measured_bytes(
-    graph: ir.Model, names: Iterable[str], samples: CalibrationSet, workdir: Path
-) -> Mapping[str, int]:
+def measured_bytes(graph: ir.Model, names: Iterable[str], samples: CalibrationSet, workdir: Path) -> Mapping[str, int]:
     """Bytes of a graph's tensors when it runs on a sample."""
     folder = Path(tempfile.mkdtemp(prefix="sizes-", dir=workdir))
     try:
@@ -193,9 +191,10 @@ def measured_bytes(
 def fetching(graph: ir.Model, names: Sequence[str], workdir: Path, settings: Mapping[str, str]) -> OnnxSession:
     """A session that gives whole tensors of a graph."""
     clone = graph.clone()
-    for value in values_by_name(clone.graph).values():
-        if value.type is None:  # what is quantized is float; a file need not say so
-            value.type = ir.TensorType(ir.DataType.FLOAT)
+    values = values_by_name(clone.graph)
+    for name in names:
+        if values[name].type is None:  # what is quantized is float; a file need not say so
+            values[name].type = ir.TensorType(ir.DataType.FLOAT)
     folder = Path(tempfile.mkdtemp(prefix="tensors-", dir=workdir))
     try:
         return opened(with_outputs(clone, names), folder, settings)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infopt.blame.judging import OutputJudge
-from infopt.blame.opened import Opened, changed
-from infopt.blame.report import BlamedLayer, Remedy
+from infopt.blaming.judging import OutputJudge
+from infopt.blaming.opened import Opened, changed
+from infopt.blaming.report import BlamedLayer, Remedy
 from infopt.errors import InfoptError
 from infopt.model import Model
 from infopt.passes import run
@@ -92,7 +92,7 @@ class Trials:
         if now is None or now == value:
             return False
         if getattr(step, "method", "fast") == "auto":
-            return now != "auto"
+            return bool(now != "auto")
         plain = {"ranges": "minmax", "equalize": "off", "bias_correction": "off", "rounding": "nearest"}
         return not (now == "auto" and plain.get(name, "minmax") == value)
 

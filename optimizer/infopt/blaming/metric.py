@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from infopt.blame.report import BlamedLayer, Flips
+from infopt.blaming.report import BlamedLayer, Flips
 from infopt.evaluate import evaluator
 from infopt.probe import opened as open_graph
 from infopt.targets.onnxruntime import EMULATE
@@ -18,32 +17,44 @@ from infopt.targets.onnxruntime import EMULATE
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from infopt.blame.opened import Opened
-    from infopt.blame.restore import Restorer
+    from infopt.blaming.opened import Opened
+    from infopt.blaming.restore import Restorer
     from infopt.targets.onnxruntime import OnnxSession
 
 LAYERS = 3
 """Layers that are looked at, at most."""
 
 SAMPLES = 256
-"""Evaluation samples that are run, at most."""
+"""Evaluation samples that are run, at most; fewer where there is no time for so many."""
+
+FEWEST = 32
+"""With fewer, the metric tells nothing."""
 
 
 def measured_flips(
-    rows: Sequence[BlamedLayer], restore: Restorer, opened: Opened, workdir: Path, deadline: float
+    rows: Sequence[BlamedLayer], restore: Restorer, opened: Opened, workdir: Path, affordable: int
 ) -> list[BlamedLayer]:
     """The layers that gain most, with what each does to the metric against the quantized model, as time allows.
 
     For reading, not for choosing: ``--apply`` looks at no labels.
+
+    Args:
+        rows: The layers with their gains.
+        restore: Puts them in float.
+        opened: Brings the labelled samples.
+        workdir: Folder for files that only live during the run.
+        affordable: Runs of single samples that there is time for.
     """
     samples = opened.resolved.evaluation
     named = [row.name for row in rows if (row.gain_db or 0.0) > 0][:LAYERS]
-    if samples is None or samples.labels is None or not named or time.monotonic() > deadline:
+    if samples is None or samples.labels is None or not named:
+        return list(rows)
+    most = min(SAMPLES, len(samples), affordable // (len(named) + 1))
+    if most < min(FEWEST, len(samples)):
         return list(rows)
     from infopt.confirm import Part
 
-    count = len(samples)
-    spread = np.unique(np.linspace(0, count - 1, min(SAMPLES, count)).astype(np.int64))
+    spread = np.unique(np.linspace(0, len(samples) - 1, most).astype(np.int64))
     part = Part(samples, spread)
     found: dict[str, Flips] = {}
     resolved = opened.resolved
@@ -57,8 +68,6 @@ def measured_flips(
         progress=lambda *_: None,
     ) as judge:
         for name in named:
-            if time.monotonic() > deadline:
-                break
             outputs = judge.outputs(_session(restore.without({name}), workdir), name)
             told = judge.accuracy(outputs, "emulated")
             gained, lost = (told.flips.gained, told.flips.lost) if told.flips else (None, None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from infopt.bench import alternate
+from infopt.bench import Seconds, alternate
 from infopt.errors import RuntimeRefused
 from infopt.model import save
 from infopt.target import CompileOptions, Target
@@ -59,8 +59,15 @@ def prices(
         return {}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    took = {name: float(np.median(each)) * 1e3 for name, each in seconds.items()}
-    return {name: ms - took[""] for name, ms in took.items() if name}
+    return {name: _longer(each, seconds[""]) for name, each in seconds.items() if name}
+
+
+def _longer(spared: Seconds, whole: Seconds) -> float:
+    """By how many ms the median of a turn is longer; 0 where the turns do not agree on that."""
+    turns = (np.median(spared, axis=1) - np.median(whole, axis=1)) * 1e3
+    middle = float(np.median(turns))
+    doubt = 2 * 1.4826 * float(np.median(np.abs(turns - middle))) / np.sqrt(len(turns))
+    return middle if abs(middle) > doubt else 0.0
 
 
 def _opener(
@@ -72,7 +79,7 @@ def _opener(
 ) -> Opener:
     folder.mkdir()
     save(graph, folder / "model.onnx")
-    settings = dict(options[0]) or next(iter(target.settings("int8").values()))
+    settings = options[0] or next(iter(target.settings("int8").values()))
     artifact = target.compile(folder / "model.onnx", folder, CompileOptions(settings, options[1]))
 
     @contextmanager

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from infopt.blame.graph import FLOAT_SUFFIX, is_stored, pair_of, rescaled
+from infopt.blaming.graph import FLOAT_SUFFIX, is_stored, pair_of, rescaled
 from infopt.facts import CONVOLUTIONS, WEIGHT_INPUT, channel_axis
 
 Array = npt.NDArray[Any]

@@ -10,17 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 from infopt import __version__
-from infopt.blame.causes import causes, look
-from infopt.blame.graph import QuantizedLayer, quantized_layers, rescaled
-from infopt.blame.judging import Memo, OutputJudge, memo, output_judge
-from infopt.blame.metric import measured_flips
-from infopt.blame.opened import Opened, open_output
-from infopt.blame.options import BlameOptions
-from infopt.blame.prices import prices
-from infopt.blame.remedies import FITTING, LEAST_GAIN, Trials, attached, changes_of, gain, remedies
-from infopt.blame.report import Applied, BlamedLayer, BlameReport, Remedy
-from infopt.blame.restore import Restorer, restorer
-from infopt.blame.sweep import Moments, compare, decibels
+from infopt.blaming.causes import causes, look
+from infopt.blaming.graph import QuantizedLayer, quantized_layers, rescaled
+from infopt.blaming.judging import Memo, OutputJudge, memo, output_judge
+from infopt.blaming.metric import measured_flips
+from infopt.blaming.opened import Opened, open_output
+from infopt.blaming.options import BlameOptions
+from infopt.blaming.prices import prices
+from infopt.blaming.remedies import FITTING, LEAST_GAIN, Trials, attached, changes_of, gain, remedies
+from infopt.blaming.report import Applied, BlamedLayer, BlameReport, Remedy
+from infopt.blaming.restore import Restorer, restorer
+from infopt.blaming.sweep import Moments, compare, decibels
 from infopt.errors import OptionError
 from infopt.manifest import sha256_files
 from infopt.output import check_directory, staged_file
@@ -83,12 +83,14 @@ class Blame:
         whole = known.get("", lambda: judge.noise(graph))
         rows = self._restored(rows, restore, judge, known, whole)
         rows = self._explained(rows, layers, moments, restore)
-        rows = self._priced(rows, restore)
-        rows = measured_flips(rows, restore, opened, self.workdir, self.deadline)
         trials = Trials(opened, float_model, judge, self.workdir, self.deadline)
         self.listener.stage("Trying options")
         gains = trials.gains(self._fitting(rows), self.notes)
-        rows = attached(rows, gains)
+        rows = self._priced(attached(rows, gains), restore)
+        self.listener.stage("Measuring the metric")
+        # With Q/DQ as written, a model takes about twice as long as in float.
+        affordable = int((self.deadline - time.monotonic()) / (2 * judge.seconds + 1e-6))
+        rows = measured_flips(rows, restore, opened, self.workdir, affordable)
         return BlameReport(
             infopt=__version__,
             path=opened.path.as_posix(),
@@ -106,7 +108,14 @@ class Blame:
     def _key(self, judge: OutputJudge) -> list[object]:
         files = [sha256_files(model.files) for model in (self.opened.graph, self.opened.resolved.model)]
         samples = self.opened.samples
-        return [*files, samples.samples.sha256(), samples.indices, len(judge.feeds), __version__, version("onnxruntime")]
+        return [
+            *files,
+            samples.samples.sha256(),
+            samples.indices,
+            len(judge.feeds),
+            __version__,
+            version("onnxruntime"),
+        ]
 
     def _measured(self, layers: Sequence[QuantizedLayer], moments: Mapping[str, Moments]) -> list[BlamedLayer]:
         """The layers with their errors, the worst first; those without a counterpart in the float model are named."""
@@ -122,7 +131,9 @@ class Blame:
             rows.append(BlamedLayer(layer.name, layer.op, decibels(noises[layer.name]), worst))
         left = [layer.name for layer in layers if layer.name not in noises]
         if left:
-            self.notes.append(f"{len(left)} layers have no counterpart of their name in the float model: {left[0]}, ...")
+            self.notes.append(
+                f"{len(left)} layers have no counterpart of their name in the float model: {left[0]}, ..."
+            )
         if factors:
             self.notes.append("channels were equalized: tensors are compared channel by channel, up to a factor")
         return sorted(rows, key=lambda row: -noises[row.name])
@@ -248,9 +259,7 @@ def _applied(
 
     after = judge.noise(load(options.output / "model.onnx").graph)
     told = tuple(each.option for each in chosen)
-    return replace(
-        report, applied=Applied(options.output.as_posix(), told, report.output_sqnr_db, decibels(after))
-    )
+    return replace(report, applied=Applied(options.output.as_posix(), told, report.output_sqnr_db, decibels(after)))
 
 
 def _recipe(opened: Opened, chosen: Sequence[Remedy], options: BlameOptions) -> Recipe:
@@ -260,8 +269,8 @@ def _recipe(opened: Opened, chosen: Sequence[Remedy], options: BlameOptions) -> 
 
 def _added(row: BlamedLayer) -> float:
     """Noise that a layer adds to that of what it reads."""
+
     def power(sqnr: float | None) -> float:
         return 0.0 if sqnr is None else float(10 ** (-max(sqnr, -99.0) / 10))
 
     return power(row.sqnr_db) - power(row.reads_db)
-

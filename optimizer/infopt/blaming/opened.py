@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infopt.blame.graph import quantized_layers
+from infopt.blaming.graph import quantized_layers
 from infopt.errors import DataError, InputError
 from infopt.manifest import NAME, Manifest, read_manifest, sha256_file, sha256_files
 from infopt.model import Model, load
@@ -18,7 +18,7 @@ from infopt.recipe import load as load_recipe
 from infopt.resolve import Resolved, resolve
 
 if TYPE_CHECKING:
-    from infopt.blame.options import BlameOptions
+    from infopt.blaming.options import BlameOptions
     from infopt.passes import Pass
 
 RECIPE = "recipe.toml"
