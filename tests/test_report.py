@@ -37,7 +37,7 @@ PUBLIC_KEYS = {
     "memory": "peak_bytes reason",
     "kernels": "integer total float_nodes reason compressed",
     "kernels.float_nodes.0": "name op why cost",
-    "layers.0": "name op sqnr_db",
+    "layers.0": "name op sqnr_db output_sqnr_db why remedy gain_db price_ms",
     "steps.0": "pass options seconds nodes bytes choices",
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from infopt.blaming.graph import FLOAT_SUFFIX, Pair, QuantizedLayer, pair_of
+from infopt.blaming.graph import Pair, QuantizedLayer, float_name, pair_of
 from infopt.blaming.report import Cause
 from infopt.blaming.restore import Restorer, stored_values
 from infopt.blaming.sweep import SHARE, Moments, decibels, fetching, measured_bytes
@@ -188,7 +188,7 @@ def _of_concat(pair: Pair, parts: Mapping[str, float]) -> Iterator[Cause]:
     if ratio < MAGNITUDES:
         return
     steps = sound[small] / pair.scale
-    names = [name.removesuffix(":dequantized").removesuffix(FLOAT_SUFFIX) for name in (large, small)]
+    names = [float_name(name) for name in (large, small)]
     told = (
         f"mixed-magnitude Concat: {names[0]} in {pair.name} reaches {sound[large]:.3g}, {names[1]} {sound[small]:.3g}: "
         f"one scale leaves it {steps:.1f} steps"

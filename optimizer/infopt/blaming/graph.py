@@ -13,6 +13,9 @@ from infopt.facts import CONVOLUTIONS, is_constant
 FLOAT_SUFFIX = ":float"
 """An output of the model that is quantized keeps its name behind the pair; in front it is called so."""
 
+PRODUCT_SUFFIX = ":product"
+"""A product that is given a bias of its own, for a runtime that asks for one, hands its name to the sum."""
+
 STEPS = 4
 """Nodes without quantization that a layer's output may pass on its way to a pair: a ReLU, a Reshape."""
 
@@ -47,7 +50,7 @@ class Pair:
     @property
     def name(self) -> str:
         """The tensor as the float model calls it."""
-        return self.tensor.removesuffix(FLOAT_SUFFIX)
+        return float_name(self.tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,11 @@ class QuantizedLayer:
     closing: Pair | None
     weights: tuple[int, ...]
     axis: int
+
+
+def float_name(name: str | None) -> str:
+    """What the float model calls a tensor of the quantized model."""
+    return (name or "").removesuffix(FLOAT_SUFFIX).removesuffix(PRODUCT_SUFFIX)
 
 
 def quantized_layers(graph: ir.Graph) -> list[QuantizedLayer]:
@@ -118,7 +126,7 @@ def _layer(node: ir.Node) -> QuantizedLayer:
     pairs = tuple(pair for value in node.inputs if (pair := pair_of(value)))
     weights = tuple(i for i, value in enumerate(node.inputs) if is_stored(value))
     measured = closing.dequantized if closing else output.name or ""
-    name = (output.name or "").removesuffix(FLOAT_SUFFIX)
+    name = float_name(output.name)
     return QuantizedLayer(
         node.name or node.op_type, node.op_type, name, measured, pairs, closing, weights, _axis(node, output)
     )
@@ -126,6 +134,9 @@ def _layer(node: ir.Node) -> QuantizedLayer:
 
 def _seen_by_readers(value: ir.Value) -> tuple[ir.Value, Pair | None]:
     """A layer's output as it is quantized, with the pair behind it, or as it is."""
+    uses = [use.node for use in value.uses()]
+    if (value.name or "").endswith(PRODUCT_SUFFIX) and len(uses) == 1 and uses[0].op_type == "Add":
+        value = uses[0].outputs[0]
     here = value
     for _ in range(STEPS):
         closing = next((pair for dequantized in _behind(here) if (pair := pair_of(dequantized))), None)

@@ -54,6 +54,11 @@ class Opened:
         """Position of the quantize pass in the recipe."""
         return next(i for i, step in enumerate(self.recipe.passes) if step.name == "quantize")
 
+    @property
+    def step(self) -> Pass:
+        """The quantize pass."""
+        return self.recipe.passes[self.quantizer]
+
     def context(self, workdir: Path, samples: CalibrationSet | None = None) -> Context:
         """What passes get that run again."""
         recipe = self.recipe
@@ -113,6 +118,8 @@ def _resolved(recipe: Recipe, options: BlameOptions) -> Resolved:
         raise InputError(f"{recipe.job.model} is gone: it is the float model", "put it back, or quantize again")
     calib = replace(recipe.calibration, data=options.calib or recipe.calibration.data)
     evaluation = replace(recipe.evaluation, data=options.eval or recipe.evaluation.data)
+    if options.eval is not None:
+        evaluation = replace(evaluation, skip=False)
     if options.eval is None and evaluation.data is not None and not evaluation.data.exists():
         evaluation = replace(evaluation, data=None, skip=True)
     if calib.data is None and not calib.synthetic:

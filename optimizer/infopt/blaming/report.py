@@ -87,16 +87,16 @@ class Remedy:
 
     Attributes:
         option: As ``quantize`` takes it: ``--keep-float conv1``, ``--ranges mse``.
-        gain_db: What the outputs' SQNR gains.
+        changes: The same as options of the quantize pass.
+        gain_db: What the outputs' SQNR gains: the model was quantized with it.
         price_ms: What a call takes longer; 0 for what changes numbers only, ``None`` where it was not measured.
-        measured: How the gain was found.
         chosen: Whether ``--apply`` takes it.
     """
 
     option: str
+    changes: dict[str, str | tuple[str, ...]]
     gain_db: float
     price_ms: float | None
-    measured: str
     chosen: bool = False
 
 

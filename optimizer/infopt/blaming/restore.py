@@ -11,8 +11,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from infopt.blaming.graph import FLOAT_SUFFIX, is_stored, pair_of, rescaled
-from infopt.facts import CONVOLUTIONS, WEIGHT_INPUT, channel_axis
+from infopt.blaming.graph import float_name, is_stored, pair_of, rescaled
+from infopt.facts import COMPUTE_OPS, CONVOLUTIONS, WEIGHT_INPUT, channel_axis
 
 Array = npt.NDArray[Any]
 
@@ -53,7 +53,11 @@ class Restorer:
         for index, value in enumerate(node.inputs):
             pair = pair_of(value)
             if pair is not None and value is not None:
-                node.replace_input_with(index, _in_front(value))
+                source = _in_front(value)
+                node.replace_input_with(index, source)
+                maker = source.producer()
+                if maker is not None and _follows(maker):
+                    self._restore(graph, maker)
             elif value is not None and is_stored(value):
                 self._constant(graph, node, index, value)
 
@@ -69,7 +73,7 @@ class Restorer:
 
     def weight(self, node: ir.Node, index: int, value: ir.Value) -> Array | None:
         """A stored constant as it was in float, in the scale of the quantized model; ``None`` if that is not known."""
-        output = (node.outputs[0].name or "").removesuffix(FLOAT_SUFFIX)
+        output = float_name(node.outputs[0].name)
         tensor = self.constants.get((output, index))
         if tensor is None:
             return None
@@ -129,6 +133,21 @@ def _in_front(dequantized: ir.Value) -> ir.Value:
     assert q is not None
     assert q.inputs[0] is not None
     return q.inputs[0]
+
+
+def _follows(node: ir.Node) -> bool:
+    """Whether a node runs as integers only for readers that do, and none is left: a Concat, a MaxPool, a sum."""
+    if node.op_type in COMPUTE_OPS:
+        return False
+    readers = [use.node for value in node.outputs for use in value.uses()]
+    wanted = [each for each in readers if each.op_type == "QuantizeLinear" and _read(each)]
+    return not wanted
+
+
+def _read(quantize: ir.Node) -> bool:
+    """Whether anything still reads what a pair gives."""
+    behind = [use.node for use in quantize.outputs[0].uses()]
+    return any(value.uses() or value.is_graph_output() for each in behind for value in each.outputs)
 
 
 def _refactored(array: Array, rounded: Array, node: ir.Node) -> Array | None:

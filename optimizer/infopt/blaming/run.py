@@ -17,7 +17,7 @@ from infopt.blaming.metric import measured_flips
 from infopt.blaming.opened import Opened, open_output
 from infopt.blaming.options import BlameOptions
 from infopt.blaming.prices import prices
-from infopt.blaming.remedies import FITTING, LEAST_GAIN, Trials, attached, changes_of, gain, remedies
+from infopt.blaming.remedies import Trials, attached, chosen, gain, merged, tried
 from infopt.blaming.report import Applied, BlamedLayer, BlameReport, Remedy
 from infopt.blaming.restore import Restorer, restorer
 from infopt.blaming.sweep import Moments, compare, decibels
@@ -34,7 +34,10 @@ MOST_TRIED = 32
 """Layers that are restored one by one, at most."""
 
 MOST_PRICED = 4
-"""Layers whose price is measured, at most."""
+"""Remedies whose price is measured, at most."""
+
+APPLY_SECONDS = 30.0
+"""Time for finding out which remedies go together, where they are to be applied."""
 
 TRIALS_SHARE = 0.5
 """Part of the time limit that goes to restoring layers; the rest is for prices, labels and options."""
@@ -83,10 +86,13 @@ class Blame:
         whole = known.get("", lambda: judge.noise(graph))
         rows = self._restored(rows, restore, judge, known, whole)
         rows = self._explained(rows, layers, moments, restore)
-        trials = Trials(opened, float_model, judge, self.workdir, self.deadline)
-        self.listener.stage("Trying options")
-        gains = trials.gains(self._fitting(rows), self.notes)
-        rows = self._priced(attached(rows, gains), restore)
+        self.listener.stage("Trying remedies")
+        trials = Trials(opened, float_model, judge, self.workdir, self.deadline, self.notes)
+        found = self._priced(tried(rows, layers, trials), trials)
+        if self.options.apply:
+            trials.deadline = max(self.deadline, time.monotonic() + APPLY_SECONDS)
+        found = list(chosen(found, trials))
+        rows = attached(rows, found)
         self.listener.stage("Measuring the metric")
         # With Q/DQ as written, a model takes about twice as long as in float.
         affordable = int((self.deadline - time.monotonic()) / (2 * judge.seconds + 1e-6))
@@ -100,7 +106,7 @@ class Blame:
             judged=len(judge.feeds),
             output_sqnr_db=decibels(whole),
             layers=tuple(rows),
-            remedies=remedies(rows, gains),
+            remedies=tuple(found),
             seconds=round(time.monotonic() - self.started, 2),
             notes=tuple(self.notes),
         )
@@ -178,28 +184,23 @@ class Blame:
         found = {layer.name: causes(layer, seen, moments.get(layer.name), restore) for layer in chosen}
         return [replace(row, causes=found.get(row.name, ())) for row in rows]
 
-    def _priced(self, rows: list[BlamedLayer], restore: Restorer) -> list[BlamedLayer]:
-        """The price of those layers in float that gain something."""
+    def _priced(self, found: list[Remedy], trials: Trials) -> list[Remedy]:
+        """Remedies with the price of those that leave layers in float, against the plainly quantized model."""
         target, resolved = self.opened.resolved.target, self.opened.resolved
-        worth = [row.name for row in rows if (row.gain_db or 0.0) >= LEAST_GAIN][:MOST_PRICED]
+        worth = [each.option for each in found if each.price_ms is None][:MOST_PRICED]
         reason = "not asked for" if self.options.no_bench else target.available() or target.runnable()
-        if worth and time.monotonic() > self.deadline:
+        if not reason and time.monotonic() > self.deadline:
             reason = "there was no time"
-        if reason or not worth:
-            if worth:
-                self.notes.append(f"what it costs to leave layers in float was not measured: {reason}")
-            return rows
+        if not worth:
+            return found
+        if reason:
+            self.notes.append(f"what it costs to leave layers in float was not measured: {reason}")
+            return found
         self.listener.stage("Measuring prices")
-        spared = {name: restore.without({name}) for name in worth}
         feed = resolved.one_batch(resolved.recipe.inputs.batch).feed
         rest = (self.opened.manifest.record.settings, resolved.shapes, self.workdir)
-        found = prices(target, self.opened.graph.graph, spared, feed, rest)
-        return [replace(row, price_ms=found.get(row.name)) for row in rows]
-
-    def _fitting(self, rows: Sequence[BlamedLayer]) -> list[tuple[str, object]]:
-        """Options that fit the causes of the layers to blame, the first layer's first."""
-        guilty = [row for row in rows if (row.gain_db or 0.0) >= LEAST_GAIN or row.causes]
-        return [change for row in guilty for cause in row.causes for change in FITTING.get(cause.kind, ())]
+        known = prices(target, trials.graphs[""], {name: trials.graphs[name] for name in worth}, feed, rest)
+        return [replace(each, price_ms=known.get(each.option, each.price_ms)) for each in found]
 
 
 def blame_directory(path: Path, options: BlameOptions, listener: Listener | None = None) -> BlameReport:
@@ -245,25 +246,24 @@ def _applied(
     report: BlameReport, opened: Opened, options: BlameOptions, listener: Listener, workdir: Path
 ) -> BlameReport:
     """Quantize again with the chosen remedies, and measure what became of the outputs."""
-    chosen = [each for each in report.remedies if each.chosen]
-    if not chosen:
+    if not any(each.chosen for each in report.remedies):
         return replace(report, notes=(*report.notes, "nothing that was tried helps: nothing was applied"))
     from infopt.pipeline import execute
 
     assert options.output is not None
     check_directory(options.output, force=options.force, protect=[opened.path])
-    execute(_recipe(opened, chosen, options), "quantize", listener)
+    execute(_recipe(opened, report.remedies, options), "quantize", listener)
     some = opened.samples.thinned(options.samples).thinned(JUDGED)
     judge = output_judge(opened.before(workdir).graph, some, workdir)
     from infopt.model import load
 
     after = judge.noise(load(options.output / "model.onnx").graph)
-    told = tuple(each.option for each in chosen)
+    told = tuple(each.option for each in report.remedies if each.chosen)
     return replace(report, applied=Applied(options.output.as_posix(), told, report.output_sqnr_db, decibels(after)))
 
 
-def _recipe(opened: Opened, chosen: Sequence[Remedy], options: BlameOptions) -> Recipe:
-    recipe = opened.with_options(changes_of(chosen, opened))
+def _recipe(opened: Opened, found: Sequence[Remedy], options: BlameOptions) -> Recipe:
+    recipe = opened.with_options(merged(found, opened))
     return replace(recipe, job=replace(recipe.job, output=options.output, force=options.force))
 
 

@@ -31,7 +31,6 @@ _REMEDIES = (
     Column("remedy", "name"),
     Column("gain dB"),
     Column("price ms"),
-    Column("measured", "text"),
     Column("applied", "text"),
 )
 
@@ -57,7 +56,7 @@ def tables(report: BlameReport, details: bool = False) -> tuple[Table, ...]:
     shown = report.layers if details else report.layers[:ROWS]
     notes = (
         f"SQNR of each layer's output on {report.samples} samples, errors before it included; gain of the outputs' "
-        f"SQNR on {report.judged} samples with that layer in float.",
+        f"SQNR on {report.judged} samples with that layer in float, all that it reads included.",
         *report.notes,
     )
     caused = [layer for layer in report.layers if layer.causes]
@@ -121,13 +120,13 @@ def _layer(layer: BlamedLayer) -> tuple[str, ...]:
 
 def _cause(layer: BlamedLayer) -> tuple[str, ...]:
     remedy = layer.remedy or ""
-    return layer.name, layer.why or "", "in float" if remedy.startswith("--keep-float") else remedy
+    return layer.name, layer.why or "", remedy
 
 
 def _remedy(each: Remedy, report: BlameReport) -> tuple[str, ...]:
     price = "0" if each.price_ms == 0 else MISSING if each.price_ms is None else _signed_ms(each.price_ms)
     done = "yes" if report.applied and each.option in report.applied.options else "--apply" if each.chosen else ""
-    return each.option, f"{each.gain_db:+.1f}", price, each.measured, done
+    return each.option, f"{each.gain_db:+.1f}", price, done
 
 
 def _signed_ms(value: float) -> str:
