@@ -151,7 +151,8 @@ def causes(layer: QuantizedLayer, seen: Seen, moments: Moments | None, restorer:
         part = moments.shifted()
         told = f"bias shift: {part:.0%} of the error of {layer.output} is a constant shift of its channels"
         found.append(Cause("bias shift", layer.output, told, {"share": part}))
-    return (*found, *_of_weights(layer, restorer))
+    found += _of_weights(layer, restorer)
+    return tuple(found) or tuple(_plain(layer, seen))
 
 
 def _of_tensor(pair: Pair, grid: Grid) -> Iterator[Cause]:
@@ -194,6 +195,16 @@ def _of_concat(pair: Pair, parts: Mapping[str, float]) -> Iterator[Cause]:
         f"one scale leaves it {steps:.1f} steps"
     )
     yield Cause("mixed-magnitude Concat", pair.name, told, {"ratio": ratio, "steps": steps})
+
+
+def _plain(layer: QuantizedLayer, seen: Seen) -> Iterator[Cause]:
+    """What is left to say where nothing stands out: how well the worst of a layer's inputs survives rounding."""
+    known = {pair: _sqnr(seen.grids[pair.tensor]) for pair in layer.inputs if pair.tensor in seen.grids}
+    known = {pair: sqnr for pair, sqnr in known.items() if math.isfinite(sqnr)}
+    if known:
+        pair = min(known, key=lambda each: known[each])
+        told = f"rounding: {pair.name} keeps {known[pair]:.1f} dB; its range fits it, and nothing else stands out"
+        yield Cause("rounding", pair.name, told, {"sqnr_db": known[pair]})
 
 
 def _of_weights(layer: QuantizedLayer, restorer: Restorer) -> Iterator[Cause]:
@@ -240,7 +251,9 @@ def _bulk(counts: npt.NDArray[np.int64]) -> int:
 
 
 def _sqnr(grid: Grid) -> float:
-    return 10 * math.log10(grid.signal / grid.power) if grid.signal > 0 else -math.inf
+    if grid.signal <= 0:
+        return -math.inf
+    return 10 * math.log10(grid.signal / grid.power) if grid.power > 0 else math.inf
 
 
 def _levels(pair: Pair) -> int:

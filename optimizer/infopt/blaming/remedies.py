@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import onnx_ir as ir
@@ -46,6 +48,9 @@ LEAST_GAIN = 0.5
 
 REALIZED = 0.5
 """Part of what a layer in float gains that ``--keep-float`` has to bring; else the layers before it are kept, too."""
+
+MOST_OPTIONS = 6
+"""Options that are tried, at most."""
 
 MOST_KEPT = 3
 """Layers that are tried in float, at most: with more, another method is due."""
@@ -119,17 +124,13 @@ class Trials:
 
 
 def tried(rows: Sequence[BlamedLayer], layers: Sequence[QuantizedLayer], trials: Trials) -> list[Remedy]:
-    """Try what fits the layers to blame, the first layer's first; what helps is given, the best first."""
+    """Try what fits the causes, those of the layers to blame first; what helps is given, the best first."""
     guilty = [row for row in rows if (row.gain_db or 0.0) >= LEAST_GAIN]
-    guilty = guilty or [row for row in rows if row.causes][:1]
     found: list[Remedy] = []
-    kept = 0
-    for row in guilty:
-        for changes in _fitting(row, trials.opened):
-            found += _remedy(changes, trials) if not any(each.changes == changes for each in found) else []
-        if kept < MOST_KEPT and (row.gain_db or 0.0) >= LEAST_GAIN:
-            found += _in_float(row, layers, trials)
-            kept += 1
+    for changes in islice(_fitting(guilty, rows, trials.opened), MOST_OPTIONS):
+        found += _remedy(changes, trials)
+    for row in guilty[:MOST_KEPT]:
+        found += _in_float(row, layers, trials)
     helping = {each.option: each for each in found if each.gain_db >= LEAST_GAIN}
     return sorted(helping.values(), key=lambda each: -each.gain_db)
 
@@ -201,10 +202,12 @@ def flags(changes: Changes) -> str:
     return " ".join(parts)
 
 
-def _fitting(row: BlamedLayer, opened: Opened) -> Iterator[Changes]:
-    """Options that fit a layer's causes, as far as they are open."""
+def _fitting(guilty: Sequence[BlamedLayer], rows: Sequence[BlamedLayer], opened: Opened) -> Iterator[Changes]:
+    """Options that fit causes, as far as they are open: the guilty layers' causes, then what is most frequent."""
     step, seen = opened.step, set[tuple[str, str]]()
-    for name, value in (change for cause in row.causes for change in FITTING.get(cause.kind, ())):
+    kinds = [cause.kind for row in guilty for cause in row.causes]
+    kinds += [kind for kind, _ in Counter(cause.kind for row in rows for cause in row.causes).most_common()]
+    for name, value in (change for kind in kinds for change in FITTING.get(kind, ())):
         now = getattr(step, name, None)
         if now is None or (name, value) in seen:
             continue

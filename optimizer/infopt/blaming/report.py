@@ -17,7 +17,7 @@ class Cause:
 
     Attributes:
         kind: ``outlier range``, ``clipping``, ``mixed-magnitude Concat``, ``tiny channels``, ``few levels``,
-            ``bias shift`` or ``weight rounding``.
+            ``bias shift``, ``weight rounding``, or ``rounding`` where none of them stands out.
         tensor: The tensor that it is about.
         told: In words, with its numbers.
         numbers: The numbers by name.

@@ -39,8 +39,8 @@ MOST_PRICED = 4
 APPLY_SECONDS = 30.0
 """Time for finding out which remedies go together, where they are to be applied."""
 
-TRIALS_SHARE = 0.5
-"""Part of the time limit that goes to restoring layers; the rest is for prices, labels and options."""
+RESTORING, TRYING = 0.45, 0.75
+"""Parts of the time limit after which restoring layers ends, and trying remedies; the rest is for prices and labels."""
 
 WORST_EXPLAINED = 24
 """Layers whose causes are looked for."""
@@ -87,10 +87,11 @@ class Blame:
         rows = self._restored(rows, restore, judge, known, whole)
         rows = self._explained(rows, layers, moments, restore)
         self.listener.stage("Trying remedies")
-        trials = Trials(opened, float_model, judge, self.workdir, self.deadline, self.notes)
+        until = self.started + TRYING * self.options.time_limit
+        trials = Trials(opened, float_model, judge, self.workdir, until, self.notes)
         found = self._priced(tried(rows, layers, trials), trials)
         if self.options.apply:
-            trials.deadline = max(self.deadline, time.monotonic() + APPLY_SECONDS)
+            trials.deadline = max(until, time.monotonic() + APPLY_SECONDS)
         found = list(chosen(found, trials))
         rows = attached(rows, found)
         self.listener.stage("Measuring the metric")
@@ -154,7 +155,7 @@ class Blame:
         if decibels(whole) is None:
             return rows
         self.listener.stage("Restoring layers to float one by one")
-        limit = self.started + TRIALS_SHARE * self.options.time_limit
+        limit = self.started + RESTORING * self.options.time_limit
         order = sorted(rows, key=_added, reverse=True)[:MOST_TRIED]
         tried: dict[str, BlamedLayer] = {}
         for i, row in enumerate(order):
@@ -189,7 +190,7 @@ class Blame:
         target, resolved = self.opened.resolved.target, self.opened.resolved
         worth = [each.option for each in found if each.price_ms is None][:MOST_PRICED]
         reason = "not asked for" if self.options.no_bench else target.available() or target.runnable()
-        if not reason and time.monotonic() > self.deadline:
+        if not reason and time.monotonic() + trials.longest > self.deadline:
             reason = "there was no time"
         if not worth:
             return found
@@ -229,7 +230,7 @@ def blame_directory(path: Path, options: BlameOptions, listener: Listener | None
         from infopt.views.blame import markdown
 
         with staged_file(options.markdown, overwrite=True, protect=[path]) as staged:
-            staged.write_text(markdown(report), encoding="utf-8")
+            (staged / options.markdown.name).write_text(markdown(report), encoding="utf-8")
     return report
 
 
