@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from infopt.views.tables import Column, Table
-from infopt.wording import MISSING, digits, signed
+from infopt.wording import MISSING, digits, signed, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,10 +40,10 @@ def headline(report: BlameReport) -> str:
     told = f"outputs at {decibels(report.output_sqnr_db)} dB SQNR" if report.output_sqnr_db is not None else "no error"
     worst = next((layer for layer in report.layers if (layer.gain_db or 0) > 0), None)
     if worst is not None and worst.gain_db is not None:
-        told += f"; {worst.name} in float would bring {worst.gain_db:+.1f} dB"
+        told += f"; {visible(worst.name)} in float would bring {worst.gain_db:+.1f} dB"
     if report.applied is not None:
-        told += f"; {report.applied.path} has {decibels(report.applied.after_db)} dB"
-    return f"BLAME  {report.path}: {told}"
+        told += f"; {visible(report.applied.path)} has {decibels(report.applied.after_db)} dB"
+    return f"BLAME  {visible(report.path)}: {told}"
 
 
 def tables(report: BlameReport, details: bool = False) -> tuple[Table, ...]:
@@ -86,9 +86,8 @@ def render(report: BlameReport, console: Console, details: bool = False) -> None
     from rich.text import Text
 
     from infopt.views.console import print_table
-    from infopt.wording import visible
 
-    console.print(Text(visible(headline(report), 400)), soft_wrap=not console.is_terminal)
+    console.print(Text(headline(report)), soft_wrap=not console.is_terminal)
     for table in tables(report, details):
         print_table(table, console)
 
