@@ -140,8 +140,9 @@ def mixed(build: Build) -> Any:
     return build(text, w0=300 * normal(8, 8, 1, 1), w1=normal(8, 8, 1, 1)[::-1].copy(), w2=read, w3=normal(8, 8, 3, 3))
 
 
-def test_a_concat_of_mixed_magnitude_is_named_with_its_parts(build: Build, folder: Folder) -> None:
-    folder.quantize(mixed(build), samples())
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])  # the latter has one scale for all parts
+def test_a_concat_of_mixed_magnitude_is_named_with_its_parts(build: Build, folder: Folder, target: str) -> None:
+    folder.quantize(mixed(build), samples(), target)
     report = folder.blame()
     reader = layer(report, "reader")
     assert "mixed-magnitude Concat" in kinds(reader)

@@ -181,7 +181,8 @@ def _of_tensor(pair: Pair, grid: Grid) -> Iterator[Cause]:
 
 
 def _of_concat(pair: Pair, parts: Mapping[str, float]) -> Iterator[Cause]:
-    sound = {name: peak for name, peak in parts.items() if peak > 0}
+    joined = next(iter(parts), "")
+    sound = {name: peak for name, peak in parts.items() if peak > 0 and name != joined}
     if len(sound) < 2:
         return
     small, large = min(sound, key=lambda n: sound[n]), max(sound, key=lambda n: sound[n])
@@ -191,7 +192,8 @@ def _of_concat(pair: Pair, parts: Mapping[str, float]) -> Iterator[Cause]:
     steps = sound[small] / pair.scale
     names = [float_name(name) for name in (large, small)]
     told = (
-        f"mixed-magnitude Concat: {names[0]} in {pair.name} reaches {sound[large]:.3g}, {names[1]} {sound[small]:.3g}: "
+        f"mixed-magnitude Concat: {names[0]} in {float_name(joined)} reaches {sound[large]:.3g}, "
+        f"{names[1]} {sound[small]:.3g}: "
         f"one scale leaves it {steps:.1f} steps"
     )
     yield Cause("mixed-magnitude Concat", pair.name, told, {"ratio": ratio, "steps": steps})
@@ -225,14 +227,20 @@ def _of_weights(layer: QuantizedLayer, restorer: Restorer) -> Iterator[Cause]:
 
 
 def _joined(graph: ir.Graph, pairs: Mapping[str, Pair]) -> dict[str, list[str]]:
-    """The computed inputs of the Concat that makes a tensor, by name of the tensor."""
-    values = values_by_name(graph)
-    found = {}
-    for name in pairs:
-        maker = values[name].producer()
-        if maker is not None and maker.op_type == "Concat":
-            inputs = [_float_side(value) for value in maker.inputs if value is not None]
-            found[name] = [each for each in inputs if each in values]
+    """The computed inputs of the Concat whose scale a tensor's is, by name of the tensor; its own name first.
+
+    The pair is behind the Concat, or where the runtime wants none there, the parts share one in front of it.
+    """
+    found, values = dict[str, list[str]](), values_by_name(graph)
+    for node in graph:
+        if node.op_type != "Concat":
+            continue
+        parts = [_float_side(value) for value in node.inputs if value is not None]
+        output, shared = node.outputs[0].name or "", [pair for v in node.inputs if (pair := pair_of(v))]
+        names = [output] if output in pairs else []
+        if len({pair.scale for pair in shared}) == 1 and len(shared) > 1:
+            names += [pair.tensor for pair in shared[:1] if pair.tensor in pairs]
+        found.update({name: [output, *(part for part in parts if part in values)] for name in names})
     return found
 
 

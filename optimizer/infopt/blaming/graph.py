@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from infopt.facts import CONVOLUTIONS, is_constant
+from infopt.facts import COMPUTE_OPS, CONVOLUTIONS, is_constant
 
 FLOAT_SUFFIX = ":float"
 """An output of the model that is quantized keeps its name behind the pair; in front it is called so."""
@@ -123,13 +123,24 @@ def rescaled(graph: ir.Graph) -> bool:
 
 def _layer(node: ir.Node) -> QuantizedLayer:
     output, closing = _seen_by_readers(node.outputs[0])
-    pairs = tuple(pair for value in node.inputs if (pair := pair_of(value)))
+    pairs = tuple(pair for value in node.inputs for pair in _read_through(value, STEPS))
     weights = tuple(i for i, value in enumerate(node.inputs) if is_stored(value))
     measured = closing.dequantized if closing else output.name or ""
     name = float_name(output.name)
     return QuantizedLayer(
         node.name or node.op_type, node.op_type, name, measured, pairs, closing, weights, _axis(node, output)
     )
+
+
+def _read_through(value: ir.Value | None, steps: int) -> list[Pair]:
+    """The pairs that a reader gets, also those in front of what only moves data: some runtimes want none behind it."""
+    pair = pair_of(value)
+    if pair or value is None or not steps:
+        return [pair] if pair else []
+    maker = value.producer()
+    if maker is None or maker.op_type in COMPUTE_OPS or not any(map(_dequantizes, maker.inputs)):
+        return []
+    return [each for source in maker.inputs for each in _read_through(source, steps - 1)]
 
 
 def _seen_by_readers(value: ir.Value) -> tuple[ir.Value, Pair | None]:

@@ -53,13 +53,13 @@ class Restorer:
         for index, value in enumerate(node.inputs):
             pair = pair_of(value)
             if pair is not None and value is not None:
-                source = _in_front(value)
-                node.replace_input_with(index, source)
-                maker = source.producer()
-                if maker is not None and _follows(maker):
-                    self._restore(graph, maker)
+                node.replace_input_with(index, _in_front(value))
             elif value is not None and is_stored(value):
                 self._constant(graph, node, index, value)
+            source = node.inputs[index]
+            maker = source.producer() if source is not None else None
+            if maker is not None and maker.op_type != "DequantizeLinear" and _follows(maker):
+                self._restore(graph, maker)
 
     def _constant(self, graph: ir.Graph, node: ir.Node, index: int, value: ir.Value) -> None:
         array = self.weight(node, index, value)
@@ -137,7 +137,7 @@ def _in_front(dequantized: ir.Value) -> ir.Value:
 
 def _follows(node: ir.Node) -> bool:
     """Whether a node runs as integers only for readers that do, and none is left: a Concat, a MaxPool, a sum."""
-    if node.op_type in COMPUTE_OPS:
+    if node.op_type in COMPUTE_OPS or not any(pair_of(value) for value in node.inputs):
         return False
     readers = [use.node for value in node.outputs for use in value.uses()]
     wanted = [each for each in readers if each.op_type == "QuantizeLinear" and _read(each)]
