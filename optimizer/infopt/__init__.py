@@ -15,11 +15,24 @@ from infopt.lazily import put_off_rare_modules
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 put_off_rare_modules()
 
-__all__ = ["check", "compare", "compile", "diff", "drift", "gate", "predict", "quantize", "render", "run", "simplify"]
+__all__ = [
+    "blame",
+    "check",
+    "compare",
+    "compile",
+    "diff",
+    "drift",
+    "gate",
+    "predict",
+    "quantize",
+    "render",
+    "run",
+    "simplify",
+]
 
 if TYPE_CHECKING:
     __version__: str
-    from infopt.verbs import check, compare, compile, diff, drift, gate, predict, quantize, render, run, simplify
+    from infopt.verbs import blame, check, compare, compile, diff, drift, gate, predict, quantize, render, run, simplify
 
 
 def __getattr__(name: str) -> Any:

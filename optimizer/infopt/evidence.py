@@ -12,13 +12,13 @@ from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import Latency
 from infopt.budget import check_budget
 from infopt.changes import Changes
-from infopt.errors import Unmeasured
+from infopt.errors import RuntimeRefused, Unmeasured
 from infopt.evaluate import Evaluator, Where, evaluator
 from infopt.illustrate import illustrated
 from infopt.measure import Contest, Result, contest, float_artifacts
-from infopt.model import Model, save
+from infopt.model import Model, load, save
 from infopt.passes import Context, run
-from infopt.report import FloatLayer, KernelCount
+from infopt.report import FloatLayer, KernelCount, Layer
 from infopt.resolve import Resolved
 from infopt.target import Artifact, CompileOptions, Session, Target
 from infopt.targets.onnxruntime import EMULATE, open_onnx
@@ -56,6 +56,7 @@ class Evidence:
     artifact: Artifact | None
     warnings: tuple[str, ...] = ()
     changes: Changes = Changes()
+    layers: tuple[Layer, ...] = ()
 
 
 def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Evidence:
@@ -74,8 +75,9 @@ def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) 
     artifact = raced.candidate if isinstance(raced, Result) else build.artifact
     latency = raced.latency if isinstance(raced, Result) else raced
     kernels = _kernels(resolved, build, artifact)
+    layers, remarks = _layers(resolved, build, workdir, listener)
     if resolved.evaluation is None:
-        return Evidence(None, _no_accuracy(resolved), (), latency, kernels, artifact)
+        return Evidence(None, _no_accuracy(resolved), (), latency, kernels, artifact, remarks, layers=layers)
     listener.stage("Measuring accuracy")
     with _evaluator(resolved, listener) as judge:
         check_budget(resolved.recipe.budget, judge.fraction)
@@ -85,8 +87,8 @@ def gather(resolved: Resolved, build: Build, workdir: Path, listener: Listener) 
             latency = _with_float_accuracy(resolved, raced, judge)
         accuracy, close = judge.accuracy(outputs, where), judge.fidelity(outputs)
         changes = illustrated(judge.changes(outputs, accuracy), resolved.evaluation, resolved.recipe.evaluation)
-    warnings = (*_scales(resolved, build, workdir), *changes.warnings)
-    return Evidence(accuracy, None, close, latency, kernels, artifact, warnings, changes)
+    warnings = (*remarks, *_scales(resolved, build, workdir), *changes.warnings)
+    return Evidence(accuracy, None, close, latency, kernels, artifact, warnings, changes, layers)
 
 
 def _scales(resolved: Resolved, build: Build, workdir: Path) -> tuple[str, ...]:
@@ -97,6 +99,25 @@ def _scales(resolved: Resolved, build: Build, workdir: Path) -> tuple[str, ...]:
 
     folder = Path(tempfile.mkdtemp(dir=workdir))
     return scale_warnings(build.model, resolved.calibration, resolved.evaluation, resolved.recipe.job.seed, folder)
+
+
+def _layers(
+    resolved: Resolved, build: Build, workdir: Path, listener: Listener
+) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+    """How far each layer's output moved, where real samples can tell within the memory limit, and warnings."""
+    samples, memory = resolved.calibration, resolved.recipe.calibration.memory
+    skipped = resolved.recipe.evaluation.skip or resolved.synthetic or samples is None
+    if skipped or 2 * resolved.model.bytes > memory or not build.model.quantized_nodes():
+        return (), ()
+    from infopt.blaming.sweep import layer_errors
+
+    assert samples is not None
+    listener.stage("Comparing layers")
+    folder = Path(tempfile.mkdtemp(dir=workdir))
+    try:
+        return layer_errors(resolved.model.graph, load(build.graph).graph, samples, memory // 2, folder), ()
+    except RuntimeRefused as error:
+        return (), (f"layers were not compared with the float model's: {error.reason}",)
 
 
 def _race(resolved: Resolved, build: Build, workdir: Path, listener: Listener) -> Result | Latency:

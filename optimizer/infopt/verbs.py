@@ -15,6 +15,7 @@ from infopt.recipe import SECTIONS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infopt.blaming.report import BlameReport
     from infopt.checks.report import CheckReport
     from infopt.comparing.predict import Predicted
     from infopt.comparing.result import Comparison
@@ -130,6 +131,28 @@ def check(model: AnyPath, *, listener: Listener | None = None, **options: Any) -
     names = options.get("target") or ()
     given = {**options, "target": [names] if isinstance(names, str) else list(names)}
     return check_file(Path(model), build(CheckOptions, given, "infopt check"), listener)
+
+
+def blame(directory: AnyPath, *, listener: Listener | None = None, **options: Any) -> BlameReport:
+    """Say which layers of a quantized model make its error, why, and what helps.
+
+    Args:
+        directory: An output directory of ``infopt quantize``; nothing is written to it.
+        listener: Hears of the progress.
+        **options: The flags of ``infopt blame`` with underscores: ``calib``, ``eval``, ``samples``, ``time_limit``,
+            ``no_bench``, ``apply`` with ``output``, ``force``, ``markdown``.
+
+    Returns:
+        The layers with their errors, causes and remedies.
+
+    Raises:
+        InfoptError: See :mod:`infopt.errors`.
+    """
+    from infopt.blaming.options import BlameOptions
+    from infopt.blaming.run import blame_directory
+
+    given = {name: Path(value) if isinstance(value, PathLike) else value for name, value in options.items()}
+    return blame_directory(Path(directory), build(BlameOptions, given, "infopt blame"), listener)
 
 
 def compare(

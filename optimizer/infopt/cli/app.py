@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infopt.cli import checking, data, drifting, judging, listing, recipes
+from infopt.cli import blaming, checking, data, drifting, judging, listing, recipes
 
 app = typer.Typer(
     name="infopt",
@@ -38,6 +38,7 @@ def _root(
 for register in (
     *recipes.COMMANDS,
     *checking.COMMANDS,
+    *blaming.COMMANDS,
     *data.COMMANDS,
     *drifting.COMMANDS,
     *judging.COMMANDS,

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from infopt.cache import cache_folder as folder_of
 from infopt_passes.calibrate.histogram import Histogram
 from infopt_passes.calibrate.observers import Extremes
 
-VARIABLE = "INFOPT_CACHE"
 LARGEST = 256 << 20
 """Bytes that the folder may hold; the files that were not used for longest go first."""
 
@@ -113,14 +113,7 @@ class Store:
 
 def cache_folder() -> Path | None:
     """Where statistics are kept, or ``None``."""
-    given = os.environ.get(VARIABLE, "")
-    if given.lower() in ("off", "0", "no", "false"):
-        return None
-    if given:
-        return Path(given) / "calibration"
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()
-    return root / "infopt" / "calibration"
+    return folder_of("calibration")
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
