@@ -113,6 +113,8 @@ def unmeasured_report() -> Report:
             kernels=KernelCount(None, None, (), "TensorRT is not installed"),
             fidelity=(),
             layers=(),
+            classes=(),
+            samples=(),
             target=None,
         )
     )

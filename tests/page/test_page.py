@@ -98,7 +98,7 @@ def test_what_was_not_measured_says_why() -> None:
     for why in ("synthetic data has no labels", "there is no GPU here", "TensorRT is not installed"):
         assert why in text
     assert "infopt blame" in text
-    assert "--samples-in-report" in text
+    assert text.count("synthetic data has no labels") > 2  # for classes and samples, too
 
 
 @pytest.mark.parametrize("reason", ["accuracy", "latency", "size", "integer layers"])

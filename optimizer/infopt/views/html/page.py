@@ -162,7 +162,7 @@ def _class(each: ClassChange) -> tuple[str, ...]:
 def _samples(report: Report) -> Section:
     title = "Samples that changed most"
     if not report.samples:
-        why = "not in this report: infopt compare ... --samples-in-report puts them in"
+        why = (report.accuracy_reason or UNKNOWN) if report.accuracy is None else "no answer moved"
         return Section("samples", title, missing=why)
     return Section("samples", title, samples=tuple(_pictured(report.samples)))
 
