@@ -38,6 +38,7 @@ def normal(count: int, shift: float = 0.0, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(count).astype(np.float32) + np.float32(shift)
 
 
+@pytest.mark.filterwarnings("ignore:ks_2samp. Exact calculation unsuccessful:RuntimeWarning")
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=20), st.lists(st.integers(-5, 5), min_size=1, max_size=20))
 def test_the_distance_is_that_of_scipy_and_the_p_value_no_smaller_than_the_exact_one(

@@ -22,9 +22,14 @@ from infopt.preprocess import load_preprocess
 if TYPE_CHECKING:
     from infopt.evidence import Build
     from infopt.passes import CalibrationSet
+    from infopt.recipe import Recipe
     from infopt.report import CalibData
     from infopt.resolve import Resolved
     from infopt.ui import Listener
+
+
+WEIGHTS = 4
+"""A model that is run whole takes so many times the bytes of its weights: they become float, and are copied."""
 
 
 def calibration_profile(
@@ -56,21 +61,28 @@ def calibration_profile(
     if resolved.synthetic:
         return replace(profile, notes=("calibration inputs are made up",))
     listener.stage("Profiling the calibration samples")
-    recorder, notes = _recorded(calibration, build.model, resolved.recipe.job.seed, workdir, listener)
+    recorder, notes = _recorded(calibration, build.model, resolved.recipe, workdir, listener)
     return recorder.into(replace(profile, notes=notes))
 
 
 def _recorded(
-    calibration: CalibrationSet, model: Model, seed: int, workdir: Path, listener: Listener
+    calibration: CalibrationSet, model: Model, recipe: Recipe, workdir: Path, listener: Listener
 ) -> tuple[Recorder, tuple[str, ...]]:
     """What the samples were like; inputs alone, with the reason, where the model does not run on them."""
 
     def look(opened: Probe | None) -> Recorder:
         chosen = np.asarray(calibration.thinned(MOST).indices)
         return sweep(
-            calibration.samples, calibration.inputs, opened, chosen, seed, partial(listener.progress, "profile")
+            calibration.samples,
+            calibration.inputs,
+            opened,
+            chosen,
+            recipe.job.seed,
+            partial(listener.progress, "profile"),
         )
 
+    if WEIGHTS * model.bytes > recipe.calibration.memory:
+        return look(None), ("the profile tells of inputs alone: the model is too large for --memory to run whole",)
     try:
         return look(probe(model, Path(tempfile.mkdtemp(dir=workdir)))), ()
     except InfoptError as error:
