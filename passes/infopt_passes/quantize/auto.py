@@ -7,7 +7,7 @@ for little arithmetic are then left in float. No labels are looked at.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -58,7 +58,9 @@ class Search:
         best: The settings that proved best so far, with the noise of their outputs.
         started: When the search began.
         last: How many times as many samples the last build has.
-        longest: The longest build so far, in seconds.
+        times: Seconds that steps took, by what they do to settings.
+        took: The last build, in seconds.
+        kept: The longest build among those that proved themselves: the last build takes as long.
         notes: What was chosen and why.
     """
 
@@ -68,25 +70,31 @@ class Search:
     best: tuple[Settings, float]
     started: float
     last: float
-    longest: float = 0.0
+    times: dict[Callable[[Settings], Settings], float] = field(default_factory=dict)
+    took: float = 0.0
+    kept: float = 0.0
     notes: list[Note] = field(default_factory=list)
 
     def noise(self, settings: Settings) -> float:
         """Build and judge."""
         begun = time.perf_counter()
         result = self.judge.noise(self.static.build(settings).graph)
-        self.longest = max(self.longest, time.perf_counter() - begun)
+        self.took = time.perf_counter() - begun
         return result
 
-    def late(self, what: str, effort: float = 1.0) -> bool:
+    def keep(self, settings: Settings, noise: float) -> None:
+        """Take the settings that were judged last for the best."""
+        self.best, self.kept = (settings, noise), max(self.kept, self.took)
+
+    def late(self, what: str, seconds: float = 0.0) -> bool:
         """Whether there is no time for something, and for the last build after it; noted.
 
         Args:
             what: What it is.
-            effort: How many times as long it takes as the longest build so far.
+            seconds: How long its build may take; nothing where it is many small steps.
         """
-        reserve = LAST * self.last * max(effort, 1.0)
-        if time.perf_counter() - self.started + (effort + reserve) * self.longest <= self.limit:
+        reserve = LAST * self.last * max(seconds, self.kept)
+        if time.perf_counter() - self.started + seconds + reserve <= self.limit:
             return False
         why = f"the time limit of {self.limit:g} s was reached before it was tried: the result depends on the machine"
         self.notes.append(Note("warning", what, why))
@@ -98,25 +106,28 @@ class Search:
             settings, noise = self.best
             if not step.open(options) or step.apply(settings) == settings:
                 continue
-            if decibels(noise) >= ENOUGH or self.late(step.label, step.effort):
+            # What was tried before takes as long again.
+            likely = self.times.get(step.apply, step.effort * self.kept)
+            if decibels(noise) >= ENOUGH or self.late(step.label, likely):
                 continue
             found = self.noise(step.apply(settings))
+            self.times[step.apply] = self.took
             gain = decibels(found) - decibels(noise)
             if gain >= GAIN:
-                self.best = step.apply(settings), found
+                self.keep(step.apply(settings), found)
             told = f"{gain:+.1f} dB on samples set apart: {'used' if gain >= GAIN else 'left out'}"
             self.notes.append(Note("choice", step.label, told))
 
     def spare(self) -> list[Spared]:
         """Leave layers in float that cost much for little."""
         settings, noise = self.best
-        left = spared(self.static, settings, self.judge, noise, lambda what: self.late(what, 0))
+        left = spared(self.static, settings, self.judge, noise, self.late)
         if left:
             both = replace(settings, keep_float=settings.keep_float | {each.name for each in left})
             found = self.noise(both)
             if decibels(found) - decibels(noise) < GAIN:
                 return []
-            self.best = both, found
+            self.keep(both, found)
         return left
 
 
@@ -137,7 +148,7 @@ def chosen(static: Static, options: Quantize) -> Model:
     own = Static(static.model, static.table, replace(static.context, calibration=some))
     judges = judge(static.model.graph, apart, static.context)
     search = Search(own, judges, options.time_limit, (plain, 0.0), started, min(len(samples) / len(some), MOST_LAST))
-    search.best = plain, search.noise(plain)
+    search.keep(plain, search.noise(plain))
     search.steps(FIRST_STEPS, options)
     left = search.spare()
     search.steps(LAST_STEPS, options)
@@ -178,7 +189,7 @@ def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spare
 def _whys(static: Static, search: Search, result: Model, left: Sequence[Spared]) -> dict[str, str]:
     """Why each layer is left in float, with its price where that can be measured here."""
     whys = {each.name: each.why for each in left}
-    if left and not search.late("measuring the price of layers in float", 0):
+    if left and not search.late("measuring the price of layers in float"):
         settings, _ = search.best
         whole = static.build(replace(settings, keep_float=settings.keep_float - whys.keys()))
         shares = {each.name: each.price for each in left}

@@ -37,7 +37,7 @@ class Step:
         label: What it does, for the report.
         open: Whether the user left it to the method.
         apply: The settings with it.
-        effort: How many times as long it may take as the longest step before.
+        effort: How many times as long it may take as the settings that it is tried on top of.
     """
 
     label: str
@@ -68,12 +68,13 @@ FIRST_STEPS = (
         "activation ranges of least square error",
         lambda options: options.ranges == "auto",
         lambda settings: replace(settings, ranges="mse"),
+        effort=2,
     ),
 )
 """In the order in which they are tried: what makes the float model easier first, since the others depend on it."""
 
 LAST_STEPS = (
-    replace(FITTED, label=f"{FITTED.label}, once more", effort=1.0),
+    replace(FITTED, label=f"{FITTED.label}, once more"),
     Step(
         "weight ranges of least square error",
         lambda options: options.weight_ranges == "auto",
