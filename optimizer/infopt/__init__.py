@@ -15,11 +15,11 @@ from infopt.lazily import put_off_rare_modules
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 put_off_rare_modules()
 
-__all__ = ["check", "compare", "compile", "gate", "quantize", "run", "simplify"]
+__all__ = ["check", "compare", "compile", "gate", "prune", "quantize", "run", "simplify"]
 
 if TYPE_CHECKING:
     __version__: str
-    from infopt.verbs import check, compare, compile, gate, quantize, run, simplify
+    from infopt.verbs import check, compare, compile, gate, prune, quantize, run, simplify
 
 
 def __getattr__(name: str) -> Any:

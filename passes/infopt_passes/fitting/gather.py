@@ -20,8 +20,8 @@ from infopt.passes import Context
 from infopt.probe import opened, with_outputs
 from infopt_passes.calibrate.sizes import tensor_bytes
 from infopt_passes.calibrate.sweep import Streams, streams, sweep
-from infopt_passes.quantize.fitting.layout import Layout
-from infopt_passes.quantize.fitting.moments import Adder, Moments
+from infopt_passes.fitting.layout import Layout
+from infopt_passes.fitting.moments import Adder, Moments
 
 Array = npt.NDArray[Any]
 
