@@ -14,6 +14,10 @@ COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
 """Operators that are counted; what the others compute is small beside it."""
 
 
+NOTABLE = 0.95
+"""A model with less than this part of its operations left is one that was pruned."""
+
+
 def flops(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> int | None:
     """Floating-point operations of one run, of the main graph.
 
@@ -24,7 +28,12 @@ def flops(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> int | None:
     Returns:
         The number; ``None`` where a shape that it depends on is only known at run time.
     """
-    known = static_sizes(graph, shapes)
+    try:
+        known = static_sizes(graph, shapes)
+    except MemoryError:
+        raise
+    except Exception:  # inference of a graph that a runtime may well take
+        return None
 
     def size(value: ir.Value, axis: int) -> int:
         return known[value.name or ""][axis]
@@ -33,6 +42,17 @@ def flops(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> int | None:
         return sum(node_flops(node, size) for node in graph.graph)
     except (KeyError, IndexError):
         return None
+
+
+def unfollowed(before: int | None, after: int | None, speedup: float | None) -> list[str]:
+    """A warning where a model lost operations and its latency did not lose at least half as large a part."""
+    if not before or after is None or speedup is None or after >= NOTABLE * before:
+        return []
+    fewer, shorter = 1 - after / before, 1 - 1 / speedup
+    if shorter >= fewer / 2:
+        return []
+    why = "what takes the time is elsewhere: a larger --multiple, or --latency as the goal, may help"
+    return [f"latency did not follow: {fewer:.0%} fewer operations, {shorter:.0%} less time; {why}"]
 
 
 def static_sizes(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -44,8 +64,9 @@ def static_sizes(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> dict[s
 
     clone = graph.clone()
     for value in clone.graph.inputs:
-        if value.name in shapes:
-            value.shape = ir.Shape(shapes[value.name])
+        known = shapes.get(value.name or "")
+        if known is not None:
+            value.shape = ir.Shape(known)
     for node in clone.graph:
         for output in node.outputs:
             if not output.is_graph_output():
@@ -53,10 +74,10 @@ def static_sizes(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> dict[s
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(clone)
     ShapeInferencePass()(clone)
     values = [value for node in clone.graph for value in (*node.inputs, *node.outputs) if value is not None]
-    known = {value.name or "": value.shape for value in values if value.shape is not None}
+    found = {value.name or "": value.shape for value in values if value.shape is not None}
     return {
         name: tuple(int(size) for size in shape if isinstance(size, int))
-        for name, shape in known.items()
+        for name, shape in found.items()
         if all(isinstance(size, int) for size in shape)
     }
 

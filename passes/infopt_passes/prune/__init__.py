@@ -29,7 +29,9 @@ class Prune:
 
     flops: Annotated[
         float | None,
-        Opt("Part of the operations to keep, as 0.5 or 50%; 0.5 without any goal.", low=0, high=1, parse=parse_fraction),
+        Opt(
+            "Part of the operations to keep, as 0.5 or 50%; 0.5 without any goal.", low=0, high=1, parse=parse_fraction
+        ),
     ] = None
     params: Annotated[
         float | None, Opt("Part of the parameters to keep, as 0.5 or 50%.", low=0, high=1, parse=parse_fraction)
@@ -50,7 +52,9 @@ class Prune:
     ] = 0
     recover: Annotated[
         Literal["lsq", "none"],
-        Opt("How accuracy is won back without labels: lsq refits layers by least squares to the float model's outputs."),
+        Opt(
+            "How accuracy is won back without labels: lsq refits layers by least squares to the float model's outputs."
+        ),
     ] = "lsq"
     steps: Annotated[int, Opt("Times that pruning and recovery alternate on the way to the goal.", low=1)] = 1
 

@@ -51,9 +51,10 @@ def pruned(model: Model, options: Prune, context: Context) -> Model:
     asked = options.params if options.params is not None else options.flops
     goal = Goal(kind, USUAL if asked is None else asked, asked is not None)
     if options.latency is not None:
-        from infopt_passes.prune.timed import of_latency
+        from infopt_passes.prune.timed import share_for
 
-        goal = of_latency(model, options, context)
+        multiple = multiple_of(options, context)
+        goal = Goal("flops", share_for(model, options.latency, options.importance, multiple, context))
     return reached(model, options, context, goal)
 
 
@@ -76,11 +77,12 @@ def reached(model: Model, options: Prune, context: Context, goal: Goal) -> Model
             raise InputError(f"{model.path}: {why}", "prune its weights with --kind unstructured instead")
         return model.edited(model.graph.clone(), Note("warning", "prune", why))
     costs = Costs.of(work.graph, shapes_of(context))
+    multiple = multiple_of(options, context)
     notes: list[Note] = []
     for step in range(options.steps):
         share = goal.share ** ((step + 1) / options.steps)
-        scores = importances(work, options.importance, context)
-        allocation = Allocation(work.groups, scores, costs, goal.kind, multiple_of(options, context), work.kept)
+        scores = importances(work, options.importance, context, multiple)
+        allocation = Allocation(work.groups, scores, costs, goal.kind, multiple, work.kept)
         met = allocation.reach(share)
         work.kept = allocation.kept
         work.zero()
@@ -119,7 +121,9 @@ def _told(recovered: Recovered | None) -> list[Note]:
     if recovered.scarce:
         count = len(recovered.scarce)
         why = f"{count} layers have more inputs than rows were seen of them ({recovered.scarce[0]} is the first)"
-        notes.append(Note("warning", "recover", f"{why}: their new weights are pulled to the old ones; more samples help"))
+        notes.append(
+            Note("warning", "recover", f"{why}: their new weights are pulled to the old ones; more samples help")
+        )
     if recovered.left:
         why = "least squares gave nothing finite or seen: they keep their weights"
         notes.append(Note("warning", recovered.left[0], f"and {len(recovered.left) - 1} other layers: {why}"))

@@ -110,4 +110,3 @@ def size_of(value: ir.Value, axis: int) -> int | None:
 def rank(value: ir.Value | None) -> int | None:
     """Number of axes, if it is known."""
     return None if value is None or value.shape is None else len(value.shape)
-

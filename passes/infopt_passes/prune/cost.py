@@ -78,5 +78,3 @@ class Costs:
 
 def _sizes(value: ir.Value) -> list[int]:
     return [int(size) for size in value.shape or () if isinstance(size, int)]
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,33 +33,102 @@ def magnitudes(work: Work) -> list[Array]:
     return [_of_weights(group) for group in work.groups]
 
 
-def activations(work: Work, context: Context) -> list[Array]:
+def activations(work: Work, context: Context, chunk: int) -> list[Array]:
     """Importance from what calibration samples show.
 
     For each layer that reads a unit: the share of its outputs' variance that is lost when the unit goes and the others
     make up for it as well as they linearly can (Hassibi and Stork 1993, "Optimal Brain Surgeon", for blocks of
-    columns). Units that no such layer reads are judged by their weights.
+    columns). Units go one chunk after the other, each judged by what is left then, so that of several that could stand
+    in for each other not all are cheap. Units that no such layer reads are judged by their weights.
+
+    Args:
+        work: The model under way.
+        context: Brings samples and memory.
+        chunk: Units of a group that go at once.
     """
     places = [_read_by(group) for group in work.groups]
     wanted = {node for found in places for node in found}
     some = [(node, reading) for node, reading in readings(work, context) if node in wanted]
-    scores = [np.zeros(group.units) for group in work.groups]
-    scored = [False] * len(scores)
+    readers: list[list[Reader]] = [[] for _ in work.groups]
     for node, reading, seen in observed(work, some, context):
-        losses = _losses(node, reading, seen)
+        known = _reader(node, reading, seen)
         for number, found in enumerate(places):
-            if losses is not None and node in found:
+            if known is not None and node in found:
                 columns = _columns(found[node], reading, work.groups[number].units)
-                scores[number] += losses(columns)
-                scored[number] = True
-    return [
-        np.where(np.isfinite(score), score, np.inf) if known else _of_weights(group)
-        for score, known, group in zip(scores, scored, work.groups, strict=True)
-    ]
+                readers[number].append(Reader(*known, columns))
+    result = []
+    for group, kept, own in zip(work.groups, work.kept, readers, strict=True):
+        result.append(eliminated(own, kept, max(1, chunk // group.width)) if own else _of_weights(group))
+        own.clear()
+    return result
 
 
-def _losses(node: ir.Node, reading: Reading, seen: Moments) -> Any:
-    """A function of units' columns that gives what is lost without each; ``None`` where samples show nothing."""
+@dataclass(slots=True)
+class Reader:
+    """A layer that reads a group.
+
+    Attributes:
+        weight: Its weight, of shape (outputs, columns); other units make up for those that are gone.
+        inverse: Inverse of the damped second moments of its columns.
+        whole: The variance of its outputs.
+        columns: The columns of each unit, of shape (units, columns of a unit).
+    """
+
+    weight: Array
+    inverse: Array
+    whole: float
+    columns: Array
+
+    def losses(self, units: Array) -> Array:
+        """Share of the outputs' variance that is lost without each of some units."""
+        columns = self.columns[units]
+        blocks = np.linalg.inv(self.inverse[columns[:, :, None], columns[:, None, :]])
+        parts = self.weight[:, columns].transpose(1, 0, 2)  # (units, outputs, columns of a unit)
+        return np.asarray(np.einsum("unk,unk->u", parts @ blocks, parts) / self.whole)
+
+    def drop(self, units: Array) -> None:
+        """Let some units go, and the others make up for them."""
+        gone = self.columns[units].ravel()
+        share = np.linalg.solve(self.inverse[np.ix_(gone, gone)], self.inverse[gone])
+        self.weight = self.weight - self.weight[:, gone] @ share
+        self.inverse = self.inverse - self.inverse[:, gone] @ share
+        self.weight[:, gone] = 0
+        self.inverse[gone], self.inverse[:, gone] = 0, 0
+        self.inverse[gone, gone] = 1  # what is gone is a column by itself
+
+
+def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
+    """Importance of units by what is lost at the moment when each goes, the least important first.
+
+    Args:
+        readers: The layers that read them.
+        kept: Units that are there at the start; for the others, which go free, the result says 0.
+        chunk: How many go at once.
+
+    Returns:
+        Of shape (units,); infinite where nothing finite came out.
+    """
+    scores, alive, least = np.zeros(len(kept)), np.flatnonzero(kept), 0.0
+    if not kept.all():
+        for reader in readers:
+            reader.drop(np.flatnonzero(~kept))
+    while len(alive):
+        losses = np.sum([reader.losses(alive) for reader in readers], axis=0)
+        if not np.isfinite(losses).all():
+            scores[alive] = np.inf
+            break
+        order = np.argsort(losses, kind="stable")[:chunk]
+        for unit, loss in zip(alive[order], losses[order], strict=True):
+            scores[unit] = least = max(least, float(loss))
+        if len(order) < len(alive):
+            for reader in readers:
+                reader.drop(alive[order])
+        alive = np.delete(alive, order)
+    return scores
+
+
+def _reader(node: ir.Node, reading: Reading, seen: Moments) -> tuple[Array, Array, float] | None:
+    """Weight, inverse second moments and variance of outputs of a layer; ``None`` where samples show nothing."""
     weight = node.inputs[WEIGHT_INPUT]
     assert weight is not None
     assert weight.const_value is not None
@@ -70,14 +140,7 @@ def _losses(node: ir.Node, reading: Reading, seen: Moments) -> Any:
     mean = float(np.trace(second)) / len(second)
     if whole <= TINY or mean <= TINY:
         return None
-    inverse = np.linalg.inv(second + DAMPING * mean * np.eye(len(second)))
-
-    def lost(columns: Array) -> Array:
-        blocks = np.linalg.inv(inverse[columns[:, :, None], columns[:, None, :]])
-        parts = matrix[:, columns].transpose(1, 0, 2)  # (units, outputs, columns of a unit)
-        return np.asarray(np.einsum("unk,unk->u", parts @ blocks, parts) / whole)
-
-    return lost
+    return matrix, np.linalg.inv(second + DAMPING * mean * np.eye(len(second))), whole
 
 
 def _read_by(group: Group) -> dict[ir.Node, Array]:
@@ -118,6 +181,13 @@ def _share(weight: Array, axis: int, places: Array) -> Array:
     return np.asarray(squares[places].sum(axis=1) / max(float(squares.sum()), TINY))
 
 
-def importances(work: Work, kind: str, context: Context) -> Sequence[Array]:
-    """Importance of each unit of each group; comparable between groups."""
-    return magnitudes(work) if kind == "magnitude" else activations(work, context)
+def importances(work: Work, kind: str, context: Context, chunk: int) -> Sequence[Array]:
+    """Importance of each unit of each group; comparable between groups.
+
+    Args:
+        work: The model under way.
+        kind: ``"magnitude"`` or ``"activations"``.
+        context: Brings samples.
+        chunk: Units of a group that go at once.
+    """
+    return magnitudes(work) if kind == "magnitude" else activations(work, context, chunk)

@@ -158,4 +158,3 @@ MOVES: dict[str, Callable[[ir.Node, Ties], None]] = {
     "Shape": _shape,
 }
 """Rule by operator."""
-

@@ -183,7 +183,8 @@ def _free_bias(node: ir.Node) -> Place | None:
     value = holder.inputs[index] if len(holder.inputs) > index else None
     if value is None:
         return place
-    whole = is_constant(value) and bool(value.shape) and value.shape[-1] == output_channels(node)
+    shape = list(value.shape) if value.shape is not None else []
+    whole = is_constant(value) and shape[-1:] == [output_channels(node)]
     return place if whole and len(list(value.uses())) == 1 and not value.is_graph_output() else None
 
 
@@ -194,8 +195,8 @@ def _shift(work: Work, exact: ir.Node, node: ir.Node, place: Place, shift: Array
     assert before is not None
     array = shifted(exact, before, shift)
     value = holder.inputs[index] if len(holder.inputs) > index else None
-    if value is not None:
-        value.const_value = ir.tensor(array.reshape(value.shape.numpy()), name=value.name)
+    if value is not None and value.const_value is not None:
+        value.const_value = ir.tensor(array.reshape(value.const_value.numpy().shape), name=value.name)
         return
     name = f"{node.name}:bias"
     value = ir.Value(name=name, const_value=ir.tensor(array, name=name))

@@ -148,7 +148,8 @@ def _reduced(node: ir.Node, tie: Ties) -> None:
     over = listed(node, "axes", 1)
     if over is None and given(node, 1) is not None:
         return None
-    if not over and node.attributes.get_int("noop_with_empty_axes", 0):
+    noop = node.attributes.get_int("noop_with_empty_axes", 0)
+    if not over and noop:
         return tie.all_but(data, output)
     gone = {axis % max(total, 1) for axis in (over or range(total))}
     keep = bool(node.attributes.get_int("keepdims", 1))

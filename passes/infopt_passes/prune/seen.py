@@ -13,6 +13,9 @@ from infopt_passes.fitting.layout import layout
 from infopt_passes.fitting.moments import Moments
 from infopt_passes.prune.work import Work
 
+ROWS = 32768
+"""Rows of a layer that all runs together give, about: least squares of new weights wants more than rounding does."""
+
 COPIES = 6
 """Matrices of a layer's columns that are in memory at once, about."""
 
@@ -36,5 +39,5 @@ def observed(
 ) -> Iterator[tuple[ir.Node, Reading, Moments]]:
     """Moments of what layers read, in the model as it was and as it is."""
     nodes = {id(reading): node for node, reading in some}
-    for reading, seen in moments(work.exact, [reading for _, reading in some], context, work.graph):
+    for reading, seen in moments(work.exact, [reading for _, reading in some], context, work.graph, ROWS):
         yield nodes[id(reading)], reading, seen

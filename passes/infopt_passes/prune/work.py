@@ -22,7 +22,7 @@ from infopt_passes.prune.surgery import masks_of, removal, remove, zeroed
 
 Array = npt.NDArray[Any]
 
-PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
 
 
 @dataclass(slots=True)
