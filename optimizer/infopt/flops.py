@@ -29,17 +29,20 @@ def flops(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> int | None:
         The number; ``None`` where a shape that it depends on is only known at run time.
     """
     try:
-        known = static_sizes(graph, shapes)
+        known = inferred(graph, shapes)
     except MemoryError:
         raise
     except Exception:  # inference of a graph that a runtime may well take
         return None
 
     def size(value: ir.Value, axis: int) -> int:
-        return known[value.name or ""][axis]
+        found = value.shape[axis] if value.shape is not None else None
+        if not isinstance(found, int):
+            raise KeyError(value.name)
+        return found
 
     try:
-        return sum(node_flops(node, size) for node in graph.graph)
+        return sum(node_flops(node, size) for node in known.graph)
     except (KeyError, IndexError):
         return None
 
@@ -60,6 +63,18 @@ def static_sizes(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> dict[s
 
     Tensors that inference does not know the shape of are left out.
     """
+    nodes = inferred(graph, shapes).graph
+    values = [value for node in nodes for value in (*node.inputs, *node.outputs) if value is not None]
+    found = {value.name or "": value.shape for value in values if value.shape is not None}
+    return {
+        name: tuple(int(size) for size in shape if isinstance(size, int))
+        for name, shape in found.items()
+        if all(isinstance(size, int) for size in shape)
+    }
+
+
+def inferred(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> ir.Model:
+    """A copy of a model with the shapes that follow from those of its inputs."""
     from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
     clone = graph.clone()
@@ -73,13 +88,7 @@ def static_sizes(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> dict[s
                 output.shape = None
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(clone)
     ShapeInferencePass()(clone)
-    values = [value for node in clone.graph for value in (*node.inputs, *node.outputs) if value is not None]
-    found = {value.name or "": value.shape for value in values if value.shape is not None}
-    return {
-        name: tuple(int(size) for size in shape if isinstance(size, int))
-        for name, shape in found.items()
-        if all(isinstance(size, int) for size in shape)
-    }
+    return clone
 
 
 def node_flops(node: ir.Node, size: Size) -> int:
@@ -88,6 +97,9 @@ def node_flops(node: ir.Node, size: Size) -> int:
     Args:
         node: The node.
         size: Tells sizes; it may raise what the caller expects for one that it does not know.
+
+    Raises:
+        KeyError: The rank of a tensor is not known.
     """
     if node.domain != "" or node.op_type not in COUNTED:
         return 0
@@ -112,5 +124,6 @@ def node_flops(node: ir.Node, size: Size) -> int:
 
 
 def _size_of(value: ir.Value | None, size: Size, but: int | None = None) -> int:
-    assert value is not None
-    return prod(size(value, axis) for axis in range(len(value.shape or ())) if axis != but)
+    if value is None or value.shape is None:
+        raise KeyError("a tensor of unknown rank")
+    return prod(size(value, axis) for axis in range(len(value.shape)) if axis != but)

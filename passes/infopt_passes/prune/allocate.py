@@ -19,6 +19,36 @@ FLOOR = 0.1
 """Part of a group that stays in any case."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Units of a group that could go next.
+
+    Attributes:
+        group: Number of the group.
+        units: Which of its units.
+        importance: What is lost without them.
+        saved: What is saved without them.
+    """
+
+    group: int
+    units: Array
+    importance: float
+    saved: float
+
+
+def best(offers: Sequence[Offer], missing: float) -> Offer:
+    """What goes next: the least important per cost; of those that alone would reach the goal, the least important.
+
+    Args:
+        offers: At least one.
+        missing: What is still to be saved.
+    """
+    cheapest = min(offers, key=lambda offer: offer.importance / offer.saved)
+    if cheapest.saved < missing:
+        return cheapest
+    return min((offer for offer in offers if offer.saved >= missing), key=lambda offer: offer.importance)
+
+
 @dataclass(slots=True)
 class Allocation:
     """What is kept of each group, on the way to a goal.
@@ -48,34 +78,32 @@ class Allocation:
             self.left |= without(group, int((~kept).sum()), self.left)
         whole = self.costs.total(self.kind, {})
         parts = [self.costs.touched(group, self.kind) for group in self.groups]
-        prices: dict[int, tuple[float, Array] | None] = {}
+        offers: dict[int, Offer | None] = {}
         rest = self.costs.total(self.kind, self.left)
         while rest > goal * whole:
             for number in range(len(self.groups)):
-                if number not in prices:
-                    prices[number] = self._next(number, parts[number])
-            offers = [(offer[0], number) for number, offer in prices.items() if offer is not None]
-            if not offers:
+                if number not in offers:
+                    offers[number] = self._next(number, parts[number])
+            possible = [offer for offer in offers.values() if offer is not None]
+            if not possible:
                 return False
-            number = min(offers)[1]
-            offer = prices[number]
-            assert offer is not None
-            before = self.costs.cost(self.kind, parts[number], self.left)
+            taken = best(possible, rest - goal * whole)
+            number = taken.group
             self.kept[number] = self.kept[number].copy()
-            self.kept[number][offer[1]] = False
-            self.left |= without(self.groups[number], len(offer[1]), self.left)
-            rest -= before - self.costs.cost(self.kind, parts[number], self.left)
+            self.kept[number][taken.units] = False
+            self.left |= without(self.groups[number], len(taken.units), self.left)
+            rest -= taken.saved
             own = set(map(id, parts[number]))
-            for other in [n for n in prices if own & set(map(id, parts[n]))]:
-                del prices[other]
+            for other in [n for n in offers if own & set(map(id, parts[n]))]:
+                del offers[other]
         return True
 
     def share(self) -> float:
         """What is left of the whole."""
         return self.costs.total(self.kind, self.left) / max(self.costs.total(self.kind, {}), 1.0)
 
-    def _next(self, number: int, parts: Sequence[Any]) -> tuple[float, Array] | None:
-        """Importance per cost saved of the units that go next from a group, and which they are."""
+    def _next(self, number: int, parts: Sequence[Any]) -> Offer | None:
+        """The units that go next from a group; ``None`` where none may go, or none would save anything."""
         group, kept, scores = self.groups[number], self.kept[number], self.scores[number]
         count = int(kept.sum())
         fewer = lower(count, group, self.multiple)
@@ -85,7 +113,7 @@ class Allocation:
         gone = alive[np.argsort(scores[alive], kind="stable")[: count - fewer]]
         left = self.left | without(group, len(gone), self.left)
         saved = self.costs.cost(self.kind, parts, self.left) - self.costs.cost(self.kind, parts, left)
-        return (float(scores[gone].sum()) / saved, gone) if saved > 0 else None
+        return Offer(number, gone, float(scores[gone].sum()), saved) if saved > 0 else None
 
 
 def lower(count: int, group: Group, multiple: int) -> int | None:

@@ -52,7 +52,10 @@ class Costs:
             count = known[axis] if known is not None else own if isinstance(own, int) else USUAL
             return count * left.get((value, axis), 1.0)
 
-        return float(node_flops(node, size))  # type: ignore[arg-type]
+        try:
+            return float(node_flops(node, size))  # type: ignore[arg-type]
+        except KeyError:
+            return 0.0  # nothing is known of its output: it counts for nothing, before and after
 
     def total(self, kind: str, left: Mapping[Axis, float]) -> float:
         """All operations (``"flops"``) or parameters (``"params"``) that are left."""
