@@ -16,11 +16,12 @@ from passes.architectures import ARCHITECTURES, Net
 from infopt import registry
 from infopt.data import infer_batch_axes
 from infopt.errors import InputError, OptionError
-from infopt.flops import flops
+from infopt.flops import flops, unfollowed
 from infopt.model import Model, input_specs
 from infopt.passes import interface
 from infopt.readers.synthetic import SyntheticSamples
 from infopt_passes.prune import Prune
+from infopt_passes.prune.allocate import Offer, best
 from infopt_passes.prune.work import Work
 
 RESULT = {"shufflenet_v1": 0}
@@ -142,6 +143,19 @@ def test_heads_go_as_a_whole_and_their_count_is_rewritten() -> None:
     assert [-1, 9, 12] in shapes
 
 
+def test_the_last_to_go_do_not_save_more_than_is_asked_for() -> None:
+    none = np.zeros(0, np.int64)
+    small, large = Offer(0, none, importance=1.0, saved=10.0), Offer(1, none, importance=2.0, saved=100.0)
+    assert best([small, large], missing=50.0) is large
+    assert best([small, large], missing=5.0) is small
+
+
+def test_unfollowed_operations_are_told_of() -> None:
+    assert unfollowed(100, 50, 2.0) == []
+    assert unfollowed(100, 100, 0.9) == []
+    assert "50% fewer operations, 9% less time" in unfollowed(100, 50, 1.1)[0]
+
+
 def test_an_axis_that_a_layer_norm_reads_stays_and_the_report_says_why(make_context: Any) -> None:
     model = ARCHITECTURES["gpt"]()
     result = Prune(flops=0.8, multiple=1, recover="none")(model, make_context(model, "onnxruntime"))
@@ -239,7 +253,8 @@ def test_two_goals_are_refused() -> None:
         Prune(flops=0.5, params=0.5).check_target(registry.target("onnxruntime"))
 
 
-def test_a_goal_in_latency_is_met_by_measuring(make_context: Any) -> None:
+def test_a_goal_in_latency_is_met_by_measuring(make_context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infopt_passes.prune.timed.SECONDS", 0.3)
     net = Net("N", 3, 48, 48)
     model = net.model(net.head(net.act(net.conv(net.act(net.conv(net.act(net.conv("x", 64)), 64)), 64))))
     context = make_context(model, "onnxruntime", count=1)
