@@ -24,6 +24,7 @@ __all__ = [
     "drift",
     "gate",
     "predict",
+    "prune",
     "quantize",
     "render",
     "run",
@@ -32,7 +33,21 @@ __all__ = [
 
 if TYPE_CHECKING:
     __version__: str
-    from infopt.verbs import blame, check, compare, compile, diff, drift, gate, predict, quantize, render, run, simplify
+    from infopt.verbs import (
+        blame,
+        check,
+        compare,
+        compile,
+        diff,
+        drift,
+        gate,
+        predict,
+        prune,
+        quantize,
+        render,
+        run,
+        simplify,
+    )
 
 
 def __getattr__(name: str) -> Any:

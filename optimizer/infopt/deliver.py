@@ -10,7 +10,9 @@ from pathlib import Path
 from infopt import __version__
 from infopt.cpu import cpu_name
 from infopt.evidence import Build, Evidence
+from infopt.flops import flops, unfollowed
 from infopt.manifest import Manifest, Record, sha256_file, sha256_files, write_manifest
+from infopt.model import Model
 from infopt.options import split_function
 from infopt.recipe import Calibration, Recipe, to_table, to_toml, unplaced
 from infopt.report import (
@@ -52,11 +54,13 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
     notes = [f"{note.node}: {note.why}" for note in build.model.notes if note.kind == "warning"]
     missing = [f"the {target.runtime} artifact was not built: {build.missing}"] if build.missing else []
     files = [path.stat().st_size for path in build.artifact.files] if build.artifact else None
+    before, after = _operations(resolved, resolved.model), _operations(resolved, build.model)
+    slow = unfollowed(before, after, evidence.latency.speedup)
     report = Report(
         infopt=__version__,
         command=command,
         verdict=UNJUDGED,
-        model=_model(resolved),
+        model=_model(resolved, before),
         target=target_facts(target, target.version() if build.artifact else "none", device),
         data=_data(resolved),
         accuracy=evidence.accuracy,
@@ -71,7 +75,7 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
         layers=evidence.layers,
         steps=build.model.steps,
         environment=environment(),
-        warnings=(*missing, *resolved.warnings, *evidence.warnings, *notes),
+        warnings=(*missing, *slow, *resolved.warnings, *evidence.warnings, *notes),
     )
     return judged(report, resolved.recipe.budget)
 
@@ -135,10 +139,18 @@ def environment() -> dict[str, str]:
     return machine | versions()
 
 
-def _model(resolved: Resolved) -> ModelFacts:
+def _model(resolved: Resolved, operations: int | None) -> ModelFacts:
     model = resolved.model
     path = model.path.as_posix()
-    return ModelFacts(path, sha256_files(model.files), model.nodes, model.parameters, model.bytes, None)
+    return ModelFacts(path, sha256_files(model.files), model.nodes, model.parameters, model.bytes, operations)
+
+
+def _operations(resolved: Resolved, model: Model) -> int | None:
+    """Floating-point operations of one sample, if shapes tell."""
+    batch = resolved.one_batch(1)
+    total = flops(model.graph, {name: array.shape for name, array in batch.feed.items()})
+    size = next((spec.fixed_batch for spec in resolved.inputs if spec.fixed_batch), None) or 1
+    return None if total is None else total // size
 
 
 def _model_bytes(resolved: Resolved) -> int:

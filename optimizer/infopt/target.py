@@ -179,6 +179,7 @@ class Table:
         bodies: Operators whose bodies run in integers as the main graph does.
         data: How activations are quantized: with ranges from calibration, with those of each run, or not at all.
         needs: What the device needs to have for it, if not every one has it; a clause.
+        multiple: Channel counts that kernels run well are multiples of it.
     """
 
     activation: Scheme
@@ -191,6 +192,7 @@ class Table:
     bodies: frozenset[str] = frozenset({"If", "Loop", "Scan"})
     data: Literal["calibrated", "runtime", "float"] = "calibrated"
     needs: str = ""
+    multiple: int = 8
 
     def rule(self, op: str, computed: bool = False) -> Rule | None:
         """The row about an operator, if there is one.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 AnyPath = str | PathLike[str]
 
-PASSES = {"quantize": ("simplify", "quantize"), "compile": ("simplify",)}
+PASSES = {"quantize": ("simplify", "quantize"), "compile": ("simplify",), "prune": ("simplify", "prune")}
 """The passes of the verbs that are recipes."""
 
 COMPARE_SECTIONS = ("evaluation", "inputs", "budget")
@@ -72,6 +72,23 @@ def compile(model: AnyPath, *, listener: Listener | None = None, **options: Any)
         InfoptError: See :mod:`infopt.errors`.
     """
     return _execute("compile", model, options, listener)
+
+
+def prune(model: AnyPath, *, listener: Listener | None = None, **options: Any) -> Report:
+    """Remove what matters least from a model, compile it, and measure what became of accuracy and latency.
+
+    Args:
+        model: The ONNX file.
+        listener: Hears of the progress.
+        **options: The flags of ``infopt prune`` with underscores: ``target``, ``flops``, ``params``, ``recover`` ...
+
+    Returns:
+        The report, which is also in the output directory.
+
+    Raises:
+        InfoptError: See :mod:`infopt.errors`.
+    """
+    return _execute("prune", model, options, listener)
 
 
 def run(recipe: AnyPath, *, listener: Listener | None = None, **options: Any) -> Report:
@@ -291,7 +308,7 @@ def recipe_of(verb: str, subject: AnyPath, options: Mapping[str, Any]) -> Recipe
     """The recipe that a verb runs.
 
     Args:
-        verb: ``"quantize"``, ``"compile"`` or ``"run"``.
+        verb: ``"quantize"``, ``"prune"``, ``"compile"`` or ``"run"``.
         subject: The model; for ``"run"`` the recipe file.
         options: The verb's flags by name; ``None`` means not given.
 

@@ -11,10 +11,11 @@ import onnx_ir as ir
 import pytest
 
 from infopt import registry
+from infopt_passes.fitting.gather import moments
+from infopt_passes.fitting.places import bias_place
 from infopt_passes.quantize import Quantize
-from infopt_passes.quantize.fit import Fit, bias_place
+from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.fitting.fitted import FEWEST, Fitter, Wanted
-from infopt_passes.quantize.fitting.gather import moments
 from infopt_passes.quantize.fitting.reconstruct import reconstructed
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.plan import make_plan

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from infopt.model import Range
 from infopt.target import Scheme
+from infopt_passes.fitting.gather import fake_quantized
+from infopt_passes.fitting.layout import Layout
+from infopt_passes.fitting.moments import Adder, Moments
+from infopt_passes.fitting.patches import Window, patches
 from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.fitting.bias import bias_shift
-from infopt_passes.quantize.fitting.gather import fake_quantized
-from infopt_passes.quantize.fitting.layout import Layout
-from infopt_passes.quantize.fitting.moments import Adder, Moments
-from infopt_passes.quantize.fitting.patches import Window, patches
 from infopt_passes.quantize.fitting.refit import refit
 from infopt_passes.quantize.fitting.rounding import DAMPING, Grid, damping_for, least_squares, loss
 from infopt_passes.quantize.fitting.scales import least_error

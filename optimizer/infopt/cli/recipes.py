@@ -1,4 +1,4 @@
-"""Commands that run a recipe: quantize, compile, run."""
+"""Commands that run a recipe: quantize, prune, compile, run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def quantize(**values: Any) -> None:
     _recipe("quantize", "model", values)
 
 
+@command(MODEL, recipe_flags(PASSES["prune"]), OUTPUT)
+def prune(**values: Any) -> None:
+    """Remove the channels, heads and neurons that matter least, compile, and report accuracy and latency."""
+    _recipe("prune", "model", values)
+
+
 @command(MODEL, recipe_flags(PASSES["compile"]), OUTPUT)
 def compile_(**values: Any) -> None:
     """Compile a model for a target in its fastest float setting."""
@@ -34,7 +40,7 @@ def run(**values: Any) -> None:
     _recipe("run", "recipe", values)
 
 
-COMMANDS = (quantize, compile_, run)
+COMMANDS = (quantize, prune, compile_, run)
 
 
 def _recipe(verb: str, subject: str, values: dict[str, Any]) -> None:

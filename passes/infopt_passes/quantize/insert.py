@@ -13,7 +13,8 @@ import onnx_ir as ir
 from infopt.facts import BIAS_INPUT, CONVOLUTIONS, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.model import Range
 from infopt.target import Role, Scheme, Table
-from infopt_passes.quantize.fit import PLAIN, Fit, bias_place, shifted
+from infopt_passes.fitting.places import bias_place, shifted
+from infopt_passes.quantize.fit import PLAIN, Fit
 from infopt_passes.quantize.flow import Use, home_of
 from infopt_passes.quantize.lazy import lent, quantized_tensor
 from infopt_passes.quantize.numbers import (

@@ -15,9 +15,9 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.facts import WEIGHT_INPUT, channel_axis
+from infopt_passes.fitting.places import Place, bias_place, shifted
 from infopt_passes.quantize.equalize.channels import groups
 from infopt_passes.quantize.equalize.factors import Floats
-from infopt_passes.quantize.fit import Place, bias_place, shifted
 from infopt_passes.quantize.lazy import lent
 
 

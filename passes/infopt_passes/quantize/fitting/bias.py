@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infopt_passes.quantize.fitting.moments import Moments
+from infopt_passes.fitting.moments import Moments
 
 Array = npt.NDArray[Any]
 

@@ -14,11 +14,12 @@ from infopt.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.model import Note, Range
 from infopt.passes import Context
 from infopt.target import Role, Scheme, Table
-from infopt_passes.quantize.fit import Fit, bias_place, output_channels
+from infopt_passes.fitting.gather import Reading, moments
+from infopt_passes.fitting.layout import Layout, layout
+from infopt_passes.fitting.moments import Moments
+from infopt_passes.fitting.places import bias_place, output_channels
+from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.fitting.bias import bias_shift
-from infopt_passes.quantize.fitting.gather import Reading, moments
-from infopt_passes.quantize.fitting.layout import Layout, layout
-from infopt_passes.quantize.fitting.moments import Moments
 from infopt_passes.quantize.fitting.rounding import Grid, damping_for, least_squares
 from infopt_passes.quantize.fitting.scales import least_error
 from infopt_passes.quantize.flow import Flow
@@ -117,7 +118,7 @@ class Fitter:
         return found
 
     def moments(self, readings: list[Reading]) -> Any:
-        """See :func:`infopt_passes.quantize.fitting.gather.moments`."""
+        """See :func:`infopt_passes.fitting.gather.moments`."""
         return moments(self.graph, readings, self.context)
 
     def reading(self, node: ir.Node) -> Reading | None:

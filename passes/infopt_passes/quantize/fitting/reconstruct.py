@@ -13,10 +13,11 @@ from infopt.bodies import body_values
 from infopt.facts import WEIGHT_INPUT, channel_axis
 from infopt.model import Note
 from infopt.probe import values_by_name
-from infopt_passes.quantize.fit import Fit, bias_place
+from infopt_passes.fitting.gather import Reading, moments
+from infopt_passes.fitting.moments import Moments
+from infopt_passes.fitting.places import bias_place
+from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.fitting.fitted import FEWEST, Fitter, Wanted
-from infopt_passes.quantize.fitting.gather import Reading, moments
-from infopt_passes.quantize.fitting.moments import Moments
 from infopt_passes.quantize.fitting.refit import refit
 from infopt_passes.quantize.fitting.rounding import Grid
 from infopt_passes.quantize.insert import insert

@@ -20,8 +20,8 @@ from infopt.passes import Context
 from infopt.probe import opened, with_outputs
 from infopt_passes.calibrate.sizes import tensor_bytes
 from infopt_passes.calibrate.sweep import Streams, streams, sweep
-from infopt_passes.quantize.fitting.layout import Layout
-from infopt_passes.quantize.fitting.moments import Adder, Moments
+from infopt_passes.fitting.layout import Layout
+from infopt_passes.fitting.moments import Adder, Moments
 
 Array = npt.NDArray[Any]
 
@@ -67,7 +67,11 @@ class Reading:
 
 
 def moments(
-    graph: ir.Model, readings: Sequence[Reading], context: Context, other: ir.Model | None = None
+    graph: ir.Model,
+    readings: Sequence[Reading],
+    context: Context,
+    other: ir.Model | None = None,
+    rows: int = ROWS,
 ) -> Iterator[tuple[Reading, Moments]]:
     """Run the calibration samples and hand out each layer's moments.
 
@@ -81,6 +85,7 @@ def moments(
         context: Brings samples, memory and seed.
         other: The quantized model, where readings name a tensor of it; it runs as it is written, without integer
             kernels. Products of float rows and rows as read are collected then, and some runs are held back.
+        rows: Rows of a layer that all runs together give, about.
     """
     if not readings:
         return
@@ -96,7 +101,7 @@ def moments(
         first = {reading.key: reading for reading in reversed(group)}
         # The runtime has all processors: threads of small products would only take them from it.
         with threadpool_limits(1, user_api="blas"):
-            for run, pairs in enumerate(_pairs(graph, other, list(first.values()), context, share)):
+            for run, pairs in enumerate(_pairs(graph, other, list(first.values()), context, share, rows)):
                 for key, pair in pairs.items():
                     (held if held and run % HELD == HELD - 1 else adders)[key].add(*pair)
                 context.progress("looking at layers", run + 1, samples.runs)
@@ -142,11 +147,11 @@ def _groups(
 
 
 def _pairs(
-    graph: ir.Model, other: ir.Model | None, readings: Sequence[Reading], context: Context, share: Streams
+    graph: ir.Model, other: ir.Model | None, readings: Sequence[Reading], context: Context, share: Streams, rows: int
 ) -> Iterator[dict[tuple[Any, ...], tuple[Array, Array]]]:
     """Float rows and rows as read, of each reading, run by run."""
     samples = context.need_calibration("fit")
-    limit = int(np.clip(-(-ROWS // samples.runs), LEAST_ROWS, MOST_ROWS))
+    limit = int(np.clip(-(-rows // samples.runs), LEAST_ROWS, MOST_ROWS))
     names = list(dict.fromkeys(reading.name for reading in readings))
     floats = _outputs(graph, names, context, share)
     others = [] if other is None else list(dict.fromkeys(reading.other or "" for reading in readings))
@@ -156,12 +161,12 @@ def _pairs(
             quantized = next(quantizeds) if others else {}
             pairs = {}
             for reading in readings:
-                rows = reading.layout.rows(found[reading.name], limit, _rng(context, run))
+                exact = reading.layout.rows(found[reading.name], limit, _rng(context, run))
                 if reading.other is not None:
                     read = reading.layout.rows(quantized[reading.other], limit, _rng(context, run))
                 else:
-                    read = rows if reading.known is None else fake_quantized(rows, reading.known)
-                pairs[reading.key] = rows, read
+                    read = exact if reading.known is None else fake_quantized(exact, reading.known)
+                pairs[reading.key] = exact, read
             yield pairs
 
 

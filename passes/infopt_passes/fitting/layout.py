@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from infopt.facts import WEIGHT_INPUT, channel_axis, is_constant
-from infopt_passes.quantize.fitting.patches import Window, chosen, patches
+from infopt_passes.fitting.patches import Window, chosen, patches
 
 Array = npt.NDArray[Any]
 

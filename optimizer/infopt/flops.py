@@ -1,0 +1,129 @@
+"""Floating-point operations of a graph, counted from shapes: two for each multiplication with its addition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+
+import onnx_ir as ir
+
+Size = Callable[[ir.Value, int], int]
+"""Size of an axis of a tensor."""
+
+COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
+"""Operators that are counted; what the others compute is small beside it."""
+
+
+NOTABLE = 0.95
+"""A model with less than this part of its operations left is one that was pruned."""
+
+
+def flops(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> int | None:
+    """Floating-point operations of one run, of the main graph.
+
+    Args:
+        graph: The model.
+        shapes: Shape of each input in that run.
+
+    Returns:
+        The number; ``None`` where a shape that it depends on is only known at run time.
+    """
+    try:
+        known = inferred(graph, shapes)
+    except MemoryError:
+        raise
+    except Exception:  # inference of a graph that a runtime may well take
+        return None
+
+    def size(value: ir.Value, axis: int) -> int:
+        found = value.shape[axis] if value.shape is not None else None
+        if not isinstance(found, int):
+            raise KeyError(value.name)
+        return found
+
+    try:
+        return sum(node_flops(node, size) for node in known.graph)
+    except (KeyError, IndexError):
+        return None
+
+
+def unfollowed(before: int | None, after: int | None, speedup: float | None) -> list[str]:
+    """A warning where a model lost operations and its latency did not lose at least half as large a part."""
+    if not before or after is None or speedup is None or after >= NOTABLE * before:
+        return []
+    fewer, shorter = 1 - after / before, 1 - 1 / speedup
+    if shorter >= fewer / 2:
+        return []
+    why = "what takes the time is elsewhere: a larger --multiple, or --latency as the goal, may help"
+    return [f"latency did not follow: {fewer:.0%} fewer operations, {shorter:.0%} less time; {why}"]
+
+
+def static_sizes(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor of the main graph, by name, as inference finds it for inputs of some shapes.
+
+    Tensors that inference does not know the shape of are left out.
+    """
+    nodes = inferred(graph, shapes).graph
+    values = [value for node in nodes for value in (*node.inputs, *node.outputs) if value is not None]
+    found = {value.name or "": value.shape for value in values if value.shape is not None}
+    return {
+        name: tuple(int(size) for size in shape if isinstance(size, int))
+        for name, shape in found.items()
+        if all(isinstance(size, int) for size in shape)
+    }
+
+
+def inferred(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> ir.Model:
+    """A copy of a model with the shapes that follow from those of its inputs."""
+    from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
+
+    clone = graph.clone()
+    for value in clone.graph.inputs:
+        known = shapes.get(value.name or "")
+        if known is not None:
+            value.shape = ir.Shape(known)
+    for node in clone.graph:
+        for output in node.outputs:
+            if not output.is_graph_output():
+                output.shape = None
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(clone)
+    ShapeInferencePass()(clone)
+    return clone
+
+
+def node_flops(node: ir.Node, size: Size) -> int:
+    """Floating-point operations of one node; 0 for operators that are not counted.
+
+    Args:
+        node: The node.
+        size: Tells sizes; it may raise what the caller expects for one that it does not know.
+
+    Raises:
+        KeyError: The rank of a tensor is not known.
+    """
+    if node.domain != "" or node.op_type not in COUNTED:
+        return 0
+    weight, output = node.inputs[1], node.outputs[0]
+    if weight is None or weight.shape is None:
+        return 0
+    weights = prod(size(weight, axis) for axis in range(len(weight.shape)))
+    if node.op_type in ("Conv", "ConvTranspose"):
+        # Each weight meets every place: of the output of a Conv, of the input of a ConvTranspose.
+        places = output if node.op_type == "Conv" else node.inputs[0]
+        return 2 * weights * _size_of(places, size, but=1)
+    if node.op_type == "Gemm":
+        return 2 * weights * size(output, 0)
+    if node.op_type == "MatMul":
+        data = node.inputs[0]
+        assert data is not None
+        return 2 * _size_of(output, size) * size(data, len(data.shape or "..") - 1)
+    data, back = node.inputs[0], node.inputs[2]
+    assert data is not None
+    assert back is not None
+    return 2 * size(data, 0) * size(data, 1) * (weights + prod(size(back, axis) for axis in range(3)))
+
+
+def _size_of(value: ir.Value | None, size: Size, but: int | None = None) -> int:
+    if value is None or value.shape is None:
+        raise KeyError("a tensor of unknown rank")
+    return prod(size(value, axis) for axis in range(len(value.shape)) if axis != but)

@@ -1,0 +1,89 @@
+"""Prune: channels, attention heads and neurons that matter least are removed from the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from infopt.errors import OptionError
+from infopt.options import Opt, parse_fraction
+from infopt.passes import Tolerance
+
+if TYPE_CHECKING:
+    from infopt.model import Model
+    from infopt.passes import Context
+    from infopt.target import Target
+
+USUAL = 0.5
+"""The part of the operations that is kept where nobody says how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Removes whole channels, attention heads and neurons, and refits what is left on calibration samples."""
+
+    name: ClassVar[str] = "prune"
+    interface: ClassVar[Literal["same", "declared"]] = "same"
+    repeat: ClassVar[Literal["unchanged", "refused", "again"]] = "again"
+    tolerance: ClassVar[Tolerance] = "measured"
+
+    flops: Annotated[
+        float | None,
+        Opt(
+            "Part of the operations to keep, as 0.5 or 50%; 0.5 without any goal.", low=0, high=1, parse=parse_fraction
+        ),
+    ] = None
+    params: Annotated[
+        float | None, Opt("Part of the parameters to keep, as 0.5 or 50%.", low=0, high=1, parse=parse_fraction)
+    ] = None
+    latency: Annotated[
+        float | None,
+        Opt("Part of the latency to keep, measured on the target.", low=0, high=1, parse=parse_fraction),
+    ] = None
+    importance: Annotated[
+        Literal["activations", "magnitude"],
+        Opt(
+            "What tells how much a channel matters: activations is what the layers that read it lose on calibration "
+            "samples, magnitude looks at weights alone."
+        ),
+    ] = "activations"
+    multiple: Annotated[
+        int, Opt("Channel counts are brought to multiples of it; 0 is what the target runs fast.", low=0)
+    ] = 0
+    recover: Annotated[
+        Literal["lsq", "none"],
+        Opt(
+            "How accuracy is won back without labels: lsq refits layers by least squares to the float model's outputs."
+        ),
+    ] = "lsq"
+    steps: Annotated[int, Opt("Times that pruning and recovery alternate on the way to the goal.", low=1)] = 1
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it looks at samples; see :class:`infopt.passes.Pass`."""
+        return self.importance == "activations" or self.recover == "lsq"
+
+    def check_target(self, target: Target) -> None:
+        """Stop before any work where the options do not fit together; see :class:`infopt.passes.ForTarget`.
+
+        Raises:
+            OptionError: Two goals, or a goal that cannot be measured here.
+        """
+        goals = [name for name in ("flops", "params", "latency") if getattr(self, name) is not None]
+        if len(goals) > 1:
+            raise OptionError(f"{' and '.join(f'--{name}' for name in goals)} are two goals", "give one of them")
+        if self.latency is not None and (reason := target.available() or target.runnable()):
+            raise OptionError(f"--latency cannot be measured: {reason}", "give --flops instead")
+        for name in goals:
+            if not getattr(self, name) > 0:
+                raise OptionError(f"--{name} 0 would leave nothing of the model", "give a fraction such as 0.5")
+
+    def __call__(self, model: Model, context: Context) -> Model:
+        """Return the pruned model; see :class:`infopt.passes.Pass`.
+
+        Raises:
+            InputError: The model is quantized, nothing can be pruned, or the goal is out of reach.
+        """
+        from infopt_passes.prune.apply import pruned
+
+        return pruned(model, self, context)

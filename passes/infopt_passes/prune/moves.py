@@ -1,0 +1,160 @@
+"""What operators that only move data tie together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from infopt_passes.prune.axes import rank, size_of
+from infopt_passes.prune.reshapes import Split, blocks, is_shuffle
+from infopt_passes.prune.shapes import can_rewrite
+from infopt_passes.prune.ties import Ties, given, listed, numbers
+
+
+def _transpose(node: ir.Node, tie: Ties) -> None:
+    total = rank(node.inputs[0]) or 0
+    for place, axis in enumerate(node.attributes.get_ints("perm", list(range(total))[::-1])):
+        tie(node.inputs[0], axis, node.outputs[0], place)
+
+
+def _reshape(node: ir.Node, tie: Ties) -> None:
+    before, after = node.inputs[0], node.outputs[0]
+    if before is None or before.shape is None or after.shape is None:
+        return
+    for front, back in blocks(_sizes(before), _sizes(after)):
+        one, other = [(before, axis) for axis in front], [(after, axis) for axis in back]
+        if not all(can_rewrite(node, axis) for axis in back) or min(len(one), len(other)) > 1:
+            continue
+        if len(one) == len(other) == 1:
+            tie(*one[0], *other[0])
+        elif len(one) == 1:
+            tie.splits.append(Split(one[0], tuple(other), is_shuffle(node), node.name or node.op_type))
+        else:
+            tie.splits.append(Split(other[0], tuple(one), is_shuffle(node), node.name or node.op_type))
+        tie.spoken |= {*one, *other}
+
+
+def _sizes(value: ir.Value) -> list[int | str | None]:
+    return [size if isinstance(size, int) else size.value for size in value.shape or ()]
+
+
+def _concat(node: ir.Node, tie: Ties) -> None:
+    output, total = node.outputs[0], rank(node.outputs[0])
+    if total is None:
+        return
+    along = node.attributes.get_int("axis", 0) % total
+    for value in node.inputs:
+        tie.all_but(value, output, along)
+    sizes = [size_of(value, along) if value is not None else None for value in node.inputs]
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or size_of(output, along) != sum(known):
+        return
+    start, ids = 0, tie.axes.ids(output, along)
+    for value, size in zip(node.inputs, known, strict=True):
+        assert value is not None
+        tie.positions((value, along), tie.axes.ids(value, along), (output, along), ids[start : start + size])
+        start += size
+
+
+def _split(node: ir.Node, tie: Ties) -> None:
+    data, total = node.inputs[0], rank(node.inputs[0])
+    computed = given(node, 1) is not None and numbers(given(node, 1)) is None
+    if data is None or total is None or computed:
+        return
+    along = node.attributes.get_int("axis", 0) % total
+    for value in node.outputs:
+        tie.all_but(value, data, along)
+    sizes = [size_of(value, along) for value in node.outputs]
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or size_of(data, along) != sum(known) or min(known) < 2:
+        return
+    start, ids = 0, tie.axes.ids(data, along)
+    for value, size in zip(node.outputs, known, strict=True):
+        tie.positions((value, along), tie.axes.ids(value, along), (data, along), ids[start : start + size])
+        start += size
+
+
+def _slice(node: ir.Node, tie: Ties) -> None:
+    data, output = node.inputs[0], node.outputs[0]
+    starts, ends, axes = (listed(node, name, index) for name, index in (("starts", 1), ("ends", 2), ("axes", 3)))
+    steps = numbers(given(node, 4)) if given(node, 4) is not None else [1] * len(starts or ())
+    total = rank(data)
+    if data is None or total is None or starts is None or ends is None or steps is None:
+        return
+    if axes is None:
+        if given(node, 3) is not None:
+            return
+        axes = list(range(len(starts)))
+    cut = [axis % total for axis in axes]
+    tie.all_but(data, output, *cut)
+    for axis, start, end, step in zip(cut, starts, ends, steps, strict=True):
+        size = size_of(data, axis)
+        if size is None or step != 1 or len(cut) > 1 or node.attributes.get("starts") is not None:
+            continue
+        kept = tie.axes.ids(data, axis)[slice(start, end)]
+        # What is cut out alone, as the queries of queries, keys and values, is not one of many alike.
+        if len(kept) == size_of(output, axis) and len(kept) > 1:
+            tie.positions((data, axis), kept, (output, axis), tie.axes.ids(output, axis))
+
+
+def _gather(node: ir.Node, tie: Ties) -> None:
+    data, indices, output = node.inputs[0], node.inputs[1], node.outputs[0]
+    total, extra = rank(data), rank(indices)
+    if total is None or extra is None or rank(output) != total - 1 + extra:
+        return
+    along = node.attributes.get_int("axis", 0) % total
+    for axis in range(total):
+        if axis != along:
+            tie(data, axis, output, axis if axis < along else axis - 1 + extra)
+    for axis in range(extra):
+        tie(indices, axis, output, along + axis)
+
+
+def _kept_axes(node: ir.Node, tie: Ties) -> None:
+    """Pad and Resize: batch and channels, and any axis after them whose size stays."""
+    data, output = node.inputs[0], node.outputs[0]
+    if node.op_type == "Pad":
+        pads = listed(node, "pads", 1)
+        if pads is None or given(node, 3) is not None or len(pads) != 2 * (rank(data) or 0):
+            return
+        half = len(pads) // 2
+        moved = [axis for axis in range(half) if pads[axis] or pads[axis + half]]
+        tie.all_but(data, output, *moved)
+        return
+    sizes = given(node, 3)
+    if (sizes is not None and not can_rewrite(node, 1)) or node.attributes.get("axes") is not None:
+        return
+    tie(data, 0, output, 0)
+    tie(data, 1, output, 1)
+
+
+def _shape(node: ir.Node, tie: Ties) -> None:
+    """Sizes that are read: those that are looked up elsewhere leave the others free."""
+    data, total = node.inputs[0], rank(node.inputs[0]) or 0
+    read: set[int] = set()
+    for use in node.outputs[0].uses():
+        wanted = numbers(given(use.node, 1)) if use.node.op_type == "Gather" and use.idx == 0 else None
+        read |= set(range(total)) if wanted is None else {index % max(total, 1) for index in wanted}
+    if node.attributes.get_int("start", 0) or node.attributes.get("end") is not None:
+        read = set(range(total))
+    if node.outputs[0].is_graph_output():
+        read = set(range(total))
+    for axis in range(total):
+        if axis in read:
+            tie.freeze(data, f"Shape {node.name!r} reads their number", axis)
+        elif data is not None:
+            tie.spoken.add((data, axis))
+
+
+MOVES: dict[str, Callable[[ir.Node, Ties], None]] = {
+    "Transpose": _transpose,
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
+    "Concat": _concat,
+    "Split": _split,
+    "Slice": _slice,
+    "Gather": _gather,
+    **dict.fromkeys(("Pad", "Resize"), _kept_axes),
+    "Shape": _shape,
+}
+"""Rule by operator."""

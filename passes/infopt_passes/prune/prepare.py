@@ -1,0 +1,40 @@
+"""Brings a graph into the form in which its structure is looked for: constants lifted, names unique, shapes known."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes.common import (
+    LiftConstantsToInitializersPass,
+    NameFixPass,
+    RemoveInitializersFromInputsPass,
+    RemoveUnusedNodesPass,
+    ShapeInferencePass,
+)
+
+from infopt.bodies import name_apart
+from infopt_passes.prune.shapes import written_sizes
+from infopt_passes.quiet import quiet
+
+ROUNDS = 4
+"""Sizes in Reshapes open up shapes behind them, which may be read to make further ones."""
+
+
+def prepared(graph: ir.Model) -> ir.Model:
+    """A copy of a graph for the search and for surgery.
+
+    Args:
+        graph: The model; it is left as it was.
+    """
+    result = graph.clone()
+    result.ir_version = max(result.ir_version, 4)
+    with quiet():
+        RemoveInitializersFromInputsPass()(result)
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
+        RemoveUnusedNodesPass()(result)
+        NameFixPass()(result)
+        name_apart(result.graph)
+        for _ in range(ROUNDS):
+            ShapeInferencePass()(result)
+            if not written_sizes(result.graph):
+                break
+    return result

@@ -1,0 +1,208 @@
+"""Least-squares recovery: layers are refitted, in order, so that they compute from what is left what they did before.
+
+Each layer's target is its output in the float model, on calibration samples; what it reads is what the pruned layers
+before it really make. No labels are needed. He et al. 2017, "Channel Pruning for Accelerating Very Deep Neural
+Networks", section 3.1, with a ridge towards the layer's own weight and in closed form from streamed moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from infopt.facts import BIAS_INPUT, WEIGHT_INPUT, is_constant
+from infopt.passes import Context
+from infopt_passes.fitting.gather import Reading
+from infopt_passes.fitting.moments import Moments
+from infopt_passes.fitting.places import Place, bias_place, output_channels, shifted
+from infopt_passes.prune.axes import Axis
+from infopt_passes.prune.seen import observed, readings
+from infopt_passes.prune.surgery import masks_of
+from infopt_passes.prune.work import Work
+
+Array = npt.NDArray[Any]
+
+WAVES = 40
+"""Times that both models run over the samples, at most."""
+
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Pulls towards a layer's own weight that are tried, as parts of the mean square of its columns."""
+
+FEWEST = 16
+"""Samples without which nothing is refitted."""
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What became of the layers.
+
+    Attributes:
+        fitted: Names of layers that got new weights.
+        left: Names of layers whose own weights were better, or whose new ones were not finite.
+        scarce: Names of layers with more columns than rows were seen.
+    """
+
+    fitted: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    scarce: list[str] = field(default_factory=list)
+
+
+def recover(work: Work, context: Context) -> Recovered:
+    """Refit the layers of a model under way, in place."""
+    told = Recovered()
+    gone = work.removed()
+    touched = _behind(work, gone)
+    some = [(n, r) for n, r in readings(work, context) if n in touched and len(list(_weight(n).uses())) == 1]
+    for wave in _waves(work.graph.graph, some):
+        for node, reading, seen in observed(work, wave, context):
+            _refit(work, node, reading, seen, gone, told)
+    return told
+
+
+def _refit(
+    work: Work, node: ir.Node, reading: Reading, seen: Moments, gone: Mapping[Axis, Array], told: Recovered
+) -> None:
+    weight, name = _weight(node), node.name or node.op_type
+    place = _free_bias(node)
+    exact = reading.node.inputs[WEIGHT_INPUT]
+    assert exact is not None
+    assert exact.const_value is not None
+    assert weight.const_value is not None
+    layout = reading.layout
+    target = layout.matrix(exact.const_value.numpy()).astype(np.float64)
+    own = layout.matrix(weight.const_value.numpy()).astype(np.float64)
+    masks = masks_of(weight, gone)
+    left = np.ones(layout.shape, bool)
+    for axis, mask in masks.items():
+        left[(slice(None),) * axis + (~mask,)] = False
+    best = _best(target, own, layout.matrix(left), seen, place is not None)
+    if seen.rows < layout.columns:
+        told.scarce.append(name)
+    if best is None:
+        told.left.append(name)
+        return
+    weight.const_value = ir.tensor(layout.weight(best).astype(np.float32), name=weight.name)
+    if place is not None:
+        shift = np.einsum("gnk,gk->gn", target, seen.mean) - np.einsum("gnk,gk->gn", best, seen.read)
+        _shift(work, reading.node, node, place, (shift.reshape(-1) * layout.factor).astype(np.float32))
+    told.fitted.append(name)
+
+
+def _best(target: Array, own: Array, left: Array, seen: Moments, free: bool) -> Array | None:
+    """The weight that is nearest to the target's outputs in the runs held back; ``None`` where none is finite.
+
+    Args:
+        target: The float layer's weight, of shape (groups, outputs, columns).
+        own: The layer's weight as it is.
+        left: Which of its elements are left.
+        seen: Moments of what both read.
+        free: Whether a bias takes care of the means.
+    """
+    if not seen.rows or seen.cross is None:
+        return None
+    second, cross = _centred(seen, free)
+    apart = _centred(seen.held if seen.held is not None and seen.held.rows else seen, free)
+    if not all(np.isfinite(part).all() for part in (second, cross, *apart)):
+        return None
+    tried = [own, *(_solved(target, own, left, second, cross, ridge) for ridge in RIDGES)]
+    sound = [each for each in tried if np.isfinite(each).all()]
+    return min(sound, key=lambda each: _distance(each, target, *apart)) if sound else None
+
+
+def _solved(target: Array, own: Array, left: Array, second: Array, cross: Array, ridge: float) -> Array:
+    result = np.zeros_like(own)
+    for group in range(len(own)):
+        columns = np.flatnonzero(left[group].any(axis=0))
+        rows = np.flatnonzero(left[group].any(axis=1))
+        if not len(columns) or not len(rows):
+            continue
+        square = second[group][np.ix_(columns, columns)]
+        pull = ridge * max(float(np.trace(square)) / len(columns), 1e-12)
+        wanted = target[group][rows] @ cross[group][:, columns] + pull * own[group][np.ix_(rows, columns)]
+        found = np.linalg.solve(square + pull * np.eye(len(columns)), wanted.T).T
+        result[group][np.ix_(rows, columns)] = found
+    return result
+
+
+def _distance(weight: Array, target: Array, second: Array, cross: Array) -> float:
+    """Mean square distance to the float layer's outputs, less what no weight changes; of the rows that are left."""
+    alive = weight.any(axis=2, keepdims=True)
+    return float(np.einsum("gnk,gnk->", (weight @ second - 2 * (target @ cross)) * alive, weight))
+
+
+def _centred(seen: Moments, free: bool) -> tuple[Array, Array]:
+    assert seen.cross is not None
+    if not free:
+        return seen.second, seen.cross
+    return seen.spread, seen.cross - seen.mean[:, :, None] * seen.read[:, None, :]
+
+
+def _behind(work: Work, gone: Mapping[Axis, Array]) -> set[ir.Node]:
+    """Nodes that read, directly or not, something that lost a unit."""
+    reached = {value for value, _ in gone}
+    found = set()
+    for node in work.graph.graph:
+        if any(value in reached for value in node.inputs if value is not None):
+            found.add(node)
+            reached |= set(node.outputs)
+    return found
+
+
+def _waves(graph: ir.Graph, some: Sequence[tuple[ir.Node, Reading]]) -> list[list[tuple[ir.Node, Reading]]]:
+    """Rows of layers that do not feed each other, in the graph's order; at most so many, evenly chosen."""
+    wanted = dict(some)
+    depths: dict[ir.Value, int] = {}
+    rows: dict[int, list[tuple[ir.Node, Reading]]] = {}
+    for node in graph:
+        depth = max((depths.get(value, 0) for value in node.inputs if value is not None), default=0)
+        if node in wanted:
+            rows.setdefault(depth, []).append((node, wanted[node]))
+            depth += 1
+        depths.update(dict.fromkeys(node.outputs, depth))
+    taken = {len(rows) - 1 - i * len(rows) // WAVES for i in range(WAVES)} if len(rows) > WAVES else set(rows)
+    return [rows[depth] for depth in sorted(taken)]
+
+
+def _weight(node: ir.Node) -> ir.Value:
+    weight = node.inputs[WEIGHT_INPUT]
+    assert weight is not None
+    return weight
+
+
+def _free_bias(node: ir.Node) -> Place | None:
+    """Where the bias of a layer is or would be, if it is the layer's own."""
+    place = bias_place(node)
+    if place is None:
+        return None
+    holder, index = place
+    value = holder.inputs[index] if len(holder.inputs) > index else None
+    if value is None:
+        return place
+    shape = list(value.shape) if value.shape is not None else []
+    whole = is_constant(value) and shape[-1:] == [output_channels(node)]
+    return place if whole and len(list(value.uses())) == 1 and not value.is_graph_output() else None
+
+
+def _shift(work: Work, exact: ir.Node, node: ir.Node, place: Place, shift: Array) -> None:
+    """Write the bias that the float layer had, shifted."""
+    holder, index = place
+    before = bias_place(exact)
+    assert before is not None
+    array = shifted(exact, before, shift)
+    value = holder.inputs[index] if len(holder.inputs) > index else None
+    if value is not None and value.const_value is not None:
+        value.const_value = ir.tensor(array.reshape(value.const_value.numpy().shape), name=value.name)
+        return
+    name = f"{node.name}:bias"
+    value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+    value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(array.shape)
+    work.graph.graph.register_initializer(value)
+    if len(holder.inputs) <= BIAS_INPUT:
+        holder.resize_inputs(BIAS_INPUT + 1)
+    holder.replace_input_with(BIAS_INPUT, value)
+    work.added[value, 0] = (node.outputs[0], 1)

@@ -1,0 +1,210 @@
+"""What each operator ties together. An operator without a rule freezes all that it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from infopt.facts import is_constant
+from infopt_passes.prune.axes import rank, size_of
+from infopt_passes.prune.moves import MOVES
+from infopt_passes.prune.ties import Ties, given, listed
+
+Rule = Callable[[ir.Node, Ties], None]
+
+UNARY = tuple(
+    "Abs Acos Asin Atan BitShift Cast Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu HardSigmoid HardSwish "
+    "Identity LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish "
+    "Tan Tanh ThresholdedRelu IsNaN IsInf".split()
+)
+BROADCAST = tuple(
+    "Add Sub Mul Div Pow Sum Min Max Mean Mod Where Equal Greater Less GreaterOrEqual LessOrEqual And Or Xor "
+    "PRelu BiasGelu".split()
+)
+REDUCTIONS = tuple(
+    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceL1 ReduceL2 ReduceProd ReduceSumSquare ReduceLogSum "
+    "ReduceLogSumExp".split()
+)
+POOLS = tuple("MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool".split())
+
+
+def _unary(node: ir.Node, tie: Ties) -> None:
+    for output in node.outputs:
+        tie.all_but(node.inputs[0], output)
+
+
+def _broadcast(node: ir.Node, tie: Ties) -> None:
+    output = node.outputs[0]
+    for value in node.inputs:
+        missing = (rank(output) or 0) - (rank(value) or 0)
+        for axis in range(rank(value) or 0):
+            if value is not None and size_of(value, axis) != 1:
+                tie(value, axis, output, axis + missing)
+    _unsure(node, tie, rank(output) or 0)
+
+
+def _unsure(node: ir.Node, tie: Ties, axes: int) -> None:
+    """Freeze the leading axes of a result that an operand may or may not have: its size there is not known."""
+    output = node.outputs[0]
+    total = rank(output) or 0
+    for value in node.inputs:
+        missing = total - (rank(value) or 0)
+        for axis in range(max(0, missing), axes):
+            if value is not None and size_of(value, axis - missing) is None:
+                tie.freeze(output, f"{_called(node)} reads a tensor of unknown size", axis)
+
+
+def _conv(node: ir.Node, tie: Ties) -> None:
+    data, weight, bias, output = node.inputs[0], node.inputs[1], given(node, 2), node.outputs[0]
+    groups = node.attributes.get_int("group", 1) or 1
+    made, read = (0, 1) if node.op_type == "Conv" else (1, 0)
+    tie(data, 0, output, 0)
+    if weight is None or not is_constant(weight):
+        return
+    if groups == 1:
+        tie(data, 1, weight, read)
+        tie(weight, made, output, 1)
+        tie(bias, 0, output, 1)
+    elif node.op_type == "Conv":
+        _grouped(node, tie, groups)
+
+
+def _grouped(node: ir.Node, tie: Ties, groups: int) -> None:
+    """Whole groups come and go: all that one reads and all that it makes are one part."""
+    data, weight, bias, output = node.inputs[0], node.inputs[1], given(node, 2), node.outputs[0]
+    assert data is not None
+    assert weight is not None
+    read, made = size_of(data, 1), size_of(weight, 0)
+    if read is None or made is None or read % groups or made % groups or size_of(output, 1) != made:
+        return
+    out, per = tie.axes.ids(output, 1), made // groups
+    heads = np.repeat(out[::per], per)
+    tie.positions((output, 1), out, (output, 1), heads)
+    tie.positions((data, 1), tie.axes.ids(data, 1), (output, 1), np.repeat(out[::per], read // groups))
+    tie(weight, 0, output, 1)
+    tie(bias, 0, output, 1)
+
+
+def _gemm(node: ir.Node, tie: Ties) -> None:
+    data, weight, bias, output = node.inputs[0], node.inputs[1], given(node, 2), node.outputs[0]
+    turned, flipped = node.attributes.get_int("transB", 0), node.attributes.get_int("transA", 0)
+    tie(data, 0 if flipped else 1, weight, 1 if turned else 0)
+    tie(data, 1 if flipped else 0, output, 0)
+    tie(weight, 0 if turned else 1, output, 1)
+    for back in range(1, (rank(bias) or 0) + 1):
+        if bias is not None and size_of(bias, (rank(bias) or 0) - back) != 1:
+            tie(bias, (rank(bias) or 0) - back, output, 2 - back)
+
+
+def _matmul(node: ir.Node, tie: Ties) -> None:
+    one, other, output = node.inputs[0], node.inputs[1], node.outputs[0]
+    left, right, out = rank(one) or 0, rank(other) or 0, rank(output) or 0
+    if left < 2 or right < 2 or out != max(left, right):
+        return
+    tie(one, left - 1, other, right - 2)
+    tie(one, left - 2, output, out - 2)
+    tie(other, right - 1, output, out - 1)
+    for value, own in ((one, left), (other, right)):
+        for axis in range(own - 2):
+            if value is not None and size_of(value, axis) != 1:
+                tie(value, axis, output, axis + out - own)
+    _unsure(node, tie, out - 2)
+
+
+def _normalized(node: ir.Node, tie: Ties) -> None:
+    """BatchNormalization and InstanceNormalization: one number per channel in each vector."""
+    for output in node.outputs[:1]:
+        tie.all_but(node.inputs[0], output)
+    for vector in node.inputs[1:]:
+        tie(vector, 0, node.outputs[0], 1)
+
+
+def _layer_norm(node: ir.Node, tie: Ties) -> None:
+    data, output = node.inputs[0], node.outputs[0]
+    total = rank(data) or 0
+    first = node.attributes.get_int("axis", -1) % max(total, 1)
+    tie.all_but(data, output, *range(first, total))
+    why = f"{_called(node)} computes its mean over them"
+    for value in (data, output):
+        tie.freeze(value, why, *range(first, total))
+
+
+def _along(node: ir.Node, tie: Ties) -> None:
+    """Softmax and its kind: all of one axis, in old operator sets all from that axis on."""
+    data, output = node.inputs[0], node.outputs[0]
+    total, version = rank(data) or 0, node.version or (node.graph.opset_imports.get("", 0) if node.graph else 0)
+    axis = node.attributes.get_int("axis", -1 if version >= 13 else 1) % max(total, 1)
+    over = [axis] if version >= 13 else list(range(axis, total))
+    tie.all_but(data, output, *over)
+    for value in (data, output):
+        if over:
+            tie.freeze(value, f"{_called(node)} goes over them", *over)
+
+
+def _reduced(node: ir.Node, tie: Ties) -> None:
+    data, output, total = node.inputs[0], node.outputs[0], rank(node.inputs[0]) or 0
+    over = listed(node, "axes", 1)
+    if over is None and given(node, 1) is not None:
+        return None
+    noop = node.attributes.get_int("noop_with_empty_axes", 0)
+    if not over and noop:
+        return tie.all_but(data, output)
+    gone = {axis % max(total, 1) for axis in (over or range(total))}
+    keep = bool(node.attributes.get_int("keepdims", 1))
+    places = [axis for axis in range(total) if keep or axis not in gone]
+    for place, axis in enumerate(places):
+        if axis not in gone:
+            tie(data, axis, output, place)
+    return tie.freeze(data, f"{_called(node)} reduces over them", *gone) if gone else None
+
+
+def _pool(node: ir.Node, tie: Ties) -> None:
+    for output in node.outputs[:1]:
+        tie(node.inputs[0], 0, output, 0)
+        tie(node.inputs[0], 1, output, 1)
+    if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
+        tie.freeze(node.inputs[0], f"{_called(node)} gives indices", 1)
+
+
+def _recurrent(node: ir.Node, tie: Ties) -> None:
+    """Features that are read may go; hidden units stay: they feed back into gates laid out side by side."""
+    tie(node.inputs[0], 2, node.inputs[1], 2)
+    for value in (*node.inputs[1:], *node.outputs):
+        for axis in range(rank(value) or 0):
+            if value is not None and (value, axis) not in tie.spoken:
+                tie.freeze(value, f"{_called(node)} feeds its hidden units back", axis)
+
+
+def _called(node: ir.Node) -> str:
+    return f"{node.op_type} {node.name or node.outputs[0].name!r}"
+
+
+def _rules() -> dict[str, Rule]:
+    table: dict[str, Rule] = dict(MOVES)
+    same: tuple[tuple[tuple[str, ...], Rule], ...] = (
+        (UNARY, _unary),
+        (BROADCAST, _broadcast),
+        (REDUCTIONS, _reduced),
+        (POOLS, _pool),
+        (("Conv", "ConvTranspose"), _conv),
+        (("BatchNormalization", "InstanceNormalization"), _normalized),
+        (("LayerNormalization", "RMSNormalization"), _layer_norm),
+        (("Softmax", "LogSoftmax", "Hardmax"), _along),
+        (("LSTM", "GRU", "RNN"), _recurrent),
+        (("Gemm",), _gemm),
+        (("MatMul",), _matmul),
+    )
+    return table | {name: rule for names, rule in same for name in names}
+
+
+RULES = _rules()
+
+
+def apply(node: ir.Node, tie: Ties) -> None:
+    """Tie what a node ties together, and freeze the rest."""
+    rule = RULES.get(node.op_type) if node.domain == "" else None
+    if rule is not None:
+        rule(node, tie)
+    tie.finish(f"{_called(node)} " + ("needs them as they are" if rule else "is an operator without a rule"))
