@@ -34,7 +34,7 @@ PUBLIC_KEYS = {
     "latency.baseline_float": "setting accuracy ms",
     "latency.candidate": "setting ms",
     "latency.candidate.ms": "p50 p90 p99 distribution",
-    "size": "baseline_bytes candidate_bytes reason",
+    "size": "baseline_bytes candidate_bytes reason candidate_compressed_bytes",
     "memory": "peak_bytes reason",
     "kernels": "integer total float_nodes reason compressed",
     "kernels.float_nodes.0": "name op why cost",

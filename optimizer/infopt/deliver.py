@@ -27,6 +27,7 @@ from infopt.report import (
     TargetFacts,
 )
 from infopt.resolve import Resolved
+from infopt.sparsity import compressed_bytes
 from infopt.target import ByIsa, Target
 from infopt.verdict import judged
 from infopt.views.html import html
@@ -67,7 +68,7 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
         accuracy_reason=evidence.accuracy_reason,
         fidelity=evidence.fidelity,
         latency=evidence.latency,
-        size=Size(_model_bytes(resolved), sum(files) if files else None, build.missing),
+        size=Size(_model_bytes(resolved), sum(files) if files else None, build.missing, _packed(build)),
         memory=Memory(None, "that takes a run of the artifact alone"),
         kernels=evidence.kernels,
         classes=evidence.changes.classes,
@@ -78,6 +79,10 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
         warnings=(*missing, *slow, *resolved.warnings, *evidence.warnings, *notes),
     )
     return judged(report, resolved.recipe.budget)
+
+
+def _packed(build: Build) -> int | None:
+    return compressed_bytes(build.artifact.files) if build.artifact else None
 
 
 def deliver(report: Report, resolved: Resolved, build: Build, evidence: Evidence, out: Path, final: Path) -> None:

@@ -159,11 +159,13 @@ class Size:
         baseline_bytes: The original model with its external data; 0 where it is not known.
         candidate_bytes: All files of the artifact.
         reason: Why there is no artifact.
+        candidate_compressed_bytes: The same files deflated, as an archive would hold them: what zeros save.
     """
 
     baseline_bytes: int
     candidate_bytes: int | None
     reason: str | None = None
+    candidate_compressed_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

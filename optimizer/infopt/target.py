@@ -180,6 +180,7 @@ class Table:
         data: How activations are quantized: with ranges from calibration, with those of each run, or not at all.
         needs: What the device needs to have for it, if not every one has it; a clause.
         multiple: Channel counts that kernels run well are multiples of it.
+        sparse: Whether kernels exist that skip the zeros of 2:4 sparse weights.
     """
 
     activation: Scheme
@@ -193,6 +194,7 @@ class Table:
     data: Literal["calibrated", "runtime", "float"] = "calibrated"
     needs: str = ""
     multiple: int = 8
+    sparse: bool = False
 
     def rule(self, op: str, computed: bool = False) -> Rule | None:
         """The row about an operator, if there is one.

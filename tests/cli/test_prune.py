@@ -63,3 +63,30 @@ def test_a_share_that_leaves_nothing_is_refused(wide: Cli) -> None:
 def test_two_goals_are_refused_before_any_work(wide: Cli) -> None:
     arguments = ("--flops", "0.5", "--params", "0.5", "--calib", "wide.npz")
     wide.refuses("prune", "wide.onnx", "--target", "onnxruntime", *arguments, says=("two goals",))
+
+
+def test_weights_are_zeroed_by_share(wide: Cli) -> None:
+    call = ("prune", "wide.onnx", "--target", "onnxruntime", "--calib", "wide.npz", "--no-eval", "-o", "sparse")
+    assert wide(*call, "--kind", "unstructured", "--sparsity", "0.6").code == 0
+    weights = [numpy_helper.to_array(i) for i in onnx.load(wide.folder / "sparse" / "model.onnx").graph.initializer]
+    zeros, total = (sum(count(w) for w in weights if w.ndim > 1) for count in (lambda w: (w == 0).sum(), np.size))
+    assert zeros / total == pytest.approx(0.6, abs=0.05)
+
+
+def test_two_of_four_is_for_targets_that_have_kernels_for_it(wide: Cli) -> None:
+    call = ("prune", "wide.onnx", "--calib", "wide.npz", "--no-eval", "--kind", "2:4", "--force")
+    wide.refuses(*call[:-1], "--target", "openvino", says=("no kernels for 2:4", "--target tensorrt"))
+    assert wide(*call[:-1], "--target", "tensorrt", "-o", "fit").code == 0
+    assert wide(*call, "--target", "onnxruntime", "-o", "forced").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--sparsity", "0.5"), "--sparsity has no use with --kind structured"),
+        (("--kind", "unstructured", "--flops", "0.5"), "--flops is a goal of the kind structured"),
+    ],
+)
+def test_goals_that_a_kind_does_not_have_are_refused(wide: Cli, options: tuple[str, ...], words: str) -> None:
+    call = ("prune", "wide.onnx", "--target", "onnxruntime", "--calib", "wide.npz", "--no-eval")
+    wide.refuses(*call, *options, says=(words,))

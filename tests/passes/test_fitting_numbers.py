@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from infopt.model import Range
 from infopt.target import Scheme
 from infopt_passes.fitting.gather import fake_quantized
+from infopt_passes.fitting.hessian import DAMPING, damping_for, loss
 from infopt_passes.fitting.layout import Layout
 from infopt_passes.fitting.moments import Adder, Moments
 from infopt_passes.fitting.patches import Window, patches
 from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.fitting.bias import bias_shift
 from infopt_passes.quantize.fitting.refit import refit
-from infopt_passes.quantize.fitting.rounding import DAMPING, Grid, damping_for, least_squares, loss
+from infopt_passes.quantize.fitting.rounding import Grid, least_squares
 from infopt_passes.quantize.fitting.scales import least_error
 from infopt_passes.quantize.numbers import guarded, limits, quantize_bias, weight_scales
 

@@ -126,6 +126,7 @@ def _attempt(trt: Any, target: str, model: Path, out: Path, options: CompileOpti
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     try:
         _configure(trt, config, options.settings)
+        allow_sparse(trt, config, model)
         _add_profile(builder, network, config, options.shapes)
     except InfoptError as wrong:
         return wrong.with_traceback(None)
@@ -197,6 +198,14 @@ def _configure(trt: Any, config: Any, settings: Mapping[str, str]) -> None:
     config.num_compute_capabilities = len(names)
     for index, name in enumerate(names):
         config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+
+
+def allow_sparse(trt: Any, config: Any, model: Path) -> None:
+    """Let the builder try sparse kernels where weights have the pattern: it takes them where they are faster."""
+    from infopt.sparsity import two_of_four
+
+    if two_of_four(model):
+        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
 
 
 def _add_profile(builder: Any, network: Any, config: Any, given: Sequence[ShapeRange]) -> None:

@@ -114,6 +114,7 @@ TABLE = Table(
     activation=Scheme("int8", symmetric=True),
     weight=Scheme("int8", symmetric=True, per_channel=True, narrow=True),
     bias="float",
+    sparse=True,
     multiple=16,  # of half precision, and of no harm to 32 of INT8
     rules=(
         Rule(("Conv",), Role.COMPUTE, Output.OFFERED, (runtime_weight, narrow_conv)),

@@ -1,4 +1,4 @@
-"""Prune: channels, attention heads and neurons that matter least are removed from the graph."""
+"""Prune: channels, attention heads and neurons that matter least are removed, or single weights become zero."""
 
 from __future__ import annotations
 
@@ -17,16 +17,30 @@ if TYPE_CHECKING:
 USUAL = 0.5
 """The part of the operations that is kept where nobody says how much."""
 
+SPARSITY = 0.5
+"""The part of the weights that becomes zero where nobody says how much."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Removes whole channels, attention heads and neurons, and refits what is left on calibration samples."""
+    """Removes channels, attention heads and neurons, or zeroes weights, and refits what is left on samples."""
 
     name: ClassVar[str] = "prune"
     interface: ClassVar[Literal["same", "declared"]] = "same"
     repeat: ClassVar[Literal["unchanged", "refused", "again"]] = "again"
     tolerance: ClassVar[Tolerance] = "measured"
 
+    kind: Annotated[
+        Literal["structured", "2:4", "unstructured"],
+        Opt(
+            "structured removes channels, heads and neurons; 2:4 zeroes two of every four neighbouring weights, for "
+            "sparse tensor cores; unstructured zeroes those that matter least, which saves size."
+        ),
+    ] = "structured"
+    sparsity: Annotated[
+        float | None,
+        Opt("Part of the weights that becomes zero, of the kind unstructured.", low=0, high=1, parse=parse_fraction),
+    ] = None
     flops: Annotated[
         float | None,
         Opt(
@@ -61,14 +75,15 @@ class Prune:
     @property
     def calibrated(self) -> bool:
         """Whether it looks at samples; see :class:`infopt.passes.Pass`."""
-        return self.importance == "activations" or self.recover == "lsq"
+        return self.kind != "structured" or self.importance == "activations" or self.recover == "lsq"
 
     def check_target(self, target: Target) -> None:
         """Stop before any work where the options do not fit together; see :class:`infopt.passes.ForTarget`.
 
         Raises:
-            OptionError: Two goals, or a goal that cannot be measured here.
+            OptionError: Two goals, a goal that cannot be measured here, or one that the kind does not have.
         """
+        self._check_kind()
         goals = [name for name in ("flops", "params", "latency") if getattr(self, name) is not None]
         if len(goals) > 1:
             raise OptionError(f"{' and '.join(f'--{name}' for name in goals)} are two goals", "give one of them")
@@ -78,12 +93,31 @@ class Prune:
             if not getattr(self, name) > 0:
                 raise OptionError(f"--{name} 0 would leave nothing of the model", "give a fraction such as 0.5")
 
+    def _check_kind(self) -> None:
+        given = [name for name in ("flops", "params", "latency", "multiple") if getattr(self, name)]
+        if self.kind != "structured" and given:
+            told = f"--{given[0]} is a goal of the kind structured, this is {self.kind}"
+            raise OptionError(told, "give --sparsity 0.7 with --kind unstructured")
+        if self.sparsity is not None and self.kind != "unstructured":
+            raise OptionError(f"--sparsity has no use with --kind {self.kind}", "give --kind unstructured")
+
     def __call__(self, model: Model, context: Context) -> Model:
         """Return the pruned model; see :class:`infopt.passes.Pass`.
 
         Raises:
             InputError: The model is quantized, nothing can be pruned, or the goal is out of reach.
+            OptionError: The target gains nothing by this kind.
         """
+        target = context.target
+        if self.kind == "2:4" and target is not None and not target.table.sparse and not context.force:
+            why = f"{target.runtime} has no kernels for 2:4 sparse weights, so nothing would get faster"
+            raise OptionError(
+                f"--kind 2:4: {why}", "use --target tensorrt, or --force if the file is for another place"
+            )
+        if self.kind != "structured":
+            from infopt_passes.prune.sparse import sparsified
+
+            return sparsified(model, context, self.kind, SPARSITY if self.sparsity is None else self.sparsity)
         from infopt_passes.prune.apply import pruned
 
         return pruned(model, self, context)

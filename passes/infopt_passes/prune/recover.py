@@ -68,7 +68,7 @@ def _refit(
     work: Work, node: ir.Node, reading: Reading, seen: Moments, gone: Mapping[Axis, Array], told: Recovered
 ) -> None:
     weight, name = _weight(node), node.name or node.op_type
-    place = _free_bias(node)
+    place = free_bias(node)
     exact = reading.node.inputs[WEIGHT_INPUT]
     assert exact is not None
     assert exact.const_value is not None
@@ -154,7 +154,14 @@ def _behind(work: Work, gone: Mapping[Axis, Array]) -> set[ir.Node]:
 
 
 def _waves(graph: ir.Graph, some: Sequence[tuple[ir.Node, Reading]]) -> list[list[tuple[ir.Node, Reading]]]:
-    """Rows of layers that do not feed each other, in the graph's order; at most so many, evenly chosen."""
+    """At most so many of the rows, evenly chosen."""
+    rows = rows_of(graph, some)
+    taken = sorted(len(rows) - 1 - i * len(rows) // WAVES for i in range(WAVES)) if len(rows) > WAVES else ()
+    return [rows[at] for at in taken] if taken else rows
+
+
+def rows_of(graph: ir.Graph, some: Sequence[tuple[ir.Node, Reading]]) -> list[list[tuple[ir.Node, Reading]]]:
+    """Rows of layers that do not feed each other, in the graph's order."""
     wanted = dict(some)
     depths: dict[ir.Value, int] = {}
     rows: dict[int, list[tuple[ir.Node, Reading]]] = {}
@@ -164,8 +171,7 @@ def _waves(graph: ir.Graph, some: Sequence[tuple[ir.Node, Reading]]) -> list[lis
             rows.setdefault(depth, []).append((node, wanted[node]))
             depth += 1
         depths.update(dict.fromkeys(node.outputs, depth))
-    taken = {len(rows) - 1 - i * len(rows) // WAVES for i in range(WAVES)} if len(rows) > WAVES else set(rows)
-    return [rows[depth] for depth in sorted(taken)]
+    return [rows[depth] for depth in sorted(rows)]
 
 
 def _weight(node: ir.Node) -> ir.Value:
@@ -174,7 +180,7 @@ def _weight(node: ir.Node) -> ir.Value:
     return weight
 
 
-def _free_bias(node: ir.Node) -> Place | None:
+def free_bias(node: ir.Node) -> Place | None:
     """Where the bias of a layer is or would be, if it is the layer's own."""
     place = bias_place(node)
     if place is None:
@@ -189,7 +195,24 @@ def _free_bias(node: ir.Node) -> Place | None:
 
 
 def _shift(work: Work, exact: ir.Node, node: ir.Node, place: Place, shift: Array) -> None:
-    """Write the bias that the float layer had, shifted."""
+    value = write_shift(work.graph, exact, node, place, shift)
+    if value is not None:
+        work.added[value, 0] = (node.outputs[0], 1)
+
+
+def write_shift(graph: ir.Model, exact: ir.Node, node: ir.Node, place: Place, shift: Array) -> ir.Value | None:
+    """Write the bias that the float layer had, shifted.
+
+    Args:
+        graph: The model under way.
+        exact: The layer in the float model.
+        node: The layer under way.
+        place: Where its bias is or would be.
+        shift: float32 of shape (output channels,).
+
+    Returns:
+        The bias, where there was none before.
+    """
     holder, index = place
     before = bias_place(exact)
     assert before is not None
@@ -197,12 +220,12 @@ def _shift(work: Work, exact: ir.Node, node: ir.Node, place: Place, shift: Array
     value = holder.inputs[index] if len(holder.inputs) > index else None
     if value is not None and value.const_value is not None:
         value.const_value = ir.tensor(array.reshape(value.const_value.numpy().shape), name=value.name)
-        return
+        return None
     name = f"{node.name}:bias"
     value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
     value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(array.shape)
-    work.graph.graph.register_initializer(value)
+    graph.graph.register_initializer(value)
     if len(holder.inputs) <= BIAS_INPUT:
         holder.resize_inputs(BIAS_INPUT + 1)
     holder.replace_input_with(BIAS_INPUT, value)
-    work.added[value, 0] = (node.outputs[0], 1)
+    return value

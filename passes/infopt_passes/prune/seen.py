@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import onnx_ir as ir
 
@@ -11,7 +12,6 @@ from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading, moments
 from infopt_passes.fitting.layout import layout
 from infopt_passes.fitting.moments import Moments
-from infopt_passes.prune.work import Work
 
 ROWS = 32768
 """Rows of a layer that all runs together give, about: least squares of new weights wants more than rounding does."""
@@ -20,7 +20,25 @@ COPIES = 6
 """Matrices of a layer's columns that are in memory at once, about."""
 
 
-def readings(work: Work, context: Context) -> list[tuple[ir.Node, Reading]]:
+class Twins(Protocol):
+    """A model as it was, and the same one under way."""
+
+    @property
+    def exact(self) -> ir.Model:
+        """The model as it was."""
+        ...
+
+    @property
+    def graph(self) -> ir.Model:
+        """The model under way, with the names of ``exact``."""
+        ...
+
+    def pairs(self) -> Iterator[tuple[ir.Node, ir.Node]]:
+        """Each node as it was, and as it is."""
+        ...
+
+
+def readings(work: Twins, context: Context) -> list[tuple[ir.Node, Reading]]:
     """Layers that can be looked at: each as it is, with a reading of it as it was."""
     found = []
     for exact, node in work.pairs():
@@ -35,7 +53,7 @@ def readings(work: Work, context: Context) -> list[tuple[ir.Node, Reading]]:
 
 
 def observed(
-    work: Work, some: Sequence[tuple[ir.Node, Reading]], context: Context
+    work: Twins, some: Sequence[tuple[ir.Node, Reading]], context: Context
 ) -> Iterator[tuple[ir.Node, Reading, Moments]]:
     """Moments of what layers read, in the model as it was and as it is."""
     nodes = {id(reading): node for node, reading in some}

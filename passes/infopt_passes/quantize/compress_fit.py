@@ -11,12 +11,13 @@ from infopt.model import Note
 from infopt.passes import Context
 from infopt.target import Scheme, Table
 from infopt_passes.fitting.gather import Reading, moments
+from infopt_passes.fitting.hessian import damping_for
 from infopt_passes.fitting.layout import layout
 from infopt_passes.fitting.moments import Moments
 from infopt_passes.quantize.blocks import fitting_block
 from infopt_passes.quantize.compress import Weight, stored_scales, stored_weight
 from infopt_passes.quantize.fitting.fitted import FEWEST
-from infopt_passes.quantize.fitting.rounding import Grid, damping_for, least_squares
+from infopt_passes.quantize.fitting.rounding import Grid, least_squares
 from infopt_passes.quantize.numbers import Array, limits, stored_type
 from infopt_passes.quantize.plan import Plan
 from infopt_passes.quantize.static import MOST_FITTED_TO

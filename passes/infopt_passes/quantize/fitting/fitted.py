@@ -15,12 +15,13 @@ from infopt.model import Note, Range
 from infopt.passes import Context
 from infopt.target import Role, Scheme, Table
 from infopt_passes.fitting.gather import Reading, moments
+from infopt_passes.fitting.hessian import damping_for
 from infopt_passes.fitting.layout import Layout, layout
 from infopt_passes.fitting.moments import Moments
 from infopt_passes.fitting.places import bias_place, output_channels
 from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.fitting.bias import bias_shift
-from infopt_passes.quantize.fitting.rounding import Grid, damping_for, least_squares
+from infopt_passes.quantize.fitting.rounding import Grid, least_squares
 from infopt_passes.quantize.fitting.scales import least_error
 from infopt_passes.quantize.flow import Flow
 from infopt_passes.quantize.lazy import lent

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from infopt_passes.fitting.hessian import damping_for
 from infopt_passes.fitting.layout import Layout
 from infopt_passes.fitting.moments import Moments
 from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.fitting.bias import bias_shift
-from infopt_passes.quantize.fitting.rounding import Grid, damping_for, least_squares
+from infopt_passes.quantize.fitting.rounding import Grid, least_squares
 
 Array = npt.NDArray[Any]
 

@@ -13,20 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cholesky, solve_triangular
+
+from infopt_passes.fitting.hessian import BLOCK, DAMPING, decomposed, loss, permuted, propagated
 
 Array = npt.NDArray[Any]
-
-BLOCK = 64
-"""Columns that are rounded before the others learn of it."""
-
-DAMPING = 0.01
-"""What is added to the diagonal, as a part of its mean: the paper's choice."""
-
-SCARCE = 25
-"""How often the damping is added again where there are as many columns as rows: few rows show what is not there."""
-
-MOST_DAMPING = 100.0
 
 SWEEPS = 2
 """Times that each column is rounded again."""
@@ -70,11 +60,6 @@ class Rounded:
     better: float
 
 
-def damping_for(columns: int, rows: int) -> float:
-    """Damping for moments of so many columns that were seen in so many rows."""
-    return DAMPING * (1 + SCARCE * columns / max(rows, 1))
-
-
 def least_squares(weight: Array, second: Array, grid: Grid, damping: float = DAMPING) -> Rounded:
     """Round a weight so that ``(w - v) H (w - v)^T`` is small for each output.
 
@@ -92,7 +77,7 @@ def least_squares(weight: Array, second: Array, grid: Grid, damping: float = DAM
     nearest = grid.nearest(weight).astype(np.float32)
     diagonal = np.einsum("gkk->gk", second)
     order = np.argsort(-diagonal, axis=1, kind="stable")
-    damped, damping, upper = _decomposed(_permuted(second, order), diagonal, damping)
+    damped, damping, upper = decomposed(permuted(second, order), diagonal, damping)
     # One column is one contiguous row of what is worked on.
     columns = _Columns.of(weight, grid, order)
     found = _propagated(columns, upper.astype(np.float32))
@@ -102,13 +87,6 @@ def least_squares(weight: Array, second: Array, grid: Grid, damping: float = DAM
     np.put_along_axis(integers, order[:, None, :], found.transpose(0, 2, 1), 2)
     better = loss(weight - grid.value(integers), second) < loss(weight - grid.value(nearest), second)
     return Rounded(np.where(better[:, :, None], integers, nearest), damping, float(better.mean()))
-
-
-def loss(error: Array, second: Array) -> Array:
-    """Mean square error of each output, of shape (groups, outputs), that an error of the weight makes."""
-    exact = error.astype(np.float64)
-    square: Array = np.einsum("gnk,gnk->gn", exact @ second, exact)
-    return square
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +116,13 @@ class _Columns:
 
 def _propagated(columns: _Columns, upper: Array) -> Array:
     """Round column by column, and let those that follow make up for the error."""
-    rest, result = columns.weight.copy(), np.empty_like(columns.weight)
-    count = rest.shape[1]
-    for start in range(0, count, BLOCK):
-        end = min(start + BLOCK, count)
-        errors = np.empty_like(rest[:, start:end])
-        for column in range(start, end):
-            result[:, column] = columns.rounded(rest[:, column], column)
-            error = rest[:, column] - columns.value(result[:, column], column)
-            error /= upper[:, column, column, None]
-            errors[:, column - start] = error
-            rest[:, column + 1 : end] -= upper[:, column, column + 1 : end, None] * error[:, None, :]
-        rest[:, end:] -= upper[:, start:end, end:].transpose(0, 2, 1) @ errors
+    result = np.empty_like(columns.weight)
+
+    def rounded(rest: Array, column: int) -> Array:
+        result[:, column] = columns.rounded(rest[:, column], column)
+        return columns.value(result[:, column], column)
+
+    propagated(columns.weight, upper, rounded)
     return result
 
 
@@ -176,44 +149,3 @@ def _descended(columns: _Columns, integers: Array, second: Array) -> Array:
 def _whole(values: Array, ends: tuple[int, int]) -> Array:
     """The nearest integers within bounds."""
     return np.clip(np.rint(values), *ends)
-
-
-def _permuted(second: Array, order: Array) -> Array:
-    return np.take_along_axis(np.take_along_axis(second, order[:, :, None], 1), order[:, None, :], 2)
-
-
-def _decomposed(second: Array, diagonal: Array, damping: float) -> tuple[Array, float, Array]:
-    """Damped moments, the damping, and the upper triangle ``U`` with ``inverse = U^T U``.
-
-    With ``H = R R^T`` for an upper triangle ``R``, that is the inverse of ``R``.
-    """
-    mean = diagonal.mean(axis=1, keepdims=True)
-    mean = np.where(mean > 0, mean, 1.0)
-    while True:
-        damped = second.copy()
-        # A column without input is alone: it takes part in nothing, but must not make the matrix singular.
-        np.einsum("gkk->gk", damped)[:] += damping * mean
-        try:
-            lower = _cholesky(damped[:, ::-1, ::-1])
-        except np.linalg.LinAlgError:
-            if damping >= MOST_DAMPING:
-                raise
-            damping *= 10
-            continue
-        return damped, damping, _inverted(lower[:, ::-1, ::-1])
-
-
-def _cholesky(second: Array) -> Array:
-    """The lower triangles; scipy's is several times as fast for a large matrix."""
-    if len(second) > 1:
-        return np.linalg.cholesky(second)
-    lower: Array = cholesky(second[0], lower=True, check_finite=False)
-    return lower[None]
-
-
-def _inverted(upper: Array) -> Array:
-    """The inverses of upper triangles."""
-    if len(upper) > 1:
-        return np.linalg.inv(upper)
-    inverse: Array = solve_triangular(upper[0], np.eye(upper.shape[1]), lower=False)
-    return inverse[None]

@@ -1,0 +1,141 @@
+"""Makes the layers of a model sparse, in order: each on what it reads in the model that is sparse so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from math import ceil
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from infopt.errors import InputError, OptionError
+from infopt.facts import WEIGHT_INPUT
+from infopt.model import Model, Note
+from infopt.passes import Context
+from infopt_passes.fitting.gather import Reading, moments
+from infopt_passes.fitting.hessian import damping_for, loss
+from infopt_passes.fitting.moments import Moments
+from infopt_passes.prune.prepare import prepared
+from infopt_passes.prune.recover import free_bias, rows_of, write_shift
+from infopt_passes.prune.seen import ROWS, observed
+from infopt_passes.prune.sparse.allocate import Costs, allocated
+from infopt_passes.prune.sparse.fit import Sparse, fitted
+from infopt_passes.prune.sparse.layers import Pair, chosen, neighbours
+from infopt_passes.prune.sparse.solve import TINY, saliency
+
+Array = npt.NDArray[Any]
+
+WAVES = 40
+"""Times that both models run over the samples, at most."""
+
+
+def applied(model: Model, context: Context, pattern: str, share: float) -> Model:
+    """See :func:`infopt_passes.prune.sparse.sparsified`."""
+    if pattern != "2:4" and not 0 < share < 1:
+        raise OptionError(f"--sparsity {share} is not between 0 and 1", "give the part that becomes zero, such as 0.7")
+    if quantized := model.quantized_nodes():
+        raise InputError(f"{model.path} is quantized ({quantized[0]})", "prune the float model, then quantize")
+    context.need_calibration("prune")
+    graph = prepared(model.graph)
+    work = Pair(graph.clone(), graph)
+    layers, notes = chosen(work, context, pattern)
+    if not layers:
+        told = "; ".join(f"{note.node}: {note.why}" for note in notes[:3]) or "it has no layer with a constant weight"
+        raise InputError(f"no layer of {model.path} can be made sparse: {told}", "prune channels instead")
+    counts = None if pattern == "2:4" else _counts(work, layers, context, share)
+    for wave in _waves(graph.graph, layers):
+        for node, reading, seen in observed(work, wave, context):
+            notes += _sparsify(work, node, reading, seen, None if counts is None else counts[_name(reading.node)])
+    return model.edited(graph, *notes, _total(work, layers))
+
+
+def _counts(work: Pair, layers: Sequence[tuple[ir.Node, Reading]], context: Context, share: float) -> dict[str, int]:
+    """Weights to zero in each layer, by what they cost in the float model."""
+    costs = {}
+    some = [replace(reading, other=None) for _, reading in layers]
+    for reading, seen in moments(work.exact, some, context, rows=ROWS):
+        weight = reading.layout.matrix(_array(reading.node)).astype(np.float64)
+        free = free_bias(reading.node) is not None
+        second = seen.spread if free else seen.second
+        if not np.isfinite(second).all():
+            second = np.broadcast_to(np.eye(second.shape[1]), second.shape)
+        power = max(float(loss(weight, second).sum()), TINY)
+        cost = saliency(weight, second, damping_for(reading.layout.columns, seen.rows))
+        costs[_name(reading.node)] = Costs.of(cost / power)
+    return allocated(costs, share)
+
+
+def _sparsify(work: Pair, node: ir.Node, reading: Reading, seen: Moments, count: int | None) -> list[Note]:
+    layout, order = reading.layout, neighbours(reading.layout)
+    exact = layout.matrix(_array(reading.node))
+    place = free_bias(node)
+    found = fitted(exact[:, :, order], _ordered(seen, order), count, place is not None)
+    matrix = np.empty_like(found.weight)
+    matrix[:, :, order] = found.weight
+    new = layout.weight(matrix).astype(np.float32)
+    weight = node.inputs[WEIGHT_INPUT]
+    assert weight is not None
+    weight.const_value = ir.tensor(new, name=weight.name)
+    if place is not None and found.finite:
+        shift = np.einsum("gnk,gk->gn", exact, seen.mean) - np.einsum("gnk,gk->gn", matrix, seen.read)
+        write_shift(work.graph, reading.node, node, place, (shift.reshape(-1) * layout.factor).astype(np.float32))
+    return _told(_name(node), new, found, seen, layout.columns)
+
+
+def _ordered(seen: Moments, order: Array) -> Moments:
+    square = np.ix_(order, order)
+    cross = None if seen.cross is None else seen.cross[:, square[0], square[1]]
+    held = None if seen.held is None else _ordered(seen.held, order)
+    second = seen.second[:, square[0], square[1]]
+    return replace(seen, mean=seen.mean[:, order], read=seen.read[:, order], second=second, cross=cross, held=held)
+
+
+def _told(name: str, new: Array, found: Sparse, seen: Moments, columns: int) -> list[Note]:
+    zero = float(np.mean(new == 0))
+    if not found.finite:
+        why = "its solve was not finite, so only the smallest weights went and nothing makes up for them"
+        return [Note("choice", name, f"{zero:.1%} zero"), Note("warning", name, why)]
+    decibels = f"output error {_decibels(found.error)}, {_decibels(found.plain)} with the smallest weights gone"
+    notes = [Note("choice", name, f"{zero:.1%} zero, {decibels}")]
+    if found.damped is not None:
+        notes.append(Note("warning", name, f"its inputs depend on each other: damped by {found.damped:.2g}"))
+    still = int(np.sum(np.einsum("gkk->gk", seen.second) == 0))
+    if still:
+        notes.append(Note("warning", name, f"{still} of its inputs were 0 on all samples: their weights are damped"))
+    if seen.rows < columns:
+        notes.append(Note("warning", name, f"{seen.rows} rows for {columns} columns: damped; give more samples"))
+    return notes
+
+
+def _total(work: Pair, layers: Sequence[tuple[ir.Node, Reading]]) -> Note:
+    arrays = [_array(node) for node, _ in layers]
+    zeros, size = sum(int(np.sum(each == 0)) for each in arrays), sum(each.size for each in arrays)
+    held = sum(value.const_value.size for value in work.graph.graph.initializers.values() if value.const_value)
+    why = f"{zeros / size:.1%} of the weights of {len(layers)} layers are zero, {zeros / held:.1%} of all parameters"
+    return Note("choice", "model", why)
+
+
+def _waves(graph: ir.Graph, layers: Sequence[tuple[ir.Node, Reading]]) -> list[list[tuple[ir.Node, Reading]]]:
+    """Layers that are solved together: those that do not feed each other, or some more where that takes too long."""
+    rows = rows_of(graph, layers)
+    at_once = ceil(len(rows) / WAVES)
+    return [list(chain.from_iterable(rows[start : start + at_once])) for start in range(0, len(rows), at_once)]
+
+
+def _array(node: ir.Node) -> Array:
+    weight = node.inputs[WEIGHT_INPUT]
+    assert weight is not None
+    assert weight.const_value is not None
+    return weight.const_value.numpy()
+
+
+def _name(node: ir.Node) -> str:
+    return node.name or node.op_type
+
+
+def _decibels(error: float) -> str:
+    return f"{10 * np.log10(max(error, 1e-12)):.1f} dB"

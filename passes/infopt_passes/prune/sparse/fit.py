@@ -1,0 +1,126 @@
+"""The best sparse weight of one layer by the runs that were held back, among those that several solves give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infopt.sparsity import OF, ZEROS
+from infopt_passes.fitting.hessian import damping_for
+from infopt_passes.fitting.moments import Moments
+from infopt_passes.prune.sparse.solve import TINY, Eliminated, semi, smallest, solved, unstructured
+
+Array = npt.NDArray[Any]
+
+Distance = Callable[[Array], float]
+"""Of a weight's outputs to the float layer's, up to a constant."""
+
+RIDGES = (1e-3, 1e-2, 1e-1)
+"""Pulls towards a layer's own weight that are tried, as parts of the mean square of its columns."""
+
+MOST_WORK = 3e11
+"""Multiplications that solving exactly may take for a layer; SparseGPT alone must do beyond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """A layer's sparse weight.
+
+    Attributes:
+        weight: float64 of shape (groups, outputs, columns).
+        error: Mean square error of its outputs on the runs held back, beyond what a dense weight in the same place
+            leaves, as a part of what that explains.
+        plain: The same of zeroing the weights of least magnitude, and nothing else.
+        damped: Damping, where more than usual was needed.
+        finite: Whether any solve was; else the weight is that of ``plain``.
+    """
+
+    weight: Array
+    error: float
+    plain: float
+    damped: float | None
+    finite: bool
+
+
+def fitted(weight: Array, seen: Moments, count: int | None, free: bool) -> Sparse:
+    """Make a layer sparse.
+
+    Args:
+        weight: Of shape (groups, outputs, columns), for 2:4 with neighbours side by side.
+        seen: Moments of its input, with cross moments, columns in the same order.
+        count: Weights to zero; ``None`` for 2:4.
+        free: Whether a bias takes care of the means.
+    """
+    exact = weight.astype(np.float64)
+    second, cross = centred(seen, free)
+    apart = centred(seen.held if seen.held is not None and seen.held.rows else seen, free)
+    aim = exact @ apart[1]
+
+    def distance(tried: Array) -> float:
+        return float(np.einsum("gnk,gnk->", tried @ apart[0] - 2 * aim, tried))
+
+    plain = magnitude(exact, count)
+    usual = damping_for(exact.shape[2], seen.rows)
+    if not all(np.isfinite(part).all() for part in (second, cross, *apart)):
+        return Sparse(plain, float("nan"), float("nan"), None, False)
+    dense = min((exact, *(_dense(exact, exact @ cross, second, ridge) for ridge in RIDGES)), key=distance)
+    found = _tried(exact, dense, (second, cross), count, usual, distance)
+    sound = [each for each in found if np.isfinite(each.weight).all()]
+    best = min([*(each.weight for each in sound), plain], key=distance)
+    reached = distance(dense)
+    power = max(-reached, TINY)
+
+    def error(tried: Array) -> float:
+        return max(0.0, distance(tried) - reached) / power
+
+    damped = max((each.damping for each in found), default=usual)
+    return Sparse(best, error(best), error(plain), damped if damped > usual else None, bool(sound))
+
+
+def magnitude(weight: Array, count: int | None) -> Array:
+    """The weight without its smallest: so many of all, or two of every four neighbours."""
+    if count is not None:
+        return np.where(smallest(np.abs(weight), count), 0.0, weight)
+    fours = weight.reshape(*weight.shape[:2], -1, OF)
+    ranks = np.argsort(np.argsort(np.abs(fours), axis=3, kind="stable"), axis=3)
+    return np.where(ranks < ZEROS, 0.0, fours).reshape(weight.shape)
+
+
+def centred(seen: Moments, free: bool) -> tuple[Array, Array]:
+    """Second and cross moments, about the means where a bias takes care of these."""
+    assert seen.cross is not None
+    if not free:
+        return seen.second, seen.cross
+    return seen.spread, seen.cross - seen.mean[:, :, None] * seen.read[:, None, :]
+
+
+def _tried(
+    exact: Array, dense: Array, moments: tuple[Array, Array], count: int | None, damping: float, distance: Distance
+) -> list[Eliminated]:
+    """Sparse weights of the own and of the dense one that makes up for layers before, each solved as well."""
+
+    def eliminate(dense: Array) -> Eliminated:
+        return semi(dense, second, damping) if count is None else unstructured(dense, second, count, damping)
+
+    second, cross = moments
+    wanted = exact @ cross
+    starts = [exact] if dense is exact else [exact, dense]
+    found = [eliminate(start) for start in starts]
+    best = min(found, key=lambda each: distance(each.weight))
+    kept = best.weight != 0
+    if float(np.sum(kept.sum(axis=2, dtype=np.float64) ** 3)) / 3 <= MOST_WORK:
+        found += [Eliminated(solved(wanted, kept, second, ridge, exact), best.damping) for ridge in RIDGES]
+    return found
+
+
+def _dense(exact: Array, wanted: Array, second: Array, ridge: float) -> Array:
+    """The dense weight whose outputs on the rows as read are nearest to the float ones."""
+    size = second.shape[1]
+    mean = np.maximum(np.einsum("gkk->g", second) / size, TINY)
+    pull = (ridge * mean)[:, None, None]
+    found: Array = np.linalg.solve(second + pull * np.eye(size), (wanted + pull * exact).transpose(0, 2, 1))
+    return found.transpose(0, 2, 1)
