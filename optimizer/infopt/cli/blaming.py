@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from infopt.blaming.options import BlameOptions
-from infopt.cli.common import OUTPUT, say, terminal
+from infopt.cli.common import OUTPUT, present, say, terminal
 from infopt.cli.signature import command
 from infopt.flags import option_flags
 
@@ -26,18 +26,7 @@ def blame(**values: Any) -> None:
     given = {name: value for name, value in values.items() if value is not None}
     with terminal(**output) as listener:
         report = infopt.blame(given.pop("directory"), listener=listener, **given)
-    if output["json"]:
-        typer.echo(report.text(), nl=False)
-    elif output["quiet"]:
-        from infopt.views.blame import headline
-
-        typer.echo(headline(report))
-    else:
-        from rich.console import Console
-
-        from infopt.views.blame import render
-
-        render(report, Console(), details=output["verbose"])
+    present(report, "blame", output)
     if report.applied:
         say(f"\nwritten to {report.applied.path}", output)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from infopt.checks.options import CheckOptions
-from infopt.cli.common import OUTPUT, terminal
+from infopt.cli.common import OUTPUT, present, terminal
 from infopt.cli.signature import command
 from infopt.flags import option_flags
 
@@ -38,18 +38,7 @@ def check(**values: Any) -> None:
     given = {name: value for name, value in values.items() if value is not None}
     with terminal(**output) as listener:
         report = infopt.check(listener=listener, **given)
-    if output["json"]:
-        typer.echo(report.text(), nl=False)
-    elif output["quiet"]:
-        from infopt.views.check import headline
-
-        typer.echo(headline(report))
-    else:
-        from rich.console import Console
-
-        from infopt.views.check import render
-
-        render(report, Console(), details=output["verbose"])
+    present(report, "check", output)
     raise typer.Exit(3 if report.errors else 0)
 
 

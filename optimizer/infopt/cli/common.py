@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -120,6 +121,25 @@ def show(report: Report, options: dict[str, Any]) -> None:
         from infopt.views.console import render
 
         render(report, Console(), details=options["verbose"])
+
+
+def present(report: Any, view: str, options: dict[str, Any]) -> None:
+    """Print a report other than that of a run as the user wants it.
+
+    Args:
+        report: It has a ``text()``, which is its JSON.
+        view: The module of :mod:`infopt.views` that knows its ``headline`` and how to ``render`` it.
+        options: Those of :data:`OUTPUT`.
+    """
+    views = import_module(f"infopt.views.{view}")
+    if options["json"]:
+        typer.echo(report.text(), nl=False)
+    elif options["quiet"]:
+        typer.echo(views.headline(report))
+    else:
+        from rich.console import Console
+
+        views.render(report, Console(), details=options["verbose"])
 
 
 def printed_alone(json: bool, markdown: Path | None) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infopt.cli.common import OUTPUT, say, terminal
+from infopt.cli.common import OUTPUT, present, say, terminal
 from infopt.cli.signature import command
 from infopt.drifting.options import DriftOptions
 from infopt.flags import option_flags
@@ -31,18 +31,7 @@ def drift(**values: Any) -> None:
     given = {name: value for name, value in values.items() if value is not None}
     with terminal(**output) as listener:
         report = infopt.drift(listener=listener, **given)
-    if output["json"]:
-        typer.echo(report.text(), nl=False)
-    elif output["quiet"]:
-        from infopt.views.drift import headline
-
-        typer.echo(headline(report))
-    else:
-        from rich.console import Console
-
-        from infopt.views.drift import render
-
-        render(report, Console(), details=output["verbose"])
+    present(report, "drift", output)
     if report.recalibrated:
         say(f"\nwritten to {report.recalibrated}", output)
     raise typer.Exit(3 if report.drifted else 0)
