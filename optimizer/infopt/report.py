@@ -306,7 +306,7 @@ class Report:
         size: Before and after.
         memory: Of the artifact.
         kernels: What runs as integers.
-        layers: Layer by layer, where it was asked for.
+        layers: Layer by layer, in the order of the graph.
         classes: Class by class, the largest drop first, where labels are classes.
         samples: The most changed samples, the most changed first; those whose answer flipped before all others.
         steps: Passes that ran.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -202,6 +203,16 @@ def test_a_large_model_has_a_bar_for_the_lowest_of_its_neighbours() -> None:
     assert len(bars) == 300
     assert bars[0] == {"low": 0.6, "high": 4.4, "y": 10.0, "zero": 0, "color": "var(--bad)"}
     assert bars[1]["y"] == min(i % 7 + 10 for i in range(4, 8))
+
+
+def test_a_destroyed_layer_is_drawn_at_the_floor_in_its_place() -> None:
+    layers = tuple(
+        replace(full_report().layers[0], name=name, sqnr_db=db)
+        for name, db in (("good", 40.0), ("dead", -100.0), ("fair", 30.0), ("gone", -math.inf))
+    )
+    chart = next(each for each in charts(replace(full_report(), layers=layers)) if each.name == "layers")
+    assert [bar["y"] for bar in chart.layers[0]["data"]["values"]] == [40.0, -20.0, 30.0, -20.0]
+    assert "dead -100 dB" in chart.says
 
 
 def test_numbers_that_are_not_finite_are_not_drawn() -> None:
