@@ -271,6 +271,7 @@ class SampleChange:
         after: The candidate's.
         label: What is right, as text.
         lost: Whether it was right before and is wrong now; ``None`` where no labels tell.
+        gained: Whether it was wrong before and is right now; ``None`` likewise.
         thumbnail: A small picture of it, as a ``data:`` URI, where samples were asked for.
         text: Its text, where samples were asked for and a tokenizer was given.
     """
@@ -284,6 +285,7 @@ class SampleChange:
     lost: bool | None = None
     thumbnail: str | None = None
     text: str | None = None
+    gained: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -271,3 +271,12 @@ def test_only_shapes_and_text_of_a_drawing_reach_the_page() -> None:
 def test_a_damaged_drawing_is_reported() -> None:
     with pytest.raises(Unmeasured, match="the drawing is damaged"):
         inline("<svg><g></svg>")
+
+
+def test_flips_are_said_to_come_first_and_marked_either_way() -> None:
+    full = full_report()
+    lost, gained = full.samples[0], replace(full.samples[1], lost=False, gained=True)
+    page = html(replace(full, samples=(lost, gained, full.samples[10])))
+    cards = page[page.index('<ul class="samples">') :]
+    assert (cards.count(">lost</b>"), cards.count(">gained</b>")) == (1, 1)
+    assert "Samples whose answer flipped come first" in page

@@ -172,7 +172,8 @@ def _samples(report: Report) -> Section:
     if not report.samples:
         why = (report.accuracy_reason or UNKNOWN) if report.accuracy is None else "no answer moved"
         return Section("samples", title, missing=why)
-    return Section("samples", title, samples=tuple(_pictured(report.samples)))
+    note = "Samples whose answer flipped come first, then the others; both by how far their outputs moved."
+    return Section("samples", title, notes=(note,), samples=tuple(_pictured(report.samples)))
 
 
 def _pictured(samples: Sequence[SampleChange]) -> Iterator[Sample]:
