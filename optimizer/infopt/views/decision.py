@@ -188,7 +188,7 @@ def _about_losses(report: Report, kinds: set[Kind]) -> Iterator[Advice]:
     failed = {criterion.name for criterion in report.verdict.budgets if criterion.status == "fail"}
     if not (kinds & {"loss", "class loss"} or failed & {"max_drop", "max_class_drop"}):
         return
-    if quantizes(report):
+    if quantizes(report) and report.command != "compare":
         yield Advice("Find the layers that cost the accuracy, and the cheapest remedy.", "infopt blame DIR")
     else:
         yield Advice("See below which classes and which samples changed.")
