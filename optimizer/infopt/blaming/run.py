@@ -23,6 +23,7 @@ from infopt.blaming.restore import Restorer, restorer
 from infopt.blaming.sweep import Moments, compare, decibels
 from infopt.errors import OptionError
 from infopt.manifest import sha256_files
+from infopt.model import Model
 from infopt.output import check_directory, staged_file
 from infopt.passes import CalibrationSet
 from infopt.recipe import Recipe
@@ -85,16 +86,10 @@ class Blame:
         some = opened.samples.thinned(self.options.samples)
         self.listener.stage("Comparing layers")
         moments = compare(float_model.graph, graph, layers, some, memory, self.workdir)
-        few = some.thinned(JUDGED[0])
-        judge = output_judge(float_model.graph, few, self.workdir)
-        most = self._affordable(judge, len(layers))
-        judged = few if most <= len(few) else opened.samples.thinned(most)
-        self.judged = judged
-        if judged is not few:
-            judge = output_judge(float_model.graph, judged, self.workdir)
+        self.judged, judge = self._judge(float_model, some.thinned(JUDGED[0]), len(layers))
         rows = self._measured(layers, moments)
         restore = restorer(graph, float_model.graph)
-        known = memo(self._key(judged))
+        known = memo(self._key(self.judged))
         whole = known.get("", lambda: judge.noise(graph))
         rows = self._restored(rows, restore, judge, known, whole)
         rows = self._explained(rows, layers, moments, restore)
@@ -127,6 +122,15 @@ class Blame:
             notes=tuple(self.notes),
             useless=tuple(useless),
         )
+
+    def _judge(self, reference: Model, few: CalibrationSet, layers: int) -> tuple[CalibrationSet, OutputJudge]:
+        """What judges the outputs, and its samples: the few, or more of all where these are soon run."""
+        judge = output_judge(reference.graph, few, self.workdir)
+        most = self._affordable(judge, layers)
+        if most <= len(few) or len(few) == len(self.opened.samples):
+            return few, judge
+        judged = self.opened.samples.thinned(most)
+        return judged, output_judge(reference.graph, judged, self.workdir)
 
     def _affordable(self, judge: OutputJudge, layers: int) -> int:
         """How many samples can judge each layer in half of the time for that: what few tell is in part chance."""
