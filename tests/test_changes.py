@@ -45,13 +45,14 @@ def test_flips_come_first_then_the_distance() -> None:
     found = changes("top1", before, after, [0, 0, 1, 2]).samples
     assert [change.index for change in found] == [2, 3, 1]
     assert [change.lost for change in found] == [True, False, False]
+    assert not any(change.gained for change in found)
     assert (found[0].before, found[0].after, found[0].label) == ("1 (4.00)", "2 (2.00)", "1")
     assert found[1].change == pytest.approx(np.sqrt(3 * 81) / 4)
 
 
 def test_a_gained_sample_is_changed_and_not_lost() -> None:
     (change,) = changes("top1", one_hot(1, 0), one_hot(0, 0), [0, 0], ids=("a.png", "b.png")).samples
-    assert (change.id, change.lost) == ("a.png", False)
+    assert (change.id, change.lost, change.gained) == ("a.png", False, True)
 
 
 def test_samples_that_did_not_change_are_not_told() -> None:

@@ -40,7 +40,7 @@ PUBLIC_KEYS = {
     "kernels.float_nodes.0": "name op why cost",
     "layers.0": "name op sqnr_db output_sqnr_db why remedy gain_db price_ms",
     "classes.0": "label n baseline candidate drop ci95",
-    "samples.0": "index id change before after label lost thumbnail text",
+    "samples.0": "index id change before after label lost thumbnail text gained",
     "steps.0": "pass options seconds nodes bytes choices",
 }
 

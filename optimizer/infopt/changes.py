@@ -212,6 +212,7 @@ def _sample(
         after=after,
         label=label_text(truth, index),
         lost=None if right is None else bool(right[0, index] and not right[1, index]),
+        gained=None if right is None else bool(right[1, index] and not right[0, index]),
     )
 
 

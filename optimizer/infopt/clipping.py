@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from infopt.data import InputSpec, Samples, subset
+from infopt.facts import FLOAT_SUFFIX
 from infopt.model import Model, Range
 from infopt.probe import opened, representable, values_by_name, with_clipping
 from infopt.targets.onnxruntime import EMULATE
@@ -76,7 +77,7 @@ def clipping(
 def quantized_tensors(model: Model) -> dict[str, Range]:
     """Range by name of the float tensor in the quantized graph; an output's got another name there."""
     values = values_by_name(model.graph.graph)
-    named = {(f"{name}:float" if f"{name}:float" in values else name): known for name, known in model.ranges}
+    named = {(split if (split := name + FLOAT_SUFFIX) in values else name): known for name, known in model.ranges}
     return {name: known for name, known in named.items() if name in values}
 
 

@@ -15,6 +15,9 @@ BIAS_INPUT = 2
 Sizes = tuple[int | None, ...]
 """Sizes of a tensor's axes, ``None`` where unknown."""
 
+FLOAT_SUFFIX = ":float"
+"""An output of the model that is quantized keeps its name behind the pair; in front it is called so."""
+
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 COMPUTE_OPS = frozenset("Conv ConvTranspose Gemm MatMul Einsum LSTM GRU RNN Attention".split())

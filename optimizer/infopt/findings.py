@@ -16,12 +16,24 @@ if TYPE_CHECKING:
     from infopt.bench import Latency
     from infopt.report import ClassChange, Report
 
+SAME_SIZE = 0.02
+"""Part of the size before by which another size is the same."""
+
 Pace = Literal["faster", "no faster", "slower"]
 Loss = Literal["loss", "within noise", "none"]
 Kind = Literal[
     "slower", "no faster", "loss", "within noise", "no accuracy", "emulated", "no speed", "synthetic",
     "no artifact", "no integers", "no labels", "class loss", "no size",
 ]  # fmt: skip
+
+
+_EXCUSES: dict[Kind, tuple[str, ...]] = {
+    "no integers": ("min_integer_share",),
+    "slower": ("min_speedup", "max_p99_ms"),
+    "loss": ("max_drop",),
+    "class loss": ("max_class_drop",),
+}
+"""The limits that speak about the same as a finding: what keeps one of them was accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,12 @@ def findings(report: Report) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda f: order.index(f.kind) if f.kind in order else len(order)))
 
 
+def excused(kind: Kind, report: Report) -> bool:
+    """Whether a limit that was kept says that a finding was accepted."""
+    met = {criterion.name for criterion in report.verdict.budgets if criterion.status == "pass"}
+    return not met.isdisjoint(_EXCUSES.get(kind, ()))
+
+
 def headline(report: Report) -> str:
     """The first line of every output: one line that hides nothing.
 
@@ -65,7 +83,8 @@ def headline(report: Report) -> str:
     return f"{_label(report, kinds)}  {what}{target}: " + visible(", ".join(filter(None, parts)), limit=600)
 
 
-def _quantizes(report: Report) -> bool:
+def quantizes(report: Report) -> bool:
+    """Whether a quantize pass made the artifact."""
     return _precision(report) is not None
 
 
@@ -117,20 +136,16 @@ def loss(accuracy: Accuracy) -> Loss:
 
 def _label(report: Report, kinds: set[Kind]) -> str:
     """The status, or what is worse news than it: a budget that was met excuses a slowdown or a loss."""
-    verdict = report.verdict
-    met = {criterion.name for criterion in verdict.budgets if criterion.status == "pass"}
-    if verdict.status == "fail":
+    if report.verdict.status == "fail":
         return "FAIL"
-    bad = [
-        word
-        for kind, word, limit in (
-            ("no integers", "NOT QUANTIZED", "min_integer_share"),
-            ("slower", "SLOWER", "min_speedup"),
-            ("loss", "LESS ACCURATE", "max_drop"),
-        )
-        if kind in kinds and limit not in met
-    ]
-    return " AND ".join(bad) or verdict.status.upper()
+    words: tuple[tuple[Kind, str], ...] = (
+        ("no integers", "NOT QUANTIZED"),
+        ("slower", "SLOWER"),
+        ("loss", "LESS ACCURATE"),
+        ("class loss", "A CLASS LOSES"),
+    )
+    bad = [word for kind, word in words if kind in kinds and not excused(kind, report)]
+    return " AND ".join(bad) or report.verdict.status.upper()
 
 
 def _speed_findings(report: Report) -> Iterator[Finding]:
@@ -168,19 +183,24 @@ def worst_class(report: Report) -> ClassChange | None:
 
 
 def _class_findings(report: Report) -> Iterator[Finding]:
-    """The classes that lose beyond what chance does to the worst of so many."""
+    losing = losing_classes(report)
+    if losing:
+        worst = losing[0]
+        more = f"; {len(losing) - 1} others lose too" if len(losing) > 1 else ""
+        scores = f"{metric(worst.baseline)} -> {metric(worst.candidate)} of {worst.n} samples"
+        yield Finding("class loss", f"class {visible(worst.label, 40)} loses most: {scores}{more}")
+
+
+def losing_classes(report: Report) -> list[ClassChange]:
+    """The classes that lose beyond what chance does to the worst of so many, the largest drop first."""
     tested = [change for change in report.classes if change.n and change.ci95 and math.isfinite(change.drop)]
     if not tested:
-        return
+        return []
     from infopt.classes import class_bounds
 
     bounds = class_bounds(report, tested, 0.025)
     losing = [change for change, bound in zip(tested, bounds, strict=True) if bound.low > 0]
-    if losing:
-        worst = max(losing, key=lambda change: change.drop)
-        more = f"; {len(losing) - 1} others lose too" if len(losing) > 1 else ""
-        scores = f"{metric(worst.baseline)} -> {metric(worst.candidate)} of {worst.n} samples"
-        yield Finding("class loss", f"class {visible(worst.label, 40)} loses most: {scores}{more}")
+    return sorted(losing, key=lambda change: -change.drop)
 
 
 def _other_findings(report: Report) -> Iterator[Finding]:
@@ -188,7 +208,7 @@ def _other_findings(report: Report) -> Iterator[Finding]:
         yield Finding("no size", f"size was not measured: {report.size.reason or UNKNOWN}")
     elif report.size.candidate_bytes is None:
         yield Finding("no artifact", f"no artifact was built: {report.size.reason or UNKNOWN}")
-    if _quantizes(report) and report.kernels.integer == 0 and not report.kernels.compressed:
+    if quantizes(report) and report.kernels.integer == 0 and not report.kernels.compressed:
         yield Finding("no integers", f"none of the {report.kernels.total} compute layers runs in integers")
     if report.data.calib is not None and report.data.calib.synthetic:
         yield Finding("synthetic", "calibrated on synthetic data: calibrate on real samples before shipping")
@@ -224,10 +244,15 @@ def _size_words(report: Report) -> str:
         return f"size was not measured ({visible(report.size.reason or UNKNOWN)})"
     if after is None:
         return f"no artifact was built ({visible(report.size.reason or UNKNOWN)})"
-    if not before or not after or abs(before - after) < 0.02 * before:
+    if not before or not after or same_size(before, after):
         return megabytes(after) if not before or not after else "same size"
     ratio = before / after
     return f"{digits(ratio, 2)}x smaller" if ratio > 1 else f"{digits(1 / ratio, 2)}x larger"
+
+
+def same_size(before: int, after: int) -> bool:
+    """Whether sizes differ by less than is worth a word."""
+    return abs(before - after) < SAME_SIZE * before
 
 
 def _change(accuracy: Accuracy) -> str:

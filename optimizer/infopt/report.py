@@ -273,6 +273,7 @@ class SampleChange:
         after: The candidate's.
         label: What is right, as text.
         lost: Whether it was right before and is wrong now; ``None`` where no labels tell.
+        gained: Whether it was wrong before and is right now; ``None`` likewise.
         thumbnail: A small picture of it, as a ``data:`` URI, where samples were asked for.
         text: Its text, where samples were asked for and a tokenizer was given.
     """
@@ -286,6 +287,7 @@ class SampleChange:
     lost: bool | None = None
     thumbnail: str | None = None
     text: str | None = None
+    gained: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,7 +310,7 @@ class Report:
         size: Before and after.
         memory: Of the artifact.
         kernels: What runs as integers.
-        layers: Layer by layer, where it was asked for.
+        layers: Layer by layer, in the order of the graph.
         classes: Class by class, the largest drop first, where labels are classes.
         samples: The most changed samples, the most changed first; those whose answer flipped before all others.
         steps: Passes that ran.

@@ -7,7 +7,28 @@ import unicodedata
 
 MISSING = "-"
 UNKNOWN = "no reason is known"
+LIMITS = {
+    "max_drop": ("the drop of accuracy", "drop"),
+    "max_class_drop": ("the drop of the worst class", "drop of a class"),
+    "min_speedup": ("the speedup", "speedup"),
+    "max_p99_ms": ("the 99th percentile of the latency", "p99"),
+    "max_bytes": ("the size", "size"),
+    "max_peak_bytes": ("the peak memory", "peak memory"),
+    "min_integer_share": ("the share of integer layers", "share"),
+}
+"""What each limit of a budget is about: in a sentence, and in a cell."""
+
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+
+
+def limit_about(name: str) -> str:
+    """What a limit is about, for a sentence."""
+    return LIMITS[name][0] if name in LIMITS else name
+
+
+def limit_short(name: str) -> str:
+    """What a limit is about, for a cell."""
+    return LIMITS[name][1] if name in LIMITS else name
 
 
 def visible(text: str, limit: int = 160) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,15 @@ import pytest
 
 import infopt
 from infopt.blaming.graph import quantized_layers
+from infopt.blaming.remedies import Trials, tried
+from infopt.blaming.report import BlamedLayer, BlameReport, Flips, Remedy
 from infopt.blaming.restore import restorer, stored_values
 from infopt.errors import InputError, OptionError
 from infopt.model import load, save
+from infopt.views.blame import headline, tables
 
 if TYPE_CHECKING:
     from conftest import Build
-
-    from infopt.blaming.report import BlamedLayer, BlameReport
 
 PLAIN = {"no_bench": True, "no_eval": True, "method": "fast"}
 
@@ -117,7 +119,8 @@ def test_a_range_that_clips_is_named_and_the_extremes_are_the_remedy(build: Buil
     report = folder.blame(apply=True, output=folder.path / "better")
     clipped = [each for each in report.layers if "clipping" in kinds(each)]
     assert "reader" in {each.name for each in clipped}
-    told = next(cause for cause in clipped[0].causes if cause.kind == "clipping")
+    causes = [cause for each in clipped for cause in each.causes if cause.kind == "clipping"]
+    told = max(causes, key=lambda cause: cause.numbers["clipped"])
     assert 0.05 < told.numbers["clipped"] < 0.3
     assert told.numbers["power"] > 0.5
     assert report.remedies[0].option in ("--ranges minmax", "--ranges mse")
@@ -269,8 +272,9 @@ def test_quantize_reports_how_far_each_layer_moved(build: Build, folder: Folder)
         metric="top1",
     )
     layers = json.loads((out / "report.json").read_text())["layers"]
+    order = [node.name for node in load(out / "model.onnx").graph.graph]
     assert {"a", "y"} <= {each["name"] for each in layers}
-    assert [each["sqnr_db"] for each in layers] == sorted(each["sqnr_db"] for each in layers)
+    assert [each["name"] for each in layers] == sorted((each["name"] for each in layers), key=order.index)
     found = {each.name: each.sqnr_db for each in folder.blame(samples=16).layers}
     assert found == pytest.approx({each["name"]: each["sqnr_db"] for each in layers}, abs=0.05)
     flips = next(each.flips for each in folder.blame().layers if (each.gain_db or 0) > 0)
@@ -292,6 +296,61 @@ def test_what_was_tried_is_remembered(
     assert layer(folder.blame(), "reader").gain_db == pytest.approx(0, abs=1e-6)  # read, not measured again
     kept.write_text("{")
     assert layer(folder.blame(), "reader").gain_db == layer(first, "reader").gain_db
+
+
+def test_what_is_remembered_belongs_to_the_samples(
+    build: Build, folder: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder.quantize(uneven(build), samples())
+    options: dict[str, Any] = {"time_limit": 0.0, "samples": 9}
+    monkeypatch.setenv("INFOPT_CACHE", str(tmp_path / "first"))
+    alone = folder.blame(**options).output_sqnr_db
+    monkeypatch.setenv("INFOPT_CACHE", str(tmp_path / "second"))
+    assert folder.blame(time_limit=0.0, samples=24).output_sqnr_db != pytest.approx(alone)
+    assert folder.blame(**options).output_sqnr_db == pytest.approx(alone)
+
+
+def test_a_fast_model_is_judged_on_more_samples(build: Build, folder: Folder) -> None:
+    folder.quantize(uneven(build), samples(70))
+    assert folder.blame(time_limit=0.0).judged == 8
+    assert folder.blame().judged == 64
+
+
+def test_only_what_was_tried_is_promised() -> None:
+    culprit = BlamedLayer("conv1", "Conv", 20.0, gain_db=2.4, flips=Flips(256, 0.0039, 3, 2, "top1"))
+    nothing = Remedy("--keep-float conv1", {"keep_float": ("conv1",)}, 0.0, None)
+    bare = BlameReport("0", "out", "onnxruntime", "m.onnx", 16, 8, 20.0, (culprit,), (), 1.0)
+    assert headline(bare) == "BLAME  out: outputs at 20.0 dB SQNR; conv1 costs most"
+    tried = replace(bare, useless=(nothing,))
+    assert headline(tried).endswith("; conv1 costs most; tried 1 remedies, none brings 0.5 dB")
+    assert "--keep-float conv1" not in str(tables(tried))
+    assert "--keep-float conv1" in str(tables(tried, details=True))
+    helped = replace(bare, remedies=(replace(nothing, gain_db=2.0),))
+    assert headline(helped).endswith("; conv1 costs most; --keep-float conv1 would bring +2.0 dB")
+    told = tables(bare)[0]
+    assert told.rows[0][-1] == "+0.0039 (3 gained, 2 lost)"
+    assert "what top1 gains on 256 evaluation samples" in told.notes[1]
+    assert "one flip is 0.0039" in told.notes[1]
+
+
+def test_trials_keep_no_graph_that_needs_no_price(
+    build: Build, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.quantize(uneven(build), samples())
+    kept: list[set[str]] = []
+
+    def watched(rows: Any, layers: Any, trials: Trials) -> Any:
+        found = tried(rows, layers, trials)
+        kept.append(set(trials.graphs))
+        assert "--equalize activations" in {each.option for each in found[0]}
+        helping = {each.option for each in found[0] if each.price_ms is None}
+        assert set(trials.graphs) == ({"", *helping} if trials.priced else set())
+        return found
+
+    monkeypatch.setattr("infopt.blaming.run.tried", watched)
+    folder.blame()
+    folder.blame(no_bench=False)
+    assert [bool(each) for each in kept] == [False, True]
 
 
 def test_without_time_the_layers_are_still_compared(build: Build, folder: Folder) -> None:

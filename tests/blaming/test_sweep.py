@@ -77,7 +77,8 @@ def test_gains_in_decibels(before: float, after: float, db: float) -> None:
 def test_decibels_of_nothing_and_of_everything() -> None:
     assert decibels(0.0) is None
     assert decibels(0.001) == pytest.approx(30)
-    assert decibels(math.inf) == -math.inf
+    assert decibels(math.inf) == -100
+    assert (decibels(1e-30), decibels(1e30)) == (100, -100)
 
 
 def test_changes_are_written_as_flags() -> None:

@@ -9,9 +9,12 @@ from page.samples import EXAMPLE
 
 from infopt.bench import CandidateLatency, FloatLatency, Latency, Times
 from infopt.budget import Budget
-from infopt.report import CalibData, Data, KernelCount, Report, Size
+from infopt.findings import headline
+from infopt.report import CalibData, ClassChange, Data, KernelCount, Memory, Report, Size
 from infopt.verdict import judged
 from infopt.views.decision import Decision, decide
+from infopt.views.html.page import sections
+from infopt.views.summary import limit_in_words
 
 
 def with_speedup(speedup: float, low: float, high: float) -> Report:
@@ -112,3 +115,77 @@ def test_every_failed_limit_has_something_to_do() -> None:
         report = judged(losing(), replace(Budget(), **{name: getattr(strict, name)}))
         assert report.verdict.status == "fail"
         assert decide(report).advice, name
+
+
+DEAD = replace(EXAMPLE, classes=(ClassChange("Coat", 1000, 0.93, 0.3, 0.63, (-0.66, -0.6)),))
+
+
+@pytest.mark.parametrize(
+    ("budget", "answer", "label", "told"),
+    [
+        (Budget(), "Undecided", "A CLASS LOSES", "Class Coat goes from 0.9300 to 0.3000, and no limit says"),
+        (Budget(max_drop=0.01), "Ship", "A CLASS LOSES", "but class Coat goes from 0.9300 to 0.3000; no limit was set"),
+        (Budget(max_class_drop=0.9), "Ship", "PASS", "It keeps every limit that was set."),
+    ],
+)
+def test_a_class_that_died_is_no_reason_to_ship(budget: Budget, answer: str, label: str, told: str) -> None:
+    report = judged(DEAD, budget)
+    decision = decide(report)
+    assert (decision.answer, headline(report).partition("  ")[0]) == (answer, label)
+    assert told in decision.because
+    assert "infopt blame DIR" in [each.command for each in decision.advice]
+
+
+@pytest.mark.parametrize(
+    ("budget", "label", "advice"),
+    [
+        (Budget(max_p99_ms=50), "PASS", None),
+        (Budget(min_speedup=0.5), "PASS", None),
+        (Budget(max_drop=0.01), "SLOWER", "--min-speedup 0.8"),
+        (Budget(), "SLOWER", "infopt compile MODEL"),
+    ],
+)
+def test_headline_and_advice_agree_with_the_answer_on_a_slower_artifact(
+    budget: Budget, label: str, advice: str | None
+) -> None:
+    report = judged(SLOW, budget)
+    commands = {each.command for each in decide(report).advice}
+    assert headline(report).partition("  ")[0] == label
+    assert commands & {"--min-speedup 0.8", "infopt compile MODEL"} == ({advice} if advice else set())
+
+
+def without_quantizing(report: Report, command: str) -> Report:
+    return replace(report, command=command, steps=(), data=replace(report.data, calib=None))
+
+
+@pytest.mark.parametrize("command", ["compile", "compare"])
+def test_what_was_not_quantized_here_is_neither_blamed_nor_watched(command: str) -> None:
+    for report in (losing(), DEAD, EXAMPLE):
+        report = judged(without_quantizing(report, command))
+        page = told(decide(report)) + " ".join(section.missing for section in sections(replace(report, layers=())))
+        assert "blame" not in page
+        assert "infopt drift" not in page
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        ("compare", "infopt compare BASE CANDIDATE --eval DATA"),
+        ("compile", "infopt compile MODEL --eval DATA"),
+        ("run", "infopt run RECIPE --eval DATA"),
+        ("quantize", "infopt quantize MODEL --eval DATA"),
+    ],
+)
+def test_labels_are_asked_for_in_the_command_that_ran(command: str, wanted: str) -> None:
+    assert wanted in [each.command for each in decide(judged(replace(NOTHING, command=command))).advice]
+
+
+def test_a_size_that_is_the_same_is_no_ground() -> None:
+    grounds = decide(judged(replace(EXAMPLE, size=Size(1_104_000, 1_103_000)))).grounds
+    assert not any("instead of" in each for each in grounds)
+
+
+def test_a_limit_on_memory_says_that_nothing_fills_it() -> None:
+    report = judged(replace(EXAMPLE, memory=Memory(None, "nothing measures it")), Budget(max_peak_bytes=500_000_000))
+    assert limit_in_words(report.verdict.budgets[0]) == "peak memory at most 500 MB"
+    assert "Take max_peak_bytes out of the budget" in told(decide(report))

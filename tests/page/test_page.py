@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -204,6 +205,16 @@ def test_a_large_model_has_a_bar_for_the_lowest_of_its_neighbours() -> None:
     assert bars[1]["y"] == min(i % 7 + 10 for i in range(4, 8))
 
 
+def test_a_destroyed_layer_is_drawn_at_the_floor_in_its_place() -> None:
+    layers = tuple(
+        replace(full_report().layers[0], name=name, sqnr_db=db)
+        for name, db in (("good", 40.0), ("dead", -100.0), ("fair", 30.0), ("gone", -math.inf))
+    )
+    chart = next(each for each in charts(replace(full_report(), layers=layers)) if each.name == "layers")
+    assert [bar["y"] for bar in chart.layers[0]["data"]["values"]] == [40.0, -20.0, 30.0, -20.0]
+    assert "dead -100 dB" in chart.says
+
+
 def test_numbers_that_are_not_finite_are_not_drawn() -> None:
     full, nan = full_report(), float("nan")
     assert full.accuracy is not None
@@ -260,3 +271,12 @@ def test_only_shapes_and_text_of_a_drawing_reach_the_page() -> None:
 def test_a_damaged_drawing_is_reported() -> None:
     with pytest.raises(Unmeasured, match="the drawing is damaged"):
         inline("<svg><g></svg>")
+
+
+def test_flips_are_said_to_come_first_and_marked_either_way() -> None:
+    full = full_report()
+    lost, gained = full.samples[0], replace(full.samples[1], lost=False, gained=True)
+    page = html(replace(full, samples=(lost, gained, full.samples[10])))
+    cards = page[page.index('<ul class="samples">') :]
+    assert (cards.count(">lost</b>"), cards.count(">gained</b>")) == (1, 1)
+    assert "Samples whose answer flipped come first" in page

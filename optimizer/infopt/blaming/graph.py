@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from infopt.facts import COMPUTE_OPS, CONVOLUTIONS, is_constant
-
-FLOAT_SUFFIX = ":float"
-"""An output of the model that is quantized keeps its name behind the pair; in front it is called so."""
+from infopt.facts import COMPUTE_OPS, CONVOLUTIONS, FLOAT_SUFFIX, is_constant
 
 PRODUCT_SUFFIX = ":product"
 """A product that is given a bias of its own, for a runtime that asks for one, hands its name to the sum."""

@@ -71,7 +71,7 @@ def measured_flips(
             outputs = judge.outputs(_session(restore.without({name}), workdir), name)
             told = judge.accuracy(outputs, "emulated")
             gained, lost = (told.flips.gained, told.flips.lost) if told.flips else (None, None)
-            found[name] = Flips(len(spread), told.delta, gained, lost)
+            found[name] = Flips(len(spread), told.delta, gained, lost, told.metric)
     return [replace(row, flips=found.get(row.name)) for row in rows]
 
 

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from infopt.blaming.graph import QuantizedLayer
 from infopt.blaming.judging import OutputJudge
 from infopt.blaming.opened import Opened, changed
-from infopt.blaming.report import BlamedLayer, Remedy
+from infopt.blaming.report import LEAST_GAIN, BlamedLayer, Remedy
 from infopt.errors import InfoptError
 from infopt.model import Model
 from infopt.passes import run
@@ -42,9 +42,6 @@ PLAIN = {
     "weight_ranges": "minmax",
 }
 """What an option is that was left to ``--method fast``."""
-
-LEAST_GAIN = 0.5
-"""A remedy has to bring so many dB."""
 
 REALIZED = 0.5
 """Part of what a layer in float gains that ``--keep-float`` has to bring; else the layers before it are kept, too."""
@@ -73,7 +70,8 @@ class Trials:
         workdir: Folder for files that only live during the run.
         deadline: When to stop, on the monotonic clock.
         notes: What there was no time for.
-        graphs: What became of each remedy that helps, by its flags; without any, by nothing.
+        priced: Whether prices will be measured, which takes graphs.
+        graphs: What became of each remedy that helps and may have a price, by its flags; without any, by nothing.
         longest: Seconds of the longest trial so far.
     """
 
@@ -83,6 +81,7 @@ class Trials:
     workdir: Path
     deadline: float
     notes: list[str]
+    priced: bool = True
     graphs: dict[str, ir.Model] = field(default_factory=dict)
     longest: float = 0.0
     _plain: float | None = None
@@ -98,7 +97,10 @@ class Trials:
             if time.monotonic() + self.longest > self.deadline:
                 self.notes.append(f"there was no time to try {flags(changes)}: give a longer --time-limit")
                 return None
-            return gain(self._plain, self._noise(changes))
+            brought = gain(self._plain, self._noise(changes))
+            if brought < LEAST_GAIN:
+                self.graphs.pop(flags(changes), None)
+            return brought
         except InfoptError as error:
             self.notes.append(f"{flags(changes) or 'quantizing again'} cannot be tried: {error}")
             return None
@@ -118,21 +120,29 @@ class Trials:
         some = self.opened.samples.thinned(TRIED_WITH)
         made = run(self.model, passes[self.opened.quantizer :], self.opened.context(self.workdir, some))
         noise = self.judge.noise(made.graph)
-        self.graphs[flags(changes)] = made.graph
+        if self.priced and (not changes or asked):
+            self.graphs[flags(changes)] = made.graph
         self.longest = max(self.longest, time.monotonic() - begun)
         return noise
 
 
-def tried(rows: Sequence[BlamedLayer], layers: Sequence[QuantizedLayer], trials: Trials) -> list[Remedy]:
-    """Try what fits the causes, those of the layers to blame first; what helps is given, the best first."""
+def tried(
+    rows: Sequence[BlamedLayer], layers: Sequence[QuantizedLayer], trials: Trials
+) -> tuple[list[Remedy], list[Remedy]]:
+    """Try what fits the causes, those of the layers to blame first.
+
+    Returns:
+        What helps, and what does not, the best first.
+    """
     guilty = [row for row in rows if (row.gain_db or 0.0) >= LEAST_GAIN]
     found: list[Remedy] = []
     for changes in islice(_fitting(guilty, rows, trials.opened), MOST_OPTIONS):
         found += _remedy(changes, trials)
     for row in guilty[:MOST_KEPT]:
         found += _in_float(row, layers, trials)
-    helping = {each.option: each for each in found if each.gain_db >= LEAST_GAIN}
-    return sorted(helping.values(), key=lambda each: -each.gain_db)
+    ordered = sorted({each.option: each for each in found}.values(), key=lambda each: -each.gain_db)
+    helping = [each for each in ordered if each.gain_db >= LEAST_GAIN]
+    return helping, ordered[len(helping) :]
 
 
 def chosen(remedies: Sequence[Remedy], trials: Trials) -> tuple[Remedy, ...]:
@@ -226,7 +236,7 @@ def _in_float(row: BlamedLayer, layers: Sequence[QuantizedLayer], trials: Trials
         makers = [layer.name for layer in layers if layer.output in reads and layer.name != row.name]
         if makers:
             found += _remedy({"keep_float": (*makers, row.name)}, trials)
-    return [each for each in found if each.gain_db >= LEAST_GAIN]
+    return found
 
 
 def _remedy(changes: Changes, trials: Trials) -> list[Remedy]:

@@ -10,6 +10,9 @@ from infopt.codec import encode
 
 SCHEMA = "infopt.blame/1"
 
+LEAST_GAIN = 0.5
+"""A remedy has to bring so many dB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -38,12 +41,14 @@ class Flips:
         change: Of the metric, in its own unit.
         gained: Samples that became right.
         lost: Samples that became wrong.
+        metric: Its name.
     """
 
     samples: int
     change: float
     gained: int | None
     lost: int | None
+    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +135,11 @@ class BlameReport:
         judged: Samples that judged the outputs.
         output_sqnr_db: SQNR of the outputs with everything quantized.
         layers: The layers, the worst first.
-        remedies: What was tried, the best first.
+        remedies: What was tried and helps, the best first.
         seconds: How long it took.
         notes: What the reader should know, such as what there was no time for.
         applied: What ``--apply`` made; ``None`` when that was not asked for, or nothing helps.
+        useless: What was tried and brings less than :data:`LEAST_GAIN`, the best first.
     """
 
     infopt: str
@@ -148,6 +154,7 @@ class BlameReport:
     seconds: float
     notes: tuple[str, ...] = ()
     applied: Applied | None = None
+    useless: tuple[Remedy, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values, ``schema`` first; numbers that are not finite become null."""

@@ -23,12 +23,17 @@ from infopt.blaming.restore import Restorer, restorer
 from infopt.blaming.sweep import Moments, compare, decibels
 from infopt.errors import OptionError
 from infopt.manifest import sha256_files
+from infopt.model import Model
 from infopt.output import check_directory, staged_file
+from infopt.passes import CalibrationSet
 from infopt.recipe import Recipe
 from infopt.ui import Listener, Silent
 
-JUDGED = 8
-"""Samples that judge the outputs of a model with a layer in float."""
+JUDGED = (8, 16, 32, 64)
+"""Samples that judge the outputs of a model with a layer in float; more of them for a fast model."""
+
+JUDGED_BYTES = 256_000_000
+"""Bytes of inputs and outputs that are kept for that, about."""
 
 MOST_TRIED = 32
 """Layers that are restored one by one, at most."""
@@ -57,6 +62,7 @@ class Blame:
         listener: Hears of the progress.
         started: When it began, on the monotonic clock.
         notes: What the reader should know.
+        judged: The samples that judge the outputs.
     """
 
     opened: Opened
@@ -65,6 +71,7 @@ class Blame:
     listener: Listener
     started: float = field(default_factory=time.monotonic)
     notes: list[str] = field(default_factory=list)
+    judged: CalibrationSet | None = None
 
     @property
     def deadline(self) -> float:
@@ -79,17 +86,20 @@ class Blame:
         some = opened.samples.thinned(self.options.samples)
         self.listener.stage("Comparing layers")
         moments = compare(float_model.graph, graph, layers, some, memory, self.workdir)
-        judge = output_judge(float_model.graph, some.thinned(JUDGED), self.workdir)
+        self.judged, judge = self._judge(float_model, some.thinned(JUDGED[0]), len(layers))
         rows = self._measured(layers, moments)
         restore = restorer(graph, float_model.graph)
-        known = memo(self._key(judge))
+        known = memo(self._key(self.judged))
         whole = known.get("", lambda: judge.noise(graph))
         rows = self._restored(rows, restore, judge, known, whole)
         rows = self._explained(rows, layers, moments, restore)
         self.listener.stage("Trying remedies")
         until = self.started + TRYING * self.options.time_limit
-        trials = Trials(opened, float_model, judge, self.workdir, until, self.notes)
-        found = self._priced(tried(rows, layers, trials), trials)
+        trials = Trials(opened, float_model, judge, self.workdir, until, self.notes, not self.options.no_bench)
+        helping, useless = tried(rows, layers, trials)
+        found = self._priced(helping, trials)
+        trials.priced = False
+        trials.graphs.clear()
         if self.options.apply:
             trials.deadline = max(until, time.monotonic() + APPLY_SECONDS)
         found = list(chosen(found, trials))
@@ -110,16 +120,32 @@ class Blame:
             remedies=tuple(found),
             seconds=round(time.monotonic() - self.started, 2),
             notes=tuple(self.notes),
+            useless=tuple(useless),
         )
 
-    def _key(self, judge: OutputJudge) -> list[object]:
+    def _judge(self, reference: Model, few: CalibrationSet, layers: int) -> tuple[CalibrationSet, OutputJudge]:
+        """What judges the outputs, and its samples: the few, or more of all where these are soon run."""
+        judge = output_judge(reference.graph, few, self.workdir)
+        most = self._affordable(judge, layers)
+        if most <= len(few) or len(few) == len(self.opened.samples):
+            return few, judge
+        judged = self.opened.samples.thinned(most)
+        return judged, output_judge(reference.graph, judged, self.workdir)
+
+    def _affordable(self, judge: OutputJudge, layers: int) -> int:
+        """How many samples can judge each layer in half of the time for that: what few tell is in part chance."""
+        time_each = 2 * judge.seconds * max(min(layers, MOST_TRIED), 1)
+        arrays = [*judge.feeds[0].values(), *judge.reference[0]]
+        size = sum(getattr(array, "nbytes", 0) for array in arrays)
+        most = min(RESTORING / 2 * self.options.time_limit / (time_each + 1e-9), JUDGED_BYTES / max(size, 1))
+        return max((count for count in JUDGED if count <= most), default=JUDGED[0])
+
+    def _key(self, judged: CalibrationSet) -> list[object]:
         files = [sha256_files(model.files) for model in (self.opened.graph, self.opened.resolved.model)]
-        samples = self.opened.samples
         return [
             *files,
-            samples.samples.sha256(),
-            samples.indices,
-            len(judge.feeds),
+            judged.samples.sha256(),
+            judged.indices,
             __version__,
             version("onnxruntime"),
         ]
@@ -225,7 +251,7 @@ def blame_directory(path: Path, options: BlameOptions, listener: Listener | None
         blame = Blame(opened, options, Path(scratch), listener)
         report = blame.run()
         if options.apply:
-            report = _applied(report, opened, options, listener, Path(scratch))
+            report = _applied(report, blame)
     if options.markdown is not None:
         from infopt.views.blame import markdown
 
@@ -243,19 +269,18 @@ def _check_options(path: Path, options: BlameOptions) -> None:
         raise OptionError(f"-o {options.output} is the directory that is looked at", "give another")
 
 
-def _applied(
-    report: BlameReport, opened: Opened, options: BlameOptions, listener: Listener, workdir: Path
-) -> BlameReport:
+def _applied(report: BlameReport, blame: Blame) -> BlameReport:
     """Quantize again with the chosen remedies, and measure what became of the outputs."""
     if not any(each.chosen for each in report.remedies):
         return replace(report, notes=(*report.notes, "nothing that was tried helps: nothing was applied"))
     from infopt.pipeline import execute
 
+    opened, options, judged = blame.opened, blame.options, blame.judged
     assert options.output is not None
+    assert judged is not None
     check_directory(options.output, force=options.force, protect=[opened.path])
-    execute(_recipe(opened, report.remedies, options), "quantize", listener)
-    some = opened.samples.thinned(options.samples).thinned(JUDGED)
-    judge = output_judge(opened.before(workdir).graph, some, workdir)
+    execute(_recipe(opened, report.remedies, options), "quantize", blame.listener)
+    judge = output_judge(opened.before(blame.workdir).graph, judged, blame.workdir)
     from infopt.model import load
 
     after = judge.noise(load(options.output / "model.onnx").graph)

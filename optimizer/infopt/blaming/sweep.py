@@ -33,6 +33,9 @@ SHARE = 8
 MOST_SAMPLES = 16
 """Samples that tell a layer's error well enough: each brings thousands of numbers of each tensor."""
 
+MOST_DB = 100.0
+"""Decibels beyond which, either way, nobody asks for more."""
+
 MOST_BYTES = 256_000_000
 """Bytes of tensors of one graph that the evidence of a run compares, so that it stays a small part of evaluation."""
 
@@ -146,7 +149,7 @@ def compare(
 def layer_errors(
     reference: ir.Model, candidate: ir.Model, samples: CalibrationSet, memory: int, workdir: Path
 ) -> tuple[Layer, ...]:
-    """The report's ``layers``: how far each layer's output moved, the worst first, at little cost.
+    """The report's ``layers``: how far each layer's output moved, in the graph's order, at little cost.
 
     Looks at no more than :data:`MOST_SAMPLES` samples, and fewer of a model with large tensors.
 
@@ -166,15 +169,22 @@ def layer_errors(
     moments = compare(reference, candidate, layers, some, memory, workdir)
     factors = rescaled(candidate.graph)
     noises = {layer: moments[layer.name].noise(factors) for layer in layers if layer.name in moments}
-    ordered = sorted(noises, key=lambda layer: -noises[layer])
-    return tuple(Layer(layer.name, layer.op, decibels(noises[layer])) for layer in ordered)
+    return tuple(_told(layer, noise) for layer, noise in noises.items())
+
+
+def _told(layer: QuantizedLayer, noise: float) -> Layer:
+    why = None if math.isfinite(noise) else "its output is not finite"
+    return Layer(layer.name, layer.op, decibels(noise), why=why)
 
 
 def decibels(noise: float) -> float | None:
-    """Signal-to-quantization-noise ratio in dB of a ratio of powers; ``None`` where there is no noise."""
+    """Signal-to-quantization-noise ratio in dB of a ratio of powers, at most 100 either way; ``None`` without noise.
+
+    What is not finite is at the bottom: in JSON an infinity would be null, as where nothing moved.
+    """
     if noise <= 0:
         return None
-    return -10 * math.log10(noise) if math.isfinite(noise) else -math.inf
+    return max(min(-10 * math.log10(noise), MOST_DB), -MOST_DB) if math.isfinite(noise) else -MOST_DB
 
 
 def measured_bytes(graph: ir.Model, names: Iterable[str], samples: CalibrationSet, workdir: Path) -> Mapping[str, int]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from infopt.blaming.report import LEAST_GAIN
 from infopt.views.tables import Column, Table
-from infopt.wording import MISSING, digits, signed, visible
+from infopt.wording import MISSING, digits, metric, signed, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from infopt.blaming.report import BlamedLayer, BlameReport, Remedy
+    from infopt.blaming.report import BlamedLayer, BlameReport, Flips, Remedy
 
 ROWS = 10
 """Layers and remedies that are shown unless all are wanted."""
@@ -36,11 +38,19 @@ _REMEDIES = (
 
 
 def headline(report: BlameReport) -> str:
-    """The first line: how far the outputs are from float, and the layer that costs most."""
+    """The first line: how far the outputs are from float, and the layer that costs most, and what helps for real.
+
+    What a layer gains in float is not promised: quantizing again with it in float may bring less, and was tried.
+    """
     told = f"outputs at {decibels(report.output_sqnr_db)} dB SQNR" if report.output_sqnr_db is not None else "no error"
     worst = next((layer for layer in report.layers if (layer.gain_db or 0) > 0), None)
-    if worst is not None and worst.gain_db is not None:
-        told += f"; {visible(worst.name)} in float would bring {worst.gain_db:+.1f} dB"
+    if worst is not None:
+        told += f"; {visible(worst.name)} costs most"
+    if report.remedies:
+        best = report.remedies[0]
+        told += f"; {visible(best.option)} would bring {best.gain_db:+.1f} dB"
+    elif report.useless:
+        told += f"; tried {len(report.useless)} remedies, none brings {LEAST_GAIN:g} dB"
     if report.applied is not None:
         told += f"; {visible(report.applied.path)} has {decibels(report.applied.after_db)} dB"
     return f"BLAME  {visible(report.path)}: {told}"
@@ -57,11 +67,12 @@ def tables(report: BlameReport, details: bool = False) -> tuple[Table, ...]:
     notes = (
         f"SQNR of each layer's output on {report.samples} samples, errors before it included; gain of the outputs' "
         f"SQNR on {report.judged} samples with that layer in float, all that it reads included.",
+        *_about_metric(report),
         *report.notes,
     )
     caused = [layer for layer in report.layers if layer.causes]
     told = caused if details else caused[:CAUSES]
-    found = report.remedies if details else report.remedies[:ROWS]
+    found = (*report.remedies, *report.useless) if details else report.remedies[:ROWS]
     made = (
         Table("Layers", _LAYERS, tuple(map(_layer, shown)), notes, more=len(report.layers) - len(shown)),
         Table("Why", _CAUSES, tuple(map(_cause, told)), more=len(caused) - len(told)),
@@ -69,7 +80,7 @@ def tables(report: BlameReport, details: bool = False) -> tuple[Table, ...]:
             "Remedies",
             _REMEDIES,
             tuple(_remedy(each, report) for each in found),
-            more=len(report.remedies) - len(found),
+            more=max(0, len(report.remedies) - len(found)),
         ),
     )
     return tuple(table for table in made if table.rows)
@@ -113,8 +124,21 @@ def _layer(layer: BlamedLayer) -> tuple[str, ...]:
         decibels(layer.sqnr_db) if layer.sqnr_db is not None else MISSING,
         MISSING if layer.gain_db is None else f"{layer.gain_db:+.1f}",
         MISSING if layer.price_ms is None else _signed_ms(layer.price_ms),
-        MISSING if flips is None else signed(flips.change),
+        MISSING if flips is None else signed(flips.change) + _counts(flips),
     )
+
+
+def _counts(flips: Flips) -> str:
+    return "" if flips.gained is None else f" ({flips.gained} gained, {flips.lost} lost)"
+
+
+def _about_metric(report: BlameReport) -> Iterator[str]:
+    flips = next((layer.flips for layer in report.layers if layer.flips), None)
+    if flips is None:
+        return
+    one = "" if flips.gained is None else f", where one flip is {metric(1 / flips.samples)}"
+    told = f"metric: what {flips.metric or 'it'} gains on {flips.samples} evaluation samples"
+    yield f"{told} with that layer in float{one}."
 
 
 def _cause(layer: BlamedLayer) -> tuple[str, ...]:

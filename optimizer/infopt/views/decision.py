@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from infopt.findings import findings, measured, pace
+from infopt.findings import excused, findings, losing_classes, measured, pace, quantizes, same_size
 from infopt.stats.margin import drop_interval
-from infopt.wording import UNKNOWN, megabytes, metric, times
+from infopt.wording import UNKNOWN, limit_about, megabytes, metric, times, visible
 
 if TYPE_CHECKING:
     from infopt.accuracy import Accuracy
@@ -17,17 +17,6 @@ if TYPE_CHECKING:
 
 Answer = Literal["Ship", "Do not ship", "Undecided", "Not measured"]
 Tone = Literal["good", "bad", "open"]
-
-LIMITS = {
-    "max_drop": "the drop of accuracy",
-    "max_class_drop": "the drop of the worst class",
-    "min_speedup": "the speedup",
-    "max_p99_ms": "the 99th percentile of the latency",
-    "max_bytes": "the size",
-    "max_peak_bytes": "the peak memory",
-    "min_integer_share": "the share of integer layers",
-}
-"""Limits of a budget in words."""
 
 _TONES: dict[Answer, Tone] = {"Ship": "good", "Do not ship": "bad", "Undecided": "open", "Not measured": "open"}
 
@@ -83,7 +72,7 @@ def _answer(report: Report, kinds: set[Kind]) -> tuple[Answer, str]:
     if verdict.status == "fail":
         missed = _named(by_status["fail"])
         return "Do not ship", f"It misses what was demanded: {missed}." if missed else "It misses what was demanded."
-    if "no integers" in kinds and "min_integer_share" not in _met(report):
+    if "no integers" in kinds and not excused("no integers", report):
         return "Do not ship", "Nothing was gained by quantizing: no layer runs in integers."
     if verdict.status == "unmeasured":
         return "Not measured", _unmeasured(report, kinds)
@@ -94,26 +83,35 @@ def _answer(report: Report, kinds: set[Kind]) -> tuple[Answer, str]:
 
 
 def _passed(report: Report, kinds: set[Kind]) -> tuple[Answer, str]:
-    met, other = _met(report), "the base" if report.command == "compare" else "the best float setting"
-    slower = "slower" in kinds and not met & {"min_speedup", "max_p99_ms"}
-    loses = "loss" in kinds and "max_drop" not in met
-    caveats = [f"it is slower than {other}"] * slower + ["it loses accuracy"] * loses
-    if met:
+    other = "the base" if report.command == "compare" else "the best float setting"
+    slower, lost = "slower" in kinds and not excused("slower", report), list(_losses(report, kinds))
+    caveats = [f"it is slower than {other}"] * slower + lost
+    if report.verdict.budgets:
         told = "It keeps every limit that was set"
         return "Ship", f"{told}, but {' and '.join(caveats)}; no limit was set for that." if caveats else f"{told}."
     if slower:
-        return "Do not ship", f"It is slower than {other}{', and it loses accuracy' if loses else ''}."
-    if loses:
-        return "Undecided", "It loses accuracy, and no limit says how much would be acceptable."
+        return "Do not ship", f"It is slower than {other}{', and ' if lost else ''}{' and '.join(lost)}."
+    if lost:
+        told = " and ".join(lost)
+        return "Undecided", f"{told[0].upper()}{told[1:]}, and no limit says how much would be acceptable."
     gain = f", though it is not measurably faster than {other}" if "no faster" in kinds else ""
     return "Ship", f"No limit was set, and nothing that was measured speaks against it{gain}."
+
+
+def _losses(report: Report, kinds: set[Kind]) -> Iterator[str]:
+    """What is less accurate without a limit that allows it: a mean can hide a class that died."""
+    if "loss" in kinds and not excused("loss", report):
+        yield "it loses accuracy"
+    if "class loss" in kinds and not excused("class loss", report):
+        worst = losing_classes(report)[0]
+        yield f"class {visible(worst.label, 40)} goes from {metric(worst.baseline)} to {metric(worst.candidate)}"
 
 
 def _grounds(report: Report) -> Iterator[str]:
     accuracy, latency, size = measured(report), report.latency, report.size
     if accuracy is not None:
-        before, after = metric(accuracy.baseline), metric(accuracy.candidate)
-        yield f"{accuracy.metric} went from {before} to {after}{_at_worst(accuracy)}."
+        scores = f"{metric(accuracy.baseline)} to {metric(accuracy.candidate)}"
+        yield f"{accuracy.metric} went from {scores}{_at_worst(accuracy)}."
     if latency.speedup is not None and pace(latency) == "faster":
         within = (
             f" (95 %: {times(latency.speedup_ci95[0])} to {times(latency.speedup_ci95[1])})"
@@ -122,8 +120,9 @@ def _grounds(report: Report) -> Iterator[str]:
         )
         other = latency.baseline_float.setting if latency.baseline_float else "float"
         yield f"It is {times(latency.speedup)} as fast as {other}{within}."
-    if size.candidate_bytes is not None and size.candidate_bytes < size.baseline_bytes:
-        yield f"It takes {megabytes(size.candidate_bytes)} instead of {megabytes(size.baseline_bytes)}."
+    before, after = size.baseline_bytes, size.candidate_bytes
+    if after is not None and after < before and not same_size(before, after):
+        yield f"It takes {megabytes(after)} instead of {megabytes(before)}."
 
 
 def _at_worst(accuracy: Accuracy) -> str:
@@ -143,18 +142,14 @@ def _unmeasured(report: Report, kinds: set[Kind]) -> str:
     return f"Nobody can tell: {why}."
 
 
-def _met(report: Report) -> set[str]:
-    return {criterion.name for criterion in report.verdict.budgets if criterion.status == "pass"}
-
-
 def _named(criteria: list[Criterion]) -> str:
-    return " and ".join(LIMITS.get(each.name, each.name) for each in criteria)
+    return " and ".join(limit_about(each.name) for each in criteria)
 
 
 def _advice(report: Report, kinds: set[Kind], answer: Answer) -> Iterator[Advice]:
     yield from _about_build(report, kinds)
     yield from _about_accuracy(report, kinds)
-    yield from _about_speed(report, kinds)
+    yield from _about_speed(report, kinds, answer)
     yield from _about_other_limits(report)
     if answer == "Ship":
         yield from _about_shipping(report)
@@ -176,24 +171,53 @@ def _about_build(report: Report, kinds: set[Kind]) -> Iterator[Advice]:
 
 def _about_accuracy(report: Report, kinds: set[Kind]) -> Iterator[Advice]:
     if kinds & {"no accuracy", "no labels"}:
-        yield Advice("Give labelled samples, so that accuracy can be measured.", "infopt quantize MODEL --eval DATA")
+        yield Advice("Give labelled samples, so that accuracy can be measured.", f"{_again(report)} --eval DATA")
     for criterion in report.verdict.budgets:
         if criterion.status == "undecided":
-            about = LIMITS.get(criterion.name, criterion.name)
+            about = limit_about(criterion.name)
             more = f"about {criterion.more_samples:,} more samples" if criterion.more_samples else "more samples"
             if criterion.name in ("min_speedup", "max_p99_ms"):
                 yield Advice(f"Measure longer, on a quiet machine: that decides {about}.", "--bench-seconds 60")
             else:
                 yield Advice(f"Evaluate on {more}: that would probably decide {about}.")
+    yield from _about_losses(report, kinds)
+
+
+def _about_losses(report: Report, kinds: set[Kind]) -> Iterator[Advice]:
+    """Where accuracy was lost; only a directory that quantize wrote can be blamed."""
     failed = {criterion.name for criterion in report.verdict.budgets if criterion.status == "fail"}
-    if "loss" in kinds or failed & {"max_drop", "max_class_drop"}:
+    if not (kinds & {"loss", "class loss"} or failed & {"max_drop", "max_class_drop"}):
+        return
+    if quantizes(report) and report.command != "compare":
         yield Advice("Find the layers that cost the accuracy, and the cheapest remedy.", "infopt blame DIR")
-        if not report.verdict.budgets:
-            yield Advice("State how much loss is acceptable, and the report decides.", "--max-drop 0.5%")
+    else:
+        yield Advice("See below which classes and which samples changed.")
+    if report.verdict.budgets:
+        return
+    if "loss" in kinds:
+        yield Advice("State how much loss is acceptable, and the report decides.", "--max-drop 0.5%")
+    if "class loss" in kinds:
+        yield Advice(
+            "State in budget.toml how much a class may lose (max_class_drop), and the report decides.",
+            "infopt gate report.json --budget budget.toml",
+        )
 
 
-def _about_speed(report: Report, kinds: set[Kind]) -> Iterator[Advice]:
-    if "slower" in kinds and report.command != "compare":
+def _again(report: Report) -> str:
+    """The command that measures once more."""
+    if report.command == "compare":
+        return "infopt compare BASE CANDIDATE"
+    return "infopt run RECIPE" if report.command == "run" else f"infopt {report.command} MODEL"
+
+
+def _about_speed(report: Report, kinds: set[Kind], answer: Answer) -> Iterator[Advice]:
+    slower = "slower" in kinds and not excused("slower", report)
+    if slower and answer == "Ship":
+        yield Advice(
+            "State the least speedup that is acceptable: it is slower, and no limit says that it may be.",
+            "--min-speedup 0.8",
+        )
+    elif slower and quantizes(report) and report.command != "compare":
         yield Advice("Ship the fastest float artifact instead, or try a larger batch.", "infopt compile MODEL")
     if "no speed" in kinds and "no artifact" not in kinds:
         yield Advice(f"Measure the speed where it matters; here it was not: {report.latency.reason or UNKNOWN}.")
@@ -204,6 +228,11 @@ def _about_other_limits(report: Report) -> Iterator[Advice]:
     if failed & {"min_speedup", "max_p99_ms", "min_integer_share"}:
         told = "See which layers stay in float, and why; a larger batch or another target may be faster"
         yield Advice(f"{told}.", "infopt check MODEL --target TARGET")
+    unknown = [each for each in report.verdict.budgets if each.status == "unmeasured"]
+    if any(each.name == "max_peak_bytes" for each in unknown):
+        yield Advice(
+            f"Take max_peak_bytes out of the budget: infopt does not measure it ({report.memory.reason or UNKNOWN})."
+        )
     if failed & {"max_bytes", "max_peak_bytes"}:
         yield Advice("See which precisions the target runs with smaller weights.", "infopt targets TARGET")
 
@@ -212,5 +241,5 @@ def _about_shipping(report: Report) -> Iterator[Advice]:
     if not report.verdict.budgets:
         yield Advice("State what you demand, so that a later build cannot fall below it unseen.", "--max-drop 0.5%")
     yield Advice("Hold it in continuous integration.", "infopt gate report.json --budget budget.toml")
-    if report.command != "compare":
+    if report.command != "compare" and report.data.calib is not None and not report.data.calib.synthetic:
         yield Advice("Ask later whether the data still look as they did.", "infopt drift profile.json DATA")

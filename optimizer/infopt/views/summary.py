@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 from infopt.findings import measured, unlabelled, why_unlabelled
 from infopt.views.tables import Column, Table
-from infopt.wording import MISSING, UNKNOWN, digits, megabytes, metric, percent, signed, span, times
+from infopt.wording import MISSING, UNKNOWN, digits, limit_short, megabytes, metric, percent, signed, span, times
 
 if TYPE_CHECKING:
     from infopt.report import Criterion, Report, Status
 
-_AT_MOST = {"max_drop": "drop", "max_class_drop": "drop of a class", "max_p99_ms": "p99", "max_bytes": "size"}
-_AT_LEAST = {"min_speedup": "speedup", "min_integer_share": "share"}
 _ROW_OF = {
     "max_drop": "accuracy",
     "min_speedup": "latency",
@@ -81,10 +79,8 @@ def _row(line: Line) -> tuple[str, ...]:
 
 def limit_in_words(item: Criterion) -> str:
     """What is demanded: ``"drop at most 0.0050"``."""
-    if item.name in _AT_LEAST:
-        shown = percent(item.limit) if item.name == "min_integer_share" else times(item.limit)
-        return f"{_AT_LEAST[item.name]} at least {shown}"
-    return f"{_AT_MOST.get(item.name, item.name)} at most {value_in_words(item.name, item.limit)}"
+    side = "least" if item.name.startswith("min_") else "most"
+    return f"{limit_short(item.name)} at {side} {value_in_words(item.name, item.limit)}"
 
 
 def value_in_words(name: str, value: float | None) -> str:
@@ -110,7 +106,7 @@ def _further(report: Report) -> Iterator[Line]:
             within = "..".join(value_in_words(item.name, end) for end in item.interval) if item.interval else ""
             shown = value_in_words(item.name, item.value)
             limits = ((limit_in_words(item), item.status),)
-            yield Line(item.name, _AT_MOST.get(item.name, item.name), "", shown, "", within, "", limits)
+            yield Line(item.name, limit_short(item.name), "", shown, "", within, "", limits)
 
 
 def _accuracy(report: Report) -> Line:

@@ -242,7 +242,7 @@ def _samples(report: Report) -> Table:
     rows = tuple(
         (
             *(each.id or str(each.index), each.before, each.after, each.label or MISSING, digits(each.change)),
-            "lost" if each.lost else "",
+            "lost" if each.lost else "gained" if each.gained else "",
         )
         for each in report.samples[:MAX_ROWS]
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from infopt.facts import BIAS_INPUT, CONVOLUTIONS, WEIGHT_INPUT, channel_axis, is_constant
+from infopt.facts import BIAS_INPUT, CONVOLUTIONS, FLOAT_SUFFIX, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.model import Range
 from infopt.target import Role, Scheme, Table
 from infopt_passes.fitting.places import bias_place, shifted
@@ -155,7 +155,7 @@ def _activation(writer: Writer, value: ir.Value, uses: set[Use], whole: bool, kn
     leaves = whole and value.is_graph_output()
     name = value.name
     if leaves:
-        value.name = f"{name}:float"
+        value.name = f"{name}{FLOAT_SUFFIX}"
     dequantized = writer.pair(value, known, name if leaves else None)
     for node, index in readers:
         node.replace_input_with(index, dequantized)

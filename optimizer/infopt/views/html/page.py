@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from infopt.findings import quantizes
 from infopt.views.html.charts.latency import latency_notes
 from infopt.views.tables import Column, Table, tables
 from infopt.wording import MISSING, UNKNOWN, digits, metric, span
@@ -102,8 +103,7 @@ def _accuracy_notes(report: Report) -> Iterator[str]:
 def _layers(report: Report) -> Section:
     found = report.layers
     if not found:
-        why = "not measured: per-layer errors are a run of their own, infopt blame DIR"
-        return Section("layers", "Layer by layer", missing=why)
+        return Section("layers", "Layer by layer", missing=_no_layers(report))
     ordered = sorted(found, key=_loudness)
     columns = [
         ("layer", "name"),
@@ -118,6 +118,14 @@ def _layers(report: Report) -> Section:
         "SQNR is the power of a layer's output over that of its error: 20 dB is 10 % error, 40 dB is 1 %; low is bad."
     )
     return Section("layers", "Layer by layer", (_table("Layers", columns, rows, more),), notes=(note,))
+
+
+def _no_layers(report: Report) -> str:
+    if report.command == "compare":
+        return "not measured: compare looks at outputs, of models that need not have layers in common"
+    if not quantizes(report):
+        return "nothing was quantized"
+    return "not measured: it takes real calibration samples; infopt blame DIR --calib DATA looks into the layers"
 
 
 def _loudness(layer: Layer) -> float:
@@ -149,7 +157,7 @@ def _no_classes(report: Report) -> str:
         return f"not measured: {report.accuracy_reason or UNKNOWN}"
     if evaluated is None or not evaluated.labelled:
         return "not measured: there are no labels"
-    return "not measured: infopt compare tells classes apart, where labels are classes"
+    return "not measured: labels are not classes, or the metric does not score single samples"
 
 
 def _class(each: ClassChange) -> tuple[str, ...]:
@@ -164,7 +172,8 @@ def _samples(report: Report) -> Section:
     if not report.samples:
         why = (report.accuracy_reason or UNKNOWN) if report.accuracy is None else "no answer moved"
         return Section("samples", title, missing=why)
-    return Section("samples", title, samples=tuple(_pictured(report.samples)))
+    note = "Samples whose answer flipped come first, then the others; both by how far their outputs moved."
+    return Section("samples", title, notes=(note,), samples=tuple(_pictured(report.samples)))
 
 
 def _pictured(samples: Sequence[SampleChange]) -> Iterator[Sample]:

@@ -20,10 +20,14 @@ BARS = 300
 """Most bars of layers; of a larger model each bar is the lowest of several neighbours."""
 
 
+FLOOR = -20.0
+"""SQNR in dB at which a bar ends that goes lower: such a layer is destroyed, and the others are to be seen."""
+
+
 def layers_chart(report: Report) -> Chart | None:
-    """One bar a layer in the report's order; low is bad."""
+    """One bar a layer in the graph's order; low is bad."""
     known = [(index, each.name, each.sqnr_db) for index, each in enumerate(report.layers) if each.sqnr_db is not None]
-    known = [each for each in known if math.isfinite(each[2])]
+    known = [each for each in known if not math.isnan(each[2]) and each[2] != math.inf]
     if len(known) < 2:
         return None
     lowest = sorted(known, key=lambda each: each[2])[:NAMED]
@@ -31,7 +35,7 @@ def layers_chart(report: Report) -> Chart | None:
     count = len(report.layers)
     wide = -(-count // BARS)
     rows = [
-        {"low": start + 0.6, "high": start + wide + 0.4, "y": db, "zero": 0, "color": BAD if bad else BEST}
+        {"low": start + 0.6, "high": start + wide + 0.4, "y": max(db, FLOOR), "zero": 0, "color": BAD if bad else BEST}
         for start, db, bad in _lowest(known, wide, marked)
     ]
     x = marks.horizontal(0, count + 1, "layer, from input to output", axis={"tickMinStep": 1, "format": "d"})
