@@ -14,6 +14,7 @@ from infopt.report import Report, Verdict, read_report
 from infopt.verdict import judged, worst
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from infopt.gating.options import GateOptions
@@ -42,7 +43,7 @@ def gate_file(path: Path, options: GateOptions) -> Report:
         check_budget(budget, fractional(scores, report.accuracy.higher_is_better))
     old = sound(read_report(options.baseline)) if options.baseline else None
     gated = decided(report, budget, old, options.tolerance)
-    _write(gated, options)
+    _write(gated, options, (path, options.baseline, options.budget))
     return gated
 
 
@@ -73,11 +74,11 @@ def decided(report: Report, budget: Budget, old: Report | None, tolerance: float
     return replace(gated, verdict=Verdict(worst(criteria), reasons, criteria))
 
 
-def _write(report: Report, options: GateOptions) -> None:
+def _write(report: Report, options: GateOptions, read: Sequence[Path | None]) -> None:
     from infopt.views.gate import gate_markdown
     from infopt.views.junit import junit
 
     if options.markdown is not None and str(options.markdown) != STDOUT:
-        write_text(options.markdown, gate_markdown(report, options.undecided), "--markdown")
+        write_text(options.markdown, gate_markdown(report, options.undecided), "--markdown", read)
     if options.junit is not None:
-        write_text(options.junit, junit(report, options.undecided), "--junit")
+        write_text(options.junit, junit(report, options.undecided), "--junit", read)
