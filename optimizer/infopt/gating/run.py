@@ -9,7 +9,7 @@ from infopt.budget import Budget, check_budget, fractional, load_budget
 from infopt.errors import OptionError
 from infopt.files import STDOUT, write_text
 from infopt.gating.regression import Regression, regressions
-from infopt.gating.sound import sound
+from infopt.gating.sound import check_sound, sound
 from infopt.report import Report, Verdict, read_report
 from infopt.verdict import judged, worst
 
@@ -41,7 +41,7 @@ def gate_file(path: Path, options: GateOptions) -> Report:
     if report.accuracy:
         scores = (report.accuracy.baseline, report.accuracy.candidate)
         check_budget(budget, fractional(scores, report.accuracy.higher_is_better))
-    old = sound(read_report(options.baseline)) if options.baseline else None
+    old = check_sound(read_report(options.baseline), options.baseline) if options.baseline else None
     gated = decided(report, budget, old, options.tolerance)
     _write(gated, options, (path, options.baseline, options.budget))
     return gated
