@@ -4,9 +4,9 @@ Reports hold no outputs, but where both candidates were paired with the same ori
 sample on which they differ has changed sides in at least one of the pairs. These counts bound what the two can differ
 by: an interval of them is wider than that of the outputs, never narrower. Where counts do not make up the metric, and
 where samples belong to groups, the ends of both intervals bound the difference. With different original models,
-Newcombe's interval of two independent proportions does (R. G. Newcombe, "Interval estimation for the difference between independent proportions:
-comparison of eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10): paired samples only make it wider
-than it need be.
+Newcombe's interval of two independent proportions does (R. G. Newcombe, "Interval estimation for the difference
+between independent proportions: comparison of eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10):
+paired samples only make it wider than it need be.
 """
 
 from __future__ import annotations

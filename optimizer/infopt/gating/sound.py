@@ -102,7 +102,7 @@ def _close(scores: Accuracy | ClassChange, delta: float) -> bool:
 
 
 def _within(value: float, interval: tuple[float, float] | None) -> bool:
-    """Whether an interval can be that of a value: a bootstrap's may lie beside it, but not by more than half its width."""
+    """Whether an interval can be that of a value: a bootstrap's may lie beside it, by less than half its width."""
     if interval is None:
         return True
     low, high = interval
