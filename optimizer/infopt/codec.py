@@ -19,8 +19,8 @@ JSON_NAMES: Mapping[type, Mapping[str, str]] = {Step: {"name": "pass"}}
 """Fields whose key in JSON is not their name; ``pass`` cannot be a name in Python."""
 
 
-_LARGEST = (1 << 64) - 1
-"""Whole numbers beyond do not fit into any record, nor into a float where they are used."""
+_LARGEST = 10**300
+"""Whole numbers beyond count nothing, and where they are used no float holds them."""
 
 
 def encode(value: Any) -> Any:
@@ -111,7 +111,7 @@ def _decode_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is float and value is None:
         return math.nan
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 10**300 else math.inf
+        value = float(value) if abs(value) < _LARGEST else math.inf
     if hint is int and isinstance(value, int) and abs(value) > _LARGEST:
         raise InputError(f"{where!r} is {_short(value)}, which no count reaches")
     if hint is Path:

@@ -238,6 +238,7 @@ def test_a_damaged_baseline_is_refused_and_no_check_forgotten(tmp_path: Path) ->
     ("changes", "limit"),
     [
         ({"ci95": [0.2, 0.21]}, "max_drop"),
+        ({"n": 10**200}, "max_drop"),
         ({"flips": None, "interval": "bca", "limits": [{"confidence": 0.95, "low": 0.2, "high": 0.21}]}, "max_drop"),
         *(
             ({"flips": None, "limits": [{"confidence": bad, "low": -0.01, "high": 0.01}]}, "max_drop")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from infopt.report import KernelCount, Report
     from infopt.stats.limits import Limit
 
+_SAMPLES = 10**12
+"""More samples than anybody evaluates; far beyond, distributions of counts are not computed rightly."""
+
 _SCORES = 1e-3
 """How far a difference may be from that of the scores, relative to them."""
 
@@ -78,8 +81,8 @@ def _unsound_accuracy(accuracy: Accuracy) -> str | None:
     numbers = (accuracy.baseline, accuracy.candidate, accuracy.delta, accuracy.drop, *(accuracy.ci95 or ()))
     if not all(map(math.isfinite, numbers)):
         return "not every number of accuracy is one"
-    if accuracy.n < 1:
-        return "no sample was evaluated"
+    if not 1 <= accuracy.n <= _SAMPLES:
+        return "no sample was evaluated" if accuracy.n < 1 else "nobody evaluates so many samples"
     if not _close(accuracy, accuracy.delta):
         return "delta is not the difference of the scores"
     if not _close(accuracy, -accuracy.drop if accuracy.higher_is_better else accuracy.drop):
@@ -119,7 +122,7 @@ def _possible_limit(limit: Limit, delta: float) -> bool:
 def _sound_class(change: ClassChange, higher: bool) -> ClassChange:
     """A class, or one without samples in its place."""
     numbers = (change.baseline, change.candidate, change.drop, *(change.ci95 or ()))
-    possible = change.n >= 1 and all(map(math.isfinite, numbers))
+    possible = 1 <= change.n <= _SAMPLES and all(map(math.isfinite, numbers))
     delta = change.candidate - change.baseline
     ordered = change.ci95 is None or (change.ci95[0] <= change.ci95[1] and _within(delta, change.ci95))
     if possible and ordered and _close(change, -change.drop if higher else change.drop):
