@@ -278,3 +278,15 @@ def test_empty_classes_of_a_very_wide_model_are_not_forgotten() -> None:
     assert len(found.classes) < 20
     report = replace(EXAMPLE, classes=found.classes)
     assert judged(report, Budget(max_class_drop=0.5)).verdict.status == "unmeasured"
+
+
+def test_a_perfect_score_that_is_no_mean_tells_of_no_class_as_any_other_of_its_metric() -> None:
+    def right(outputs: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
+        return np.asarray(outputs[0].argmax(1) == labels)
+
+    def balanced(outputs: list[np.ndarray], labels: np.ndarray) -> float:
+        return float(np.mean([right(outputs, labels)[labels == label].mean() for label in np.unique(labels)]))
+
+    labels = np.repeat([0, 1], [390, 10])
+    scores = np.eye(2, dtype=np.float32)[labels]
+    assert changes(Metric("balanced", balanced, per_sample=right), scores, scores, labels).classes == ()

@@ -176,7 +176,9 @@ def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
     before, after = (measure(metric, outputs, pair.labels) for outputs in (pair.before, pair.after))
     values = _per_sample(pair)
     changes = _changes(metric, values)
-    if values is not None and not (_same(values.mean(axis=1), (before, after)) and _mean_everywhere(pair, seed)):
+    if values is not None and not _same(values.mean(axis=1), (before, after)):
+        values = None
+    if values is not None and not mean_everywhere(metric, pair.after, pair.labels, pair.count, seed):
         values = None
     interval = _interval(pair, values, changes is not None, seed, time_limit_s)
     delta = after - before
@@ -201,6 +203,26 @@ def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
         groups=None if groups is None else pair.units,
         mcnemar_p=mcnemar(*changes) if changes is not None and pair.units == pair.count else None,
     )
+
+
+def mean_everywhere(metric: Metric, after: list[np.ndarray], labels: np.ndarray, count: int, seed: int = 0) -> bool:
+    """Whether a user's score is the mean of its samples where samples are wrong too, not only where all are right.
+
+    So outputs of ``count`` samples are held against the labels of others. A metric that cannot is not tried.
+    """
+    if BUILT_IN.get(metric.name) is metric or any(len(array) % count for array in (*after, labels)):
+        return True
+    rng = np.random.default_rng(seed)
+    for _ in range(_TRIALS):
+        rows, others = rng.integers(0, count, (2, min(count, _TRIED_SAMPLES)))
+        outputs, truth = [_picked(array, rows, count) for array in after], _picked(labels, others, count)
+        try:
+            score, values = measure(metric, outputs, truth), measure_samples(metric, outputs, truth, len(rows))
+        except DataError:
+            continue
+        if not _same(values.mean(keepdims=True), (score,)):
+            return False
+    return True
 
 
 def fidelity(
@@ -255,28 +277,6 @@ def _changes(metric: Metric, values: np.ndarray | None) -> tuple[int, int] | Non
 
 def _same(means: np.ndarray, scores: Sequence[float]) -> bool:
     return np.allclose(means, scores, rtol=1e-4, atol=1e-6)
-
-
-def _mean_everywhere(pair: _Pair, seed: int) -> bool:
-    """Whether a user's score is the mean of its samples where samples are wrong too, not only where all are right.
-
-    So outputs are held against the labels of other samples. A metric that does not take that is not tried.
-    """
-    metric, kept = pair.metric, [array for array in pair.after if array.size]
-    if BUILT_IN.get(metric.name) is metric or any(len(array) % pair.count for array in kept):
-        return True
-    rng = np.random.default_rng(seed)
-    for _ in range(_TRIALS):
-        rows, others = rng.integers(0, pair.count, (2, min(pair.count, _TRIED_SAMPLES)))
-        outputs = [_picked(array, rows, pair.count) for array in pair.after]
-        labels = _picked(pair.labels, others, pair.count)
-        try:
-            score, values = measure(metric, outputs, labels), measure_samples(metric, outputs, labels, len(rows))
-        except DataError:
-            continue
-        if not _same(values.mean(keepdims=True), (score,)):
-            return False
-    return True
 
 
 def _reach(pair: _Pair, seed: int) -> float:

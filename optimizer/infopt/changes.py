@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from infopt.accuracy import Accuracy
+from infopt.accuracy import Accuracy, mean_everywhere
 from infopt.answers import Truth, answer, label_text
 from infopt.confirm import Part
 from infopt.errors import DataError
@@ -145,7 +145,9 @@ def _values(
         return None
     values = np.stack([measure_samples(metric, outputs, labels, len(samples)) for outputs in (before, after)])
     scores = (accuracy.baseline, accuracy.candidate)
-    return values if np.allclose(values.mean(axis=1), scores, rtol=1e-4, atol=1e-6) else None
+    if not np.allclose(values.mean(axis=1), scores, rtol=1e-4, atol=1e-6):
+        return None
+    return values if mean_everywhere(metric, after, labels, len(samples)) else None
 
 
 def _right(
