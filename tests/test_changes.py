@@ -107,16 +107,16 @@ def test_a_metric_that_is_an_error_drops_when_it_rises() -> None:
     assert found.samples[0].lost is True
 
 
-def test_continuous_values_of_samples_give_classes_without_an_interval() -> None:
+def test_continuous_values_of_samples_give_classes_an_interval() -> None:
     def closeness(outputs: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
         return outputs[0][:, 0].astype(np.float64)
 
     metric = Metric("closeness", lambda outputs, labels: float(closeness(outputs, labels).mean()), True, closeness)
     found = changes(metric, [[0.5], [0.5], [0.75], [0.75]], [[0.5], [0.25], [0.75], [0.75]], [0, 0, 1, 1])
-    assert [(c.label, c.baseline, c.drop, c.ci95) for c in found.classes] == [
-        ("0", 0.5, 0.125, None),
-        ("1", 0.75, 0.0, None),
-    ]
+    assert [(c.label, c.baseline, c.drop) for c in found.classes] == [("0", 0.5, 0.125), ("1", 0.75, 0.0)]
+    intervals = [change.ci95 for change in found.classes if change.ci95]
+    assert len(intervals) == 2
+    assert all(low < 0 < high for low, high in intervals)  # two samples do not show that nothing changed
     assert [(c.index, c.before, c.after, c.lost) for c in found.samples] == [(1, "0.5000", "0.2500", None)]
 
 
@@ -253,3 +253,41 @@ def test_a_column_for_each_class_is_not_a_list_of_classes(tmp_path: Path) -> Non
     found = changes(hit_metric(tmp_path), [[1.0, 0], [1, 0], [-1, 0], [-1, 0]], [[1.0, 0]] * 4, labels)
     assert found.classes == ()
     assert found.samples[0].label == "1, 0"
+
+
+def test_a_class_that_died_by_a_continuous_metric_fails_the_budget() -> None:
+    def closeness(outputs: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
+        return outputs[0][:, 0].astype(np.float64)
+
+    metric = Metric("closeness", lambda outputs, labels: float(closeness(outputs, labels).mean()), True, closeness)
+    rng = np.random.default_rng(0)
+    before, labels = rng.uniform(0.8, 1, (400, 1)), np.arange(400) % 4
+    after = np.where(labels[:, None] == 0, 0.1, before)
+    found = changes(metric, before, after, labels)
+    report = replace(EXAMPLE, classes=found.classes)
+    (criterion,) = judged(report, Budget(max_class_drop=0.05)).verdict.budgets
+    assert (found.classes[0].label, criterion.status) == ("0", "fail")
+    assert criterion.interval is not None
+    (kept,) = judged(report, Budget(max_class_drop=0.95)).verdict.budgets
+    assert kept.status == "pass"
+
+
+def test_empty_classes_of_a_very_wide_model_are_not_forgotten() -> None:
+    scores = np.zeros((6, 10_500), np.float32)
+    found = changes("top1", scores, scores, [0] * 6)
+    assert found.warnings[0].startswith("10499 of 10500 classes have no sample")
+    assert len(found.classes) < 20
+    report = replace(EXAMPLE, classes=found.classes)
+    assert judged(report, Budget(max_class_drop=0.5)).verdict.status == "unmeasured"
+
+
+def test_a_perfect_score_that_is_no_mean_tells_of_no_class_as_any_other_of_its_metric() -> None:
+    def right(outputs: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
+        return np.asarray(outputs[0].argmax(1) == labels)
+
+    def balanced(outputs: list[np.ndarray], labels: np.ndarray) -> float:
+        return float(np.mean([right(outputs, labels)[labels == label].mean() for label in np.unique(labels)]))
+
+    labels = np.repeat([0, 1], [390, 10])
+    scores = np.eye(2, dtype=np.float32)[labels]
+    assert changes(Metric("balanced", balanced, per_sample=right), scores, scores, labels).classes == ()

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infopt.budget import Budget
-from infopt.classes import class_drop, class_flips, drop95
+from infopt.classes import class_drop, class_flips
 from infopt.report import ClassChange, Report, read_report
+from infopt.stats.margin import worsening
 from infopt.stats.proportions import tango_interval
 from infopt.verdict import judge
 
@@ -85,7 +86,7 @@ def test_a_class_without_an_interval_never_passes() -> None:
 
 @pytest.mark.parametrize("ci95", [(math.nan, 0.1), (0.1, -0.1)])
 def test_an_interval_that_is_none_does_not_count_as_one(ci95: tuple[float, float]) -> None:
-    assert drop95(replace(change("a", 1, 1, 10), ci95=ci95), True) is None
+    assert worsening(ci95, True) is None
 
 
 def test_lower_is_better_turns_the_interval() -> None:
@@ -103,14 +104,14 @@ def test_groups_widen_the_bounds_of_classes() -> None:
     assert report.accuracy is not None
     assert report.accuracy.ci95 is not None
     low, high = report.accuracy.ci95  # of samples that stand on their own
-    grouped = replace(report.accuracy, groups=500, interval="cluster-bca", ci95=(3 * low, 3 * high))
+    grouped = replace(report.accuracy, groups=500, interval="cluster-tango", ci95=(3 * low, 3 * high))
     limit = 0.05
     alone = class_drop("max_class_drop", report, limit, 0.95)[0]
     together = class_drop("max_class_drop", replace(report, accuracy=grouped), limit, 0.95)[0]
     assert (alone.status, together.status) == ("fail", "undecided")
     silent = replace(grouped, ci95=None)
     unknown = class_drop("max_class_drop", replace(report, accuracy=silent), limit, 0.95)[0]
-    assert (unknown.status, unknown.interval) == ("undecided", None)
+    assert (unknown.status, unknown.interval) == ("fail", None)  # by the measured value
 
 
 @settings(max_examples=60, deadline=None)
@@ -119,7 +120,7 @@ def test_the_counts_behind_an_interval_are_found(n: int, data: st.DataObject) ->
     lost = data.draw(st.integers(0, n))
     gained = data.draw(st.integers(0, n - lost))
     each = change("a", lost, gained, n)
-    within = drop95(each, True)
+    within = worsening(each.ci95, True)
     assert within is not None
     found = class_flips(each, within)
     assert found is not None
@@ -129,7 +130,7 @@ def test_the_counts_behind_an_interval_are_found(n: int, data: st.DataObject) ->
 
 def test_intervals_of_other_metrics_are_not_taken_for_counts() -> None:
     each = ClassChange("a", 100, 0.5, 0.4, 0.1, (-0.3, 0.02))
-    within = drop95(each, True)
+    within = worsening(each.ci95, True)
     assert within is not None
     assert class_flips(each, within) is None
 
@@ -150,3 +151,22 @@ def test_the_budget_asks_for_it() -> None:
     verdict = judge(report, Budget(max_drop=1.0, max_class_drop=0.05))
     assert [(each.name, each.status) for each in verdict.budgets] == [("max_drop", "pass"), ("max_class_drop", "fail")]
     assert judge(report, Budget(max_drop=1.0)).status == "pass"
+
+
+def test_a_class_without_an_interval_fails_by_its_value_and_never_passes() -> None:
+    fine = change("a", 0, 0, 1000)
+    dead, alive = (change("blind", lost, 0, 1000, interval=False) for lost in (400, 0))
+    assert (status(fine, dead), status(fine, alive)) == ("fail", "undecided")
+    reason = class_drop("max_class_drop", with_classes(fine, dead), 0.05, 0.95)[1]
+    assert reason is not None
+    assert "by the measured value alone" in reason
+
+
+def test_classes_by_a_metric_without_labels_are_unmeasured() -> None:
+    report = with_classes(change("a", 0, 0, 1000))
+    assert report.accuracy is not None
+    silent = replace(report, accuracy=replace(report.accuracy, reference=True))
+    criterion, reason = class_drop("max_class_drop", silent, 0.05, 0.95)
+    assert criterion.status == "unmeasured"
+    assert reason is not None
+    assert "does not use the labels" in reason

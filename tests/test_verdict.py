@@ -122,7 +122,8 @@ def test_tiny_metrics_get_no_slack() -> None:
 )
 def test_interval_decides_the_speedup(interval: tuple[float, float] | None, status: str) -> None:
     budget = Budget(min_speedup=1.2, confidence=0.975)
-    assert only(judge(report(latency=latency(1.25, interval)), budget)) == status
+    value = 1.25 if interval is None or interval[1] > 1.25 else interval[1]
+    assert only(judge(report(latency=latency(value, interval)), budget)) == status
 
 
 def test_a_slow_artifact_fails_without_an_interval() -> None:
@@ -444,3 +445,24 @@ def test_bare_percentages_are_refused_for_fractions(drop: float | None, refused:
 def test_a_budget_without_limits_is_not_given() -> None:
     assert not Budget(confidence=0.9).given
     assert Budget(max_drop=0.0).given
+
+
+def test_an_interval_that_does_not_hold_what_was_measured_does_not_decide_alone() -> None:
+    high = report(accuracy=accuracy(-0.05, (-0.001, 0.001)))
+    assert only(judge(high, Budget(max_drop=0.01))) == "undecided"
+    slow = report(latency=latency(1.0, (2.0, 3.0)))
+    assert only(judge(slow, Budget(min_speedup=1.5))) == "undecided"
+
+
+@pytest.mark.parametrize("kind", ["no labels", "reference"])
+def test_without_labels_no_drop_keeps_a_budget(kind: str) -> None:
+    found = report()
+    assert found.data.eval is not None
+    assert found.accuracy is not None
+    if kind == "reference":
+        found = replace(found, accuracy=replace(found.accuracy, metric="agreement", reference=True))
+    else:
+        found = replace(found, data=replace(found.data, eval=replace(found.data.eval, labelled=False)))
+    verdict = judge(found, Budget(max_drop=0.5))
+    assert only(verdict) == "unmeasured"
+    assert "label" in verdict.reasons[0]

@@ -5,7 +5,7 @@ than the difference of two separate intervals. What gives it depends on what the
 
 * right or wrong: the score interval of Tango;
 * a number: a bootstrap of the mean difference with bias correction and acceleration;
-* nothing: a percentile bootstrap of the whole score, as far as time allows.
+* nothing: the same of the whole score, as far as time allows.
 
 Samples that belong together are counted or resampled by group. :mod:`infopt.stats` holds the statistics.
 """
@@ -13,18 +13,18 @@ Samples that belong together are counted or resampled by group. :mod:`infopt.sta
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from infopt.errors import DataError
-from infopt.metrics import Metric, agreement, cosine, finite, measure, measure_samples
+from infopt.metrics import BUILT_IN, Metric, agreement, cosine, finite, measure, measure_samples
 from infopt.outputs import paired_blocks
 from infopt.ranks import rank_correlation
 from infopt.stats.bca import bca
 from infopt.stats.clusters import clustered, clustered_proportions
-from infopt.stats.limits import Interval, Limit, none
+from infopt.stats.limits import CI95, Interval, Limit, none
 from infopt.stats.opaque import opaque_interval
 from infopt.stats.proportions import mcnemar, tango_interval
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _RESAMPLED_BYTES = 1 << 30
 _MAX_DB = 200.0
+_TRIALS = 3
+_TRIED_SAMPLES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,9 @@ def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
     before, after = (measure(metric, outputs, pair.labels) for outputs in (pair.before, pair.after))
     values = _per_sample(pair)
     changes = _changes(metric, values)
-    if values is not None and not np.allclose(values.mean(axis=1), (before, after), rtol=1e-4, atol=1e-6):
+    if values is not None and not _same(values.mean(axis=1), (before, after)):
+        values = None
+    if values is not None and not mean_everywhere(metric, pair.after, pair.labels, pair.count, seed):
         values = None
     interval = _interval(pair, values, changes is not None, seed, time_limit_s)
     delta = after - before
@@ -199,6 +203,26 @@ def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
         groups=None if groups is None else pair.units,
         mcnemar_p=mcnemar(*changes) if changes is not None and pair.units == pair.count else None,
     )
+
+
+def mean_everywhere(metric: Metric, after: list[np.ndarray], labels: np.ndarray, count: int, seed: int = 0) -> bool:
+    """Whether a user's score is the mean of its samples where samples are wrong too, not only where all are right.
+
+    So outputs of ``count`` samples are held against the labels of others. A metric that cannot is not tried.
+    """
+    if BUILT_IN.get(metric.name) is metric or any(len(array) % count for array in (*after, labels)):
+        return True
+    rng = np.random.default_rng(seed)
+    for _ in range(_TRIALS):
+        rows, others = rng.integers(0, count, (2, min(count, _TRIED_SAMPLES)))
+        outputs, truth = [_picked(array, rows, count) for array in after], _picked(labels, others, count)
+        try:
+            score, values = measure(metric, outputs, truth), measure_samples(metric, outputs, truth, len(rows))
+        except DataError:
+            continue
+        if not _same(values.mean(keepdims=True), (score,)):
+            return False
+    return True
 
 
 def fidelity(
@@ -251,6 +275,21 @@ def _changes(metric: Metric, values: np.ndarray | None) -> tuple[int, int] | Non
     return int((values[1] > values[0]).sum()), int((values[1] < values[0]).sum())
 
 
+def _same(means: np.ndarray, scores: Sequence[float]) -> bool:
+    return np.allclose(means, scores, rtol=1e-4, atol=1e-6)
+
+
+def _reach(pair: _Pair, seed: int) -> float:
+    """By how much a score may differ: by 1 between 0 and 1, else as outputs do that belong to other samples."""
+    rng, both = np.random.default_rng(seed), (pair.before, pair.after)
+    mixed = [rng.permutation(pair.count) for _ in range(_TRIALS)]
+    right = [measure(pair.metric, outputs, pair.labels) for outputs in both]
+    wrong = [_score(pair, pair.after, np.arange(pair.count), others) for others in mixed]
+    scores = [score for score in (*right, *wrong) if not math.isnan(score)]
+    bounded = pair.metric.higher_is_better and all(0 <= score <= 1 for score in scores)
+    return max(float(np.ptp(scores)), float(bounded))
+
+
 def _interval(pair: _Pair, values: np.ndarray | None, flips: bool, seed: int, seconds: float) -> Interval:
     if pair.groups is not None and pair.units == 1:
         return none("all samples are of one group, so the spread between groups is unknown")
@@ -260,9 +299,12 @@ def _interval(pair: _Pair, values: np.ndarray | None, flips: bool, seed: int, se
         return _of_changes(pair, values[1] - values[0])
     else:
         interval = _of_differences(pair, values, seed)
-    if interval.ci95 is not None and interval.ci95[0] == interval.ci95[1] and not _equal_outputs(pair):
+    if interval.ci95 is None or interval.ci95[0] < interval.ci95[1]:
+        return interval
+    wide = next(((each.low, each.high) for each in interval.limits if each.confidence == CI95), interval.ci95)
+    if wide[0] == wide[1] or not _equal_outputs(pair):
         return none("every resample gave the same difference, so the spread is unknown")
-    return interval
+    return replace(interval, ci95=wide)  # of outputs that are equal: what as many samples do not show
 
 
 def _of_changes(pair: _Pair, changes: np.ndarray) -> Interval:
@@ -293,20 +335,23 @@ def _of_score(pair: _Pair, seed: int, seconds: float) -> Interval:
     size = sum(array.nbytes for array in kept)
     if size > _RESAMPLED_BYTES:
         return none(f"outputs of {size >> 20} MiB are too large to resample without per_sample")
-    return opaque_interval(lambda samples: _resampled_delta(pair, samples), pair.count, pair.groups, seed, seconds)
+    return opaque_interval(
+        lambda rows: _score(pair, pair.after, rows, rows) - _score(pair, pair.before, rows, rows),
+        pair.count,
+        pair.groups,
+        seed,
+        seconds,
+        _reach(pair, seed),
+    )
 
 
-def _resampled_delta(pair: _Pair, samples: np.ndarray) -> float:
-    """Difference of the scores on these samples; NaN where the metric fails on them."""
-    labels = _picked(pair.labels, samples, pair.count)
+def _score(pair: _Pair, outputs: list[np.ndarray], rows: np.ndarray, others: np.ndarray) -> float:
+    """The score of some samples' outputs by the labels of others; NaN where the metric fails on them."""
+    labels = _picked(pair.labels, others, pair.count)
     try:
-        before, after = (
-            measure(pair.metric, [_picked(array, samples, pair.count) for array in outputs], labels)
-            for outputs in (pair.before, pair.after)
-        )
+        return measure(pair.metric, [_picked(array, rows, pair.count) for array in outputs], labels)
     except DataError:
         return math.nan
-    return after - before
 
 
 def _picked(array: np.ndarray, samples: np.ndarray, count: int) -> np.ndarray:

@@ -21,6 +21,9 @@ MOST_VALUES = 100
 MOST_CLASSES = 10_000
 """Classes of a model up to which those without samples are listed one by one."""
 
+FEW_MISSING = 10
+"""Of more classes so many without samples are named: none is forgotten, and a report stays readable."""
+
 _LENGTH = 80
 
 
@@ -36,7 +39,8 @@ class Truth:
         scores: Output rows are scores of classes: float [N, C], and the labels or the metric say so.
         accepted: The labels as classes, int64 [N, K] padded with -1, where they are classes.
         members: Class to the rows of its samples, where labels are classes.
-        missing: Classes of the model without samples.
+        missing: Classes of the model without samples; a few of them where the model has more than 10,000 classes.
+        empty: How many classes have no samples.
     """
 
     count: int
@@ -47,6 +51,7 @@ class Truth:
     accepted: np.ndarray | None = None
     members: dict[int, np.ndarray] | None = field(default=None, repr=False)
     missing: tuple[int, ...] = ()
+    empty: int = 0
 
     @classmethod
     def of(cls, samples: Samples, output: np.ndarray, classifies: bool | None) -> Truth:
@@ -66,8 +71,10 @@ class Truth:
             return replace(bare, scores=bool(classifies) and width > 1)
         members = {int(number): (accepted == number).any(axis=1) for number in np.unique(accepted[accepted >= 0])}
         known = range(width) if fits else range(len(names))
-        missing = tuple(number for number in known if number not in members) if len(known) <= MOST_CLASSES else ()
-        return replace(bare, scores=fits, accepted=accepted, members=members, missing=missing)
+        without = [number for number in known if number not in members]
+        missing = tuple(without if len(known) <= MOST_CLASSES else without[:FEW_MISSING])
+        found = replace(bare, scores=fits, accepted=accepted, members=members)
+        return replace(found, missing=missing, empty=len(without))
 
     def name(self, number: int) -> str:
         """What a class is called."""

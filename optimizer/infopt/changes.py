@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from infopt.accuracy import Accuracy
+from infopt.accuracy import Accuracy, mean_everywhere
 from infopt.answers import Truth, answer, label_text
 from infopt.confirm import Part
 from infopt.errors import DataError
@@ -22,6 +22,9 @@ from infopt.metrics import BUILT_IN, Metric, agreement, finite, measure_samples,
 from infopt.outputs import paired_blocks
 from infopt.readers.labels import some
 from infopt.report import ClassChange, SampleChange
+from infopt.stats.bca import bca
+from infopt.stats.clusters import clustered
+from infopt.stats.limits import CI95, Interval, none
 from infopt.stats.proportions import tango_interval
 
 if TYPE_CHECKING:
@@ -87,7 +90,7 @@ def find_changes(
     flipped = _flipped(metric, (before[main], after[main]), truth, count)
     if right is not None:
         flipped |= right[0] != right[1]
-    classes = () if values is None or truth.members is None else _classes(metric, values, truth)
+    classes = () if values is None or truth.members is None else _classes(metric, values, truth, samples.groups)
     order = np.lexsort((np.arange(count), -moved.distance, ~flipped))[:MOST_CHANGED]
     chosen = [int(index) for index in order if flipped[index] or moved.distance[index] > 0]
     told = tuple(_sample(index, (before[main], after[main]), truth, moved, right) for index in chosen)
@@ -142,7 +145,9 @@ def _values(
         return None
     values = np.stack([measure_samples(metric, outputs, labels, len(samples)) for outputs in (before, after)])
     scores = (accuracy.baseline, accuracy.candidate)
-    return values if np.allclose(values.mean(axis=1), scores, rtol=1e-4, atol=1e-6) else None
+    if not np.allclose(values.mean(axis=1), scores, rtol=1e-4, atol=1e-6):
+        return None
+    return values if mean_everywhere(metric, after, labels, len(samples)) else None
 
 
 def _right(
@@ -174,20 +179,35 @@ def _flipped(metric: Metric, outputs: tuple[np.ndarray, np.ndarray], truth: Trut
     return flips
 
 
-def _classes(metric: Metric, values: np.ndarray, truth: Truth) -> tuple[ClassChange, ...]:
+def _classes(metric: Metric, values: np.ndarray, truth: Truth, groups: np.ndarray | None) -> tuple[ClassChange, ...]:
     assert truth.members is not None
     exact = metric.right_wrong is not False and bool(((values == 0) | (values == 1)).all())
-    found = [_class(metric, truth.name(number), values[:, rows], exact) for number, rows in truth.members.items()]
+    reach = float(np.ptp(values))
+    found = []
+    for number, rows in truth.members.items():
+        own, of = values[:, rows], None if groups is None else groups[rows]
+        found.append(_class(metric, truth.name(number), own, None if exact else _resampled(own[1] - own[0], of, reach)))
     without = [ClassChange(truth.name(number), 0, math.nan, math.nan, math.nan) for number in truth.missing]
     return (*sorted(found, key=lambda change: -change.drop), *without)
 
 
-def _class(metric: Metric, name: str, values: np.ndarray, exact: bool) -> ClassChange:
+def _resampled(differences: np.ndarray, groups: np.ndarray | None, reach: float) -> Interval:
+    """Interval of the mean of differences, made of limits that know what a few samples do not show."""
+    clusters = clustered(differences, groups)
+    if len(clusters) < 2:
+        return none("there is one unit only")
+    limits = {limit.confidence: (limit.low, limit.high) for limit in bca(clusters, 0, reach).limits}
+    low, high = limits[CI95]
+    return Interval((low, high) if low < high else None)
+
+
+def _class(metric: Metric, name: str, values: np.ndarray, resampled: Interval | None) -> ClassChange:
+    """A class; ``resampled`` is ``None`` where samples are right or wrong, so that they are counted."""
     n = values.shape[1]
     before, after = values.mean(axis=1)
     delta = float(after - before)
-    interval = None
-    if exact:
+    interval = resampled.ci95 if resampled else None
+    if resampled is None:
         gained, lost = int((values[1] > values[0]).sum()), int((values[1] < values[0]).sum())
         delta, interval = (gained - lost) / n, _tango(gained, lost, n)
     drop = 0.0 - delta if metric.higher_is_better else delta
@@ -220,8 +240,8 @@ def _empty_warning(classes: tuple[ClassChange, ...], truth: Truth) -> tuple[str,
     if not classes or not truth.missing:
         return ()
     names = [truth.name(number) for number in truth.missing]
-    total = len(names) + len(truth.members or ())
-    return (f"{len(names)} of {total} classes have no sample in the evaluation data: {some(names)}",)
+    total = truth.empty + len(truth.members or ())
+    return (f"{truth.empty} of {total} classes have no sample in the evaluation data: {some(names)}",)
 
 
 def _broken_warning(moved: _Moved) -> tuple[str, ...]:

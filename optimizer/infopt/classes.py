@@ -19,12 +19,14 @@ at 150 samples and ``alpha / K`` of 0.05 %. Therefore bounds are made of exact l
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from infopt.report import ClassChange, Criterion, Report, Status
+from infopt.deciding import decide
+from infopt.findings import unlabelled, why_unlabelled
+from infopt.report import ClassChange, Criterion, Report
 from infopt.stats.limits import one_sided
-from infopt.stats.margin import drop_interval
+from infopt.stats.margin import drop_interval, worsening
 from infopt.stats.proportions import paired_bounds, tango_interval
 from infopt.wording import metric, span, visible
 
@@ -47,19 +49,28 @@ class ClassBound:
     Attributes:
         label: The class.
         drop: What was measured.
-        low: From below, corrected for the number of classes.
-        high: From above.
+        low: From below, corrected for the number of classes; without an interval the drop itself.
+        high: From above; without an interval infinite.
     """
 
     label: str
     drop: float
-    low: float = -math.inf
-    high: float = math.inf
+    low: float
+    high: float
+
+    @classmethod
+    def blind(cls, label: str, drop: float) -> ClassBound:
+        """A class without an interval: what was measured fails beyond the limit, and never passes."""
+        return cls(label, drop, drop, math.inf)
+
+    def unless_blind(self) -> ClassBound:
+        """The same; without an interval one that does not fail either."""
+        return replace(self, low=-math.inf) if math.isinf(self.high) else self
 
     def stretched(self, factor: float) -> ClassBound:
         """The same with bounds that are further away by a factor."""
-        if not math.isfinite(factor):
-            return ClassBound(self.label, self.drop)
+        if not math.isfinite(factor) or math.isinf(self.high):
+            return ClassBound.blind(self.label, self.drop)
         low, high = self.drop - factor * (self.drop - self.low), self.drop + factor * (self.high - self.drop)
         return ClassBound(self.label, self.drop, low, high)
 
@@ -75,14 +86,18 @@ def class_drop(name: str, report: Report, limit: float, confidence: float) -> tu
 
     Returns:
         The decision, with an interval of the largest true drop, and the reason unless it is a clear pass. A class
-        without samples makes it ``unmeasured``, one without an interval at best ``undecided``.
+        without samples makes it ``unmeasured``, as a report without labels; one without an interval leaves it at best
+        ``undecided``.
     """
+    if unlabelled(report):
+        why = why_unlabelled(report)
+        return Criterion(name, limit, None, None, "unmeasured"), f"{name} was not measured: {why}"
     classes = report.classes
     empty = [each.label for each in classes if each.n < 1 or not math.isfinite(each.drop)]
     if empty or not classes:
         why = f"no sample of {_listed(empty)}" if empty else "the report tells of no class (compare on labels)"
         return Criterion(name, limit, None, None, "unmeasured"), f"{name} was not measured: {why}"
-    return decide(name, class_bounds(report, classes, 1 - confidence), limit)
+    return decide_classes(name, class_bounds(report, classes, 1 - confidence), limit)
 
 
 def class_bounds(report: Report, classes: Sequence[ClassChange], alpha: float) -> list[ClassBound]:
@@ -101,32 +116,33 @@ def stretch(accuracy: Accuracy | None) -> float:
     Returns:
         A factor for distances from the drop, 1 without groups; infinite where it is not known.
     """
-    if accuracy is None or accuracy.groups is None:
-        return 1.0
+    if accuracy is None or accuracy.groups is None or accuracy.interval == "cluster-bca":
+        return 1.0  # classes of such a metric have intervals that know of groups, or none
     within = drop_interval(accuracy)
-    if within is None or accuracy.flips is None:
+    if within is None or accuracy.flips is None or accuracy.interval not in (None, "tango", "cluster-tango"):
         return math.inf
     alone = tango_interval(accuracy.flips.lost, accuracy.flips.gained, accuracy.n)
     return max(1.0, (within[1] - within[0]) / (alone[1] - alone[0]))
 
 
-def decide(name: str, bounds: Sequence[ClassBound], limit: float) -> tuple[Criterion, str | None]:
+def decide_classes(name: str, bounds: Sequence[ClassBound], limit: float) -> tuple[Criterion, str | None]:
     """Decide a limit from bounds of every class's drop; there is at least one class."""
     worst = max(bounds, key=lambda bound: bound.drop)
     lowest, highest = max(bounds, key=lambda bound: bound.low), max(bounds, key=lambda bound: bound.high)
-    slack = 1e-12  # 0.9176 - 0.9126 is not quite 0.005 in binary: a drop equal to the limit keeps it
-    failed, passed = lowest.low > limit + slack, highest.high <= limit + slack
+    # The largest drop that a bound shows stands for the value: the one that was measured may be of a noisier class.
+    status = decide(lowest.low, (lowest.low, highest.high), limit)
     interval = (lowest.low, highest.high) if math.isfinite(lowest.low + highest.high) else None
-    status: Status = "fail" if failed else "pass" if passed else "undecided"
     criterion = Criterion(name, limit, worst.drop, interval, status)
-    if passed and not failed:
+    if status == "pass":
         return criterion, None
-    return criterion, f"{name}: {_why(criterion, bounds, worst, lowest if failed else highest)}"
+    return criterion, f"{name}: {_why(criterion, bounds, worst, lowest if status == 'fail' else highest)}"
 
 
 def _why(criterion: Criterion, bounds: Sequence[ClassBound], worst: ClassBound, decisive: ClassBound) -> str:
     what = f"class {visible(worst.label, 60)} drops most, by {metric(worst.drop)}"
     limit, many = metric(criterion.limit), f"over {len(bounds)} classes"
+    if criterion.status == "fail" and math.isinf(decisive.high):
+        return f"{what}, which does not keep the limit {limit}, by the measured value alone (it has no interval)"
     if criterion.status == "fail":
         most = "" if decisive is worst else f"; class {visible(decisive.label, 60)} by at least {metric(decisive.low)}"
         return f"{what}{most} ({span(criterion.interval)} {many}), the limit is {limit}"
@@ -140,22 +156,15 @@ def _why(criterion: Criterion, bounds: Sequence[ClassBound], worst: ClassBound, 
 
 
 def _bound(change: ClassChange, higher: bool, alphas: tuple[float, float]) -> ClassBound:
-    within = drop95(change, higher)
+    within = worsening(change.ci95, higher)
     if within is None:
-        return ClassBound(change.label, change.drop)
+        return ClassBound.blind(change.label, change.drop)
     flips = class_flips(change, within)
     if flips is not None:
         (low, _), (_, high) = (paired_bounds(*flips, change.n, alpha) for alpha in alphas)
     else:
         (low, _), (_, high) = (one_sided(within, change.drop, 1 - alpha) for alpha in alphas)
     return ClassBound(change.label, change.drop, min(low, change.drop), max(high, change.drop))
-
-
-def drop95(change: ClassChange, higher: bool) -> Interval | None:
-    """The 95 % interval of a class's drop, if the report has a usable one."""
-    if change.ci95 is None or not all(map(math.isfinite, change.ci95)) or change.ci95[0] > change.ci95[1]:
-        return None
-    return (-change.ci95[1], -change.ci95[0]) if higher else change.ci95
 
 
 def class_flips(change: ClassChange, within: Interval) -> tuple[int, int] | None:

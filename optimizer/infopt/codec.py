@@ -19,6 +19,10 @@ JSON_NAMES: Mapping[type, Mapping[str, str]] = {Step: {"name": "pass"}}
 """Fields whose key in JSON is not their name; ``pass`` cannot be a name in Python."""
 
 
+_LARGEST = 10**300
+"""Whole numbers beyond count nothing, and where they are used no float holds them."""
+
+
 def encode(value: Any) -> Any:
     """Dataclasses, mappings, sequences, paths and numpy scalars as JSON values.
 
@@ -107,7 +111,9 @@ def _decode_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is float and value is None:
         return math.nan
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 10**300 else math.inf
+        value = float(value) if abs(value) < _LARGEST else math.inf
+    if hint is int and isinstance(value, int) and abs(value) > _LARGEST:
+        raise InputError(f"{where!r} is {_short(value)}, which no count reaches")
     if hint is Path:
         return Path(_expect(str, value, where))
     return _expect(hint, value, where)
@@ -120,6 +126,8 @@ def _expect(kind: Any, value: Any, where: str) -> Any:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return f"a number of {value.bit_length()} bits"
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

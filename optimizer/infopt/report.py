@@ -248,8 +248,8 @@ class ClassChange:
         baseline: Mean of the metric over them before; not a number (null in JSON) without samples, as what follows.
         candidate: The same after.
         drop: The worsening, above 0 when the candidate is worse.
-        ci95: 95 % interval of ``candidate - baseline`` for this class alone; ``None`` where the metric is not right or
-            wrong.
+        ci95: 95 % interval of ``candidate - baseline`` for this class alone: Tango's where samples are right or wrong,
+            else a bootstrap's by group (from older versions ``None``); ``None`` for one sample or group.
     """
 
     label: str

@@ -4,7 +4,8 @@ With a budget every limit is decided by an interval where there is one: ``pass``
 the limit, ``fail`` when none of it does, ``undecided`` when the limit lies within. Each end of that interval holds
 with the budget's confidence on its own, so that a pass, and likewise a fail, is wrong with at most one minus it.
 Without an interval a measured value that misses its limit fails, and one that keeps it is undecided: nothing says
-how much of it is chance. What was not measured is ``unmeasured``, never a pass. The worst limit is the status: fail,
+how much of it is chance (:mod:`infopt.deciding`). What was not measured is ``unmeasured``, never a pass, and without
+labels no accuracy was. The worst limit is the status: fail,
 unmeasured, undecided, pass.
 
 Without a budget nothing was demanded: the status is ``pass`` when accuracy was measured on labels and
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING
 
 from infopt.budget import Budget
 from infopt.classes import class_drop
-from infopt.findings import findings, headline, measured, unlabelled
+from infopt.deciding import around, decide
+from infopt.findings import findings, headline, measured, unlabelled, why_unlabelled
 from infopt.report import Criterion, KernelCount, Report, Status, Verdict
 from infopt.stats.limits import one_sided
 from infopt.stats.margin import drop_limits, more_samples
@@ -99,13 +101,10 @@ def _limits(report: Report, budget: Budget) -> Iterator[tuple[Criterion, str | N
 
 def _max_drop(report: Report, limit: float, confidence: float) -> tuple[Criterion, str | None]:
     accuracy = measured(report)
-    if accuracy is None:
-        return _unmeasured("max_drop", limit, report.accuracy_reason)
-    value, interval = accuracy.drop, drop_limits(accuracy, confidence)
-    # 0.9176 - 0.9126 is not quite 0.005 in binary: a drop equal to the limit keeps it.
-    slack = 1e-12 * max(abs(accuracy.baseline), abs(accuracy.candidate))
-    low, high = interval or (value, math.inf)
-    status = _status(high <= limit + slack, low > limit + slack)
+    if accuracy is None or unlabelled(report):
+        return _unmeasured("max_drop", limit, why_unlabelled(report) if accuracy else report.accuracy_reason)
+    value, interval = accuracy.drop, around(accuracy.drop, drop_limits(accuracy, confidence))
+    status = decide(value, interval, limit, max(abs(accuracy.baseline), abs(accuracy.candidate)))
     more = more_samples(accuracy, limit, confidence) if status == "undecided" else None
     criterion = Criterion("max_drop", limit, value, interval, status, more)
     return criterion, _reason(criterion, f"the drop of {accuracy.metric} is {metric(value)}", accuracy.ci95_reason)
@@ -119,8 +118,9 @@ def _min_speedup(latency: Latency, limit: float, confidence: float) -> tuple[Cri
     if interval is not None and value > 0 and min(interval) > 0:  # a ratio's errors are symmetric in its logarithm
         logs = one_sided((math.log(interval[0]), math.log(interval[1])), math.log(value), confidence)
         interval = math.exp(logs[0]), math.exp(logs[1])
-    low, high = interval or (0.0, value)
-    criterion = Criterion("min_speedup", limit, value, interval, _status(low >= limit, high < limit))
+    interval = around(value, interval)
+    status = decide(-value, interval and (-interval[1], -interval[0]), -limit)
+    criterion = Criterion("min_speedup", limit, value, interval, status)
     return criterion, _reason(criterion, f"the speedup is {times(value)}", "it was not measured often enough")
 
 
@@ -139,15 +139,11 @@ def _exact(
         return _unmeasured(name, limit, why)
     kept = value <= limit if at_most else value >= limit
     reason = None if kept else f"{name}: {value:.10g} does not keep the limit {limit:.10g}"
-    return Criterion(name, limit, value, None, _status(kept, not kept)), reason
+    return Criterion(name, limit, value, None, "pass" if kept else "fail"), reason
 
 
 def _unmeasured(name: str, limit: float, why: str | None) -> tuple[Criterion, str]:
     return Criterion(name, limit, None, None, "unmeasured"), f"{name} was not measured: {why or UNKNOWN}"
-
-
-def _status(kept: bool, missed: bool) -> Status:
-    return "pass" if kept else "fail" if missed else "undecided"
 
 
 def _reason(criterion: Criterion, what: str, no_interval: str | None) -> str | None:

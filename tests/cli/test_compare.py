@@ -100,6 +100,8 @@ def test_markdown_of_one_candidate_is_its_report(cli: Cli) -> None:
     assert cli("compare", "model.onnx", "model.onnx", *DATA, "--markdown", "c.md").code == 0
     assert Path("c.md").read_text().startswith("**PASS candidate for onnxruntime: top1 1.0000")
     cli.refuses("compare", "model.onnx", "model.onnx", *DATA, "--markdown", "nosuch/c.md", says=("cannot write",))
+    for read in ("model.onnx", "eval.npz"):
+        cli.refuses("compare", "model.onnx", "model.onnx", *DATA, "--markdown", read, says=(f"{read} was read",))
     assert cli("compare", "model.onnx", "model.onnx", *DATA, "--markdown", "-").out.startswith("**PASS candidate")
     cli.refuses("compare", "model.onnx", "model.onnx", *DATA, "--markdown", "-", "--json", says=("both want stdout",))
 

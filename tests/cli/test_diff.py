@@ -136,6 +136,7 @@ def test_markdown_goes_to_a_file_or_stands_alone(pair: Cli) -> None:
         (("a", "cut"), ("cut", "truncated")),
         (("a", "b", "--json", "--markdown", "-"), ("both want stdout",)),
         (("a", "b", "--markdown", "no/such.md"), ("cannot write", "--markdown")),
+        (("a", "b", "--markdown", "b/report.json"), ("b/report.json was read", "--markdown")),
     ],
 )
 def test_diff_refuses(pair: Cli, args: tuple[str, ...], says: tuple[str, ...]) -> None:

@@ -133,6 +133,9 @@ def test_other_evaluation_samples_are_unmeasured(out: Cli) -> None:
         (("out", "--budget", "kept.toml", "--tolerance", "-1"), ("tolerance", "outside")),
         (("out", "--budget", "kept.toml", "--junit", "no/such/gate.xml"), ("cannot write", "--junit")),
         (("out", "--budget", "kept.toml", "--markdown", "out"), ("cannot write out", "--markdown")),
+        (("out", "--budget", "kept.toml", "--markdown", "out/report.json"), ("out/report.json was read", "--markdown")),
+        (("out", "--budget", "kept.toml", "--junit", "kept.toml"), ("kept.toml was read", "--junit")),
+        (("out", "--baseline", "out", "--junit", "out/model.onnx"), ("out/model.onnx was read", "--junit")),
     ],
 )
 def test_gate_refuses(out: Cli, args: tuple[str, ...], says: tuple[str, ...]) -> None:

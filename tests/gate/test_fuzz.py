@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from infopt.budget import Budget
 from infopt.errors import InputError
-from infopt.gating.run import decided
+from infopt.gating.options import GateOptions
+from infopt.gating.run import decided, gate_file
 from infopt.gating.sound import sound
 from infopt.report import Report, read_report
 from infopt.views.gate import gate_markdown, workflow_commands
@@ -102,6 +103,22 @@ def gated(file: Path, text: str, old: Report | None = None) -> Report | None:
         return decided(sound(read_report(file)), BUDGET, old, 0.05)
     except InputError:
         return None
+
+
+def changed(place: tuple[Any, ...], value: Any) -> Any:
+    """The whole report with another value in one place."""
+    document = copy.deepcopy(WHOLE)
+    holder = document
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = value
+    return document
+
+
+def statuses(file: Path, document: Any) -> dict[str, str]:
+    answer = gated(file, json.dumps(document))
+    assert answer is not None
+    return {each.name: each.status for each in answer.verdict.budgets}
 
 
 def test_everything_passes_undamaged(file: Path) -> None:
@@ -201,3 +218,49 @@ def test_impossible_numbers_are_unmeasured(file: Path, place: tuple[Any, ...], v
     answer = gated(file, json.dumps(document))
     assert answer is not None
     assert {each.name for each in answer.verdict.budgets if each.status == "unmeasured"} == {limit}
+
+
+def test_a_damaged_baseline_is_refused_and_no_check_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "report.json").write_text(json.dumps(WHOLE))
+    gate_file(tmp_path / "new", GateOptions(baseline=tmp_path / "new"))
+    for place, value in (
+        (("accuracy", "candidate"), 0.99),
+        (("classes", 0, "drop"), 0.3),
+        (("kernels", "integer"), 99),
+    ):
+        (tmp_path / "old.json").write_text(json.dumps(changed(place, value)))
+        with pytest.raises(InputError, match=f"old.json contradicts itself in {place[0]}"):
+            gate_file(tmp_path / "new", GateOptions(baseline=tmp_path / "old.json"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({"ci95": [0.2, 0.21]}, "max_drop"),
+        ({"n": 10**200}, "max_drop"),
+        ({"flips": None, "interval": "bca", "limits": [{"confidence": 0.95, "low": 0.2, "high": 0.21}]}, "max_drop"),
+        *(
+            ({"flips": None, "limits": [{"confidence": bad, "low": -0.01, "high": 0.01}]}, "max_drop")
+            for bad in (0.5, 1.0, 1.5, -1.0)
+        ),
+    ],
+)
+def test_an_accuracy_whose_interval_is_none_is_unmeasured(file: Path, changes: dict[str, Any], limit: str) -> None:
+    document = changed(("accuracy",), {**WHOLE["accuracy"], **changes})
+    assert statuses(file, document)[limit] == "unmeasured"
+
+
+def test_a_speedup_or_class_beyond_its_interval_is_unmeasured(file: Path) -> None:
+    document = copy.deepcopy(WHOLE)
+    document["latency"].update(speedup=1.0, speedup_ci95=[2.0, 3.0])
+    document["classes"][0].update(candidate=0.4, drop=0.5)
+    found = statuses(file, document)
+    assert (found["min_speedup"], found["max_class_drop"]) == ("unmeasured", "unmeasured")
+
+
+@pytest.mark.parametrize("place", [("accuracy", "n"), ("size", "candidate_bytes"), ("memory", "peak_bytes")])
+def test_a_count_that_no_float_holds_is_refused(place: tuple[Any, ...], tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(changed(place, 10**400)))
+    with pytest.raises(InputError, match=f"{place[-1]}' is a number of 1329 bits"):
+        read_report(tmp_path)

@@ -122,6 +122,27 @@ def test_metrics_without_counts_are_bounded_by_both_intervals() -> None:
     assert "by the measured values alone" in why(silent, old)
 
 
+def test_flips_that_do_not_make_up_the_metric_bound_nothing() -> None:
+    """A balanced accuracy loses 0.025 by one sample of a class of 20, whatever the other 3,980 do."""
+    old = with_accuracy(0, 0, n=4000, interval="bootstrap", ci95=(-0.001, 0.001), baseline=1.0, candidate=1.0)
+    assert old.accuracy is not None
+    worse: dict[str, Any] = {"candidate": 0.975, "delta": -0.025, "drop": 0.025, "ci95": (-0.08, 0.0)}
+    new = replace(old, accuracy=replace(old.accuracy, flips=Flips(0, 1), **worse))
+    for silent in (False, True):  # reports of earlier versions do not say what gave the interval
+        sides = [replace(r, accuracy=replace(r.accuracy, interval=None)) if silent else r for r in (new, old)]
+        criterion = found(sides[0], sides[1], Budget(max_drop=0.03))["regression_drop"]
+        assert criterion.status == "undecided"
+        assert criterion.interval is not None
+        assert criterion.interval[1] > 0.06
+
+
+def test_without_labels_no_regression_is_denied() -> None:
+    assert OLD.data.eval is not None
+    silent = replace(OLD, data=replace(OLD.data, eval=replace(OLD.data.eval, labelled=False)))
+    assert found(silent, silent)["regression_drop"].status == "unmeasured"
+    assert "there are no labels" in why(silent, silent)
+
+
 def test_samples_of_groups_are_not_counted_one_by_one() -> None:
     new, old = (with_accuracy(2, lost, groups=50, interval="cluster-bca", ci95=(-0.02, 0.02)) for lost in (30, 2))
     alone = found(with_accuracy(2, 30), with_accuracy(2, 2))["regression_drop"]

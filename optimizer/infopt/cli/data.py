@@ -11,7 +11,7 @@ import typer
 from infopt.cli.common import OUTPUT, finish, printed_alone, show, terminal
 from infopt.cli.signature import command
 from infopt.comparing.options import PredictOptions
-from infopt.files import write_text
+from infopt.files import check_not_read, write_text
 from infopt.flags import option_flags
 from infopt.verbs import compare_flags
 
@@ -46,15 +46,24 @@ def compare(**values: Any) -> None:
     from infopt.report import Report
 
     given = {name: value for name, value in values.items() if value is not None}
+    read = _read([base, *candidates], given)
+    if file is not None and not alone:
+        check_not_read(file, "--markdown", read)  # before the work
     with terminal(**output) as listener:
         found = infopt.compare(base, *candidates, listener=listener, **given)
     if file is not None and not alone:
-        write_text(file, _markdown(found), "--markdown")
+        write_text(file, _markdown(found), "--markdown", read)
     _print(_markdown(found) if alone else None, found, output)
     if isinstance(found, Report):
         finish(found, bool(found.verdict.budgets))
     else:
         raise typer.Exit(found.exit_code)
+
+
+def _read(sides: list[Path], given: dict[str, Any]) -> list[Path]:
+    """What a comparison may read: its sides with their weights, samples, files of options."""
+    weights = [path for side in sides for path in (side.with_suffix(".bin"), side.with_name(f"{side.name}.data"))]
+    return [*sides, *weights, *(Path(value) for value in given.values() if isinstance(value, (str, Path)))]
 
 
 def _print(markdown: str | None, found: Report | Comparison, options: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ def diff(**values: Any) -> None:
     from infopt.views.diff import diff_markdown, headline, render
 
     if file is not None and not alone:
-        write_text(file, diff_markdown(found), "--markdown")
+        write_text(file, diff_markdown(found), "--markdown", (values["a"], values["b"]))
     if values["json"]:
         typer.echo(found.text(), nl=False)
     elif alone:

@@ -2,11 +2,11 @@
 
 Reports hold no outputs, but where both candidates were paired with the same original model on the same samples, a
 sample on which they differ has changed sides in at least one of the pairs. These counts bound what the two can differ
-by: an interval of them is wider than that of the outputs, never narrower. Without counts, and where samples belong to
-groups, the ends of both intervals bound the difference. With different original models, Newcombe's interval of two
-independent proportions does (R. G. Newcombe, "Interval estimation for the difference between independent proportions:
-comparison of eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10): paired samples only make it wider
-than it need be.
+by: an interval of them is wider than that of the outputs, never narrower. Where counts do not make up the metric, and
+where samples belong to groups, the ends of both intervals bound the difference. With different original models,
+Newcombe's interval of two independent proportions does (R. G. Newcombe, "Interval estimation for the difference
+between independent proportions: comparison of eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10):
+paired samples only make it wider than it need be.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from infopt.classes import ClassBound, class_flips, drop95
+from infopt.classes import ClassBound, class_flips
 from infopt.stats.limits import one_sided
-from infopt.stats.margin import drop_interval
+from infopt.stats.margin import drop_interval, flip_counts, worsening
 from infopt.stats.proportions import paired_bounds
 
 if TYPE_CHECKING:
@@ -40,12 +40,9 @@ def accuracy_interval(new: Accuracy, old: Accuracy, same_model: bool, alpha: flo
         The bounds of the worsening, or ``None`` where the reports do not hold enough.
     """
     paired = same_model and math.isclose(new.baseline, old.baseline, rel_tol=1e-9)
-    alone = new.groups is None and old.groups is None
-    if new.flips and old.flips and paired and alone:
-        pair = (new.flips.lost, new.flips.gained), (old.flips.lost, old.flips.gained)
-        return _bounds_by_flips(*pair, new.n, alpha)
-    if new.flips and old.flips and not paired and alone:
-        return _newcombe(new, old, alpha)
+    counts = flip_counts(new), flip_counts(old)
+    if counts[0] and counts[1]:
+        return _bounds_by_flips(counts[0][:2], counts[1][:2], new.n, alpha) if paired else _newcombe(new, old, alpha)
     ends = drop_interval(new), drop_interval(old)
     if not paired or ends[0] is None or ends[1] is None:
         return None
@@ -62,9 +59,9 @@ def class_bound(new: ClassChange, old: ClassChange, higher: bool, alphas: tuple[
         alphas: Error of the bound from below, and of that from above.
     """
     drop = (old.candidate - new.candidate) if higher else (new.candidate - old.candidate)
-    ends = drop95(new, higher), drop95(old, higher)
+    ends = worsening(new.ci95, higher), worsening(old.ci95, higher)
     if ends[0] is None or ends[1] is None or new.n != old.n or not math.isclose(new.baseline, old.baseline):
-        return ClassBound(new.label, drop)
+        return ClassBound.blind(new.label, drop)
     flips = class_flips(new, ends[0]), class_flips(old, ends[1])
     if flips[0] is not None and flips[1] is not None:
         (low, _), (_, high) = (_bounds_by_flips(flips[0], flips[1], new.n, alpha) for alpha in alphas)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infopt.budget import Budget
-from infopt.classes import decide, stretch
+from infopt.classes import decide_classes, stretch
+from infopt.deciding import around, decide
+from infopt.findings import unlabelled, why_unlabelled
 from infopt.gating.comparable import check_target, other_accuracy, other_latency
 from infopt.gating.intervals import accuracy_interval, class_bound, latency_interval
 from infopt.report import Criterion, Status
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 Decided = tuple[Criterion, str | None]
-
-_SLACK = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def regressions(pair: Regression) -> Iterator[Decided]:
 
 def _accuracy(pair: Regression) -> Decided:
     name, limit = "regression_drop", pair.budget.max_drop or 0.0
-    reason = other_accuracy(pair.new, pair.old)
+    reason = other_accuracy(pair.new, pair.old) or _no_labels(pair)
     new, old = pair.new.accuracy, pair.old.accuracy
     if reason or new is None or old is None:
         return _unmeasured(name, limit, reason)
@@ -90,12 +90,16 @@ def _accuracy(pair: Regression) -> Decided:
     return criterion, _reason(criterion, told)
 
 
+def _no_labels(pair: Regression) -> str | None:
+    return next((why_unlabelled(side) for side in (pair.new, pair.old) if unlabelled(side)), None)
+
+
 def _classes(pair: Regression) -> Iterator[Decided]:
     """The worst class; without a margin only one that is worse beyond noise, as by chance some class always is."""
     name, limit = "regression_class_drop", pair.budget.max_class_drop or 0.0
     new, old = {each.label: each for each in pair.new.classes}, [each for each in pair.old.classes if each.n > 0]
     gone = next((each.label for each in old if each.label not in new or new[each.label].n < 1), None)
-    reason = other_accuracy(pair.new, pair.old)
+    reason = other_accuracy(pair.new, pair.old) or _no_labels(pair)
     if gone is not None:
         reason = reason or f"class {visible(gone, 60)} is not in the new report"
     if reason or pair.new.accuracy is None:
@@ -105,7 +109,9 @@ def _classes(pair: Regression) -> Iterator[Decided]:
     higher = pair.new.accuracy.higher_is_better
     factor = max(stretch(pair.new.accuracy), stretch(pair.old.accuracy))
     bounds = [class_bound(new[each.label], each, higher, alphas).stretched(factor) for each in old]
-    decided = decide(name, bounds, limit)
+    if pair.budget.max_class_drop is None:  # by chance alone some class is always measured to be worse
+        bounds = [bound.unless_blind() for bound in bounds]
+    decided = decide_classes(name, bounds, limit)
     if pair.budget.max_class_drop is not None or decided[0].status == "fail":
         yield decided
 
@@ -160,18 +166,12 @@ def _against(name: str, limit: float, value: float, interval: Interval | None) -
     """Whether something is worse than the baseline by more than a margin.
 
     Without a margin nothing can be shown to be no worse at all: what was not measured to be worse passes, and what was
-    fails if its interval says so too. Without an interval a value that misses the margin fails, and one that keeps it
-    is undecided.
+    fails if its interval says so too.
     """
-    low, high = interval or (value, math.inf)
-    low, high = min(low, value), max(high, value)
-    if low > limit + _SLACK:
-        status: Status = "fail"
-    elif high <= limit + _SLACK or (limit == 0 and value <= _SLACK):
+    interval, status = around(value, interval), decide(value, interval, limit)
+    if limit == 0 and status == "undecided" and decide(value, (value, value), limit) == "pass":
         status = "pass"
-    else:
-        status = "undecided"
-    return Criterion(name, limit, value, None if interval is None else (low, high), status)
+    return Criterion(name, limit, value, interval, status)
 
 
 def _reason(criterion: Criterion, told: str) -> str | None:

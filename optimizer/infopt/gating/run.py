@@ -9,11 +9,12 @@ from infopt.budget import Budget, check_budget, fractional, load_budget
 from infopt.errors import OptionError
 from infopt.files import STDOUT, write_text
 from infopt.gating.regression import Regression, regressions
-from infopt.gating.sound import sound
+from infopt.gating.sound import check_sound, sound
 from infopt.report import Report, Verdict, read_report
 from infopt.verdict import judged, worst
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from infopt.gating.options import GateOptions
@@ -40,9 +41,9 @@ def gate_file(path: Path, options: GateOptions) -> Report:
     if report.accuracy:
         scores = (report.accuracy.baseline, report.accuracy.candidate)
         check_budget(budget, fractional(scores, report.accuracy.higher_is_better))
-    old = sound(read_report(options.baseline)) if options.baseline else None
+    old = check_sound(read_report(options.baseline), options.baseline) if options.baseline else None
     gated = decided(report, budget, old, options.tolerance)
-    _write(gated, options)
+    _write(gated, options, (path, options.baseline, options.budget))
     return gated
 
 
@@ -73,11 +74,11 @@ def decided(report: Report, budget: Budget, old: Report | None, tolerance: float
     return replace(gated, verdict=Verdict(worst(criteria), reasons, criteria))
 
 
-def _write(report: Report, options: GateOptions) -> None:
+def _write(report: Report, options: GateOptions, read: Sequence[Path | None]) -> None:
     from infopt.views.gate import gate_markdown
     from infopt.views.junit import junit
 
     if options.markdown is not None and str(options.markdown) != STDOUT:
-        write_text(options.markdown, gate_markdown(report, options.undecided), "--markdown")
+        write_text(options.markdown, gate_markdown(report, options.undecided), "--markdown", read)
     if options.junit is not None:
-        write_text(options.junit, junit(report, options.undecided), "--junit")
+        write_text(options.junit, junit(report, options.undecided), "--junit", read)

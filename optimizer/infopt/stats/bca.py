@@ -13,6 +13,8 @@ from infopt.stats.limits import CI95, Interval, at_levels, z_value
 from infopt.stats.proportions import EDWARDS, score_limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from infopt.stats.limits import Bounds
 
 RESAMPLES = 10_000
@@ -40,32 +42,55 @@ def bca(clusters: Clusters, seed: int, reach: float = 0.0) -> Interval:
         seed: Of the resamples.
         reach: How far a sample can go: the largest value of the metric less the smallest.
     """
-    from scipy.special import ndtr, ndtri, stdtrit
+    from scipy.special import stdtrit
 
     kept = _merged(clusters, seed)
     means = np.sort(_resampled_means(kept, seed))
     center, count = clusters.mean, len(clusters)
     acceleration, widening = _shape(clusters.residuals)
-    below = (np.searchsorted(means, center) + np.searchsorted(means, center, "right")) / (2 * len(means))
-    bias = float(ndtri(np.clip(below, 1 / len(means), 1 - 1 / len(means))))
+    limit = corrected(means, center, acceleration, widening)
     stretch = math.sqrt(count / (count - 1))
-
-    def limit(z: float) -> float:
-        shifted = bias + z
-        level = ndtr(bias + shifted / max(1 - acceleration * shifted, 1e-3))
-        return center + widening * float(np.quantile(means, level) - center)
 
     def bounds(confidence: float) -> Bounds:
         z = stretch * float(stdtrit(clusters.degrees, confidence))
         return limit(-z), limit(z)
 
     def careful(confidence: float) -> Bounds:
-        low, high = bounds(confidence)
-        unseen = reach * score_limits(0, 0, count, z_value(confidence), EDWARDS)[1]
-        return min(low, center - unseen), max(high, center + unseen)
+        return with_unseen(bounds(confidence), center, reach, count, confidence)
 
     method = "bca" if (clusters.sizes == 1).all() else "cluster-bca"
     return replace(at_levels(method, careful), ci95=bounds(CI95))
+
+
+def corrected(draws: np.ndarray, center: float, acceleration: float, widening: float = 1.0) -> Callable[[float], float]:
+    """Limits by bias correction and acceleration.
+
+    Args:
+        draws: Estimates of the resamples, sorted, float64 [B].
+        center: The estimate itself.
+        acceleration: A sixth of the skewness of the estimate.
+        widening: Factor of the distances from the estimate.
+
+    Returns:
+        The limit at a quantile of the normal distribution.
+    """
+    from scipy.special import ndtr, ndtri
+
+    below = (np.searchsorted(draws, center) + np.searchsorted(draws, center, "right")) / (2 * len(draws))
+    bias = float(ndtri(np.clip(below, 1 / len(draws), 1 - 1 / len(draws))))
+
+    def limit(z: float) -> float:
+        shifted = bias + z
+        level = ndtr(bias + shifted / max(1 - acceleration * shifted, 1e-3))
+        return center + widening * float(np.quantile(draws, level) - center)
+
+    return limit
+
+
+def with_unseen(bounds: Bounds, center: float, reach: float, units: int, confidence: float) -> Bounds:
+    """Limits at least as far out as those of proportions of so many samples without flips, times the reach."""
+    unseen = reach * score_limits(0, 0, units, z_value(confidence), EDWARDS)[1]
+    return min(bounds[0], center - unseen), max(bounds[1], center + unseen)
 
 
 def _shape(residuals: np.ndarray) -> tuple[float, float]:

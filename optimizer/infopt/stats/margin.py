@@ -27,9 +27,34 @@ _MOST = 1000.0
 
 def drop_interval(accuracy: Accuracy) -> Bounds | None:
     """The 95 % interval of the worsening, or ``None`` where there is none."""
-    if accuracy.ci95 is None or not all(map(math.isfinite, (*accuracy.ci95, accuracy.delta))):
+    return worsening(accuracy.ci95, accuracy.higher_is_better) if math.isfinite(accuracy.delta) else None
+
+
+def worsening(ci95: Bounds | None, higher: bool) -> Bounds | None:
+    """An interval of a difference as one of the worsening.
+
+    Args:
+        ci95: Of ``candidate - baseline``.
+        higher: Whether higher is better.
+
+    Returns:
+        The interval; ``None`` for one that is none.
+    """
+    if ci95 is None or not all(map(math.isfinite, ci95)) or ci95[0] > ci95[1]:
         return None
-    return _worsening(accuracy, accuracy.ci95)
+    return _worsening(ci95, higher)
+
+
+def flip_counts(accuracy: Accuracy) -> tuple[int, int, int] | None:
+    """Lost, gained and all samples, where independent samples that changed sides make up the whole difference.
+
+    Counts alone do not tell: a balanced accuracy has flips too, but weighs them by class.
+
+    Returns:
+        The counts if the 95 % interval is Tango's of them; ``None`` for other metrics and for groups.
+    """
+    interval = drop_interval(accuracy)
+    return None if interval is None or accuracy.groups is not None else _counts(accuracy, interval)
 
 
 def drop_limits(accuracy: Accuracy, confidence: float, scale: float = 1.0) -> Bounds | None:
@@ -53,7 +78,7 @@ def drop_limits(accuracy: Accuracy, confidence: float, scale: float = 1.0) -> Bo
     assert accuracy.ci95 is not None
     low, high = one_sided(accuracy.ci95, accuracy.delta, confidence, accuracy.limits)
     shrink, center = 1 / math.sqrt(scale), accuracy.delta
-    return _worsening(accuracy, (center - shrink * (center - low), center + shrink * (high - center)))
+    return _worsening((center - shrink * (center - low), center + shrink * (high - center)), accuracy.higher_is_better)
 
 
 def more_samples(accuracy: Accuracy, limit: float, confidence: float) -> int | None:
@@ -84,8 +109,8 @@ def more_samples(accuracy: Accuracy, limit: float, confidence: float) -> int | N
     return _rounded_up(accuracy.n * math.expm1(high))
 
 
-def _worsening(accuracy: Accuracy, bounds: Bounds) -> Bounds:
-    return (-bounds[1], -bounds[0]) if accuracy.higher_is_better else bounds
+def _worsening(bounds: Bounds, higher: bool) -> Bounds:
+    return (-bounds[1], -bounds[0]) if higher else bounds
 
 
 def _counts(accuracy: Accuracy, interval: Bounds) -> tuple[int, int, int] | None:

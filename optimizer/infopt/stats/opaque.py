@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from infopt.stats.bca import corrected, with_unseen
 from infopt.stats.limits import CI95, LEVELS, Interval, at_levels, none
 
 if TYPE_CHECKING:
@@ -24,9 +26,18 @@ _IN_A_TAIL = 5
 
 
 def opaque_interval(
-    delta: Callable[[np.ndarray], float], count: int, groups: np.ndarray | None, seed: int, seconds: float
+    delta: Callable[[np.ndarray], float],
+    count: int,
+    groups: np.ndarray | None,
+    seed: int,
+    seconds: float,
+    reach: float = 0.0,
 ) -> Interval:
-    """Percentile interval of a difference of scores, at the levels of Student's t (see :func:`infopt.stats.bca.bca`).
+    """Interval of a difference of scores: :func:`infopt.stats.bca.bca` with the shape that the resamples have.
+
+    As there, the one-sided limits, which decide, are at least as far from the estimate as those of proportions without
+    flips are from 0, times the reach. That is what a score which is a mean of its samples needs; of one that gives few
+    samples a large weight nobody can say how far it may go.
 
     Args:
         delta: Difference of the scores on some samples (their numbers, with repetitions); NaN where there is none.
@@ -34,11 +45,12 @@ def opaque_interval(
         groups: What each belongs to, [count]; groups are resampled as a whole.
         seed: Of the resamples.
         seconds: Time that it may take.
+        reach: By how much the score differs when every sample is as wrong as can be.
 
     Returns:
         The interval; none when time allows fewer than 200 resamples or more than 5 % of them fail.
     """
-    from scipy.special import ndtr, stdtrit
+    from scipy.special import stdtrit
 
     found = _in_time((delta(rows) for rows in _draws(count, groups, seed)), seconds)
     if len(found) < MIN_RESAMPLES:
@@ -46,18 +58,31 @@ def opaque_interval(
     failed = np.isnan(found)
     if failed.mean() > _FAILED_SHARE:
         return none(f"the metric fails on {failed.mean():.0%} of the resamples")
-    deltas = found[~failed]
+    deltas, center = np.sort(found[~failed]), delta(np.arange(count))
     units = count if groups is None else len(np.unique(groups))
     stretch = math.sqrt(units / max(units - 1, 1))
+    limit = corrected(deltas, center, *_shape(deltas, reach / units))
 
     def bounds(confidence: float) -> Bounds:
-        tail = float(ndtr(-stretch * stdtrit(max(units - 1, 1), confidence)))
-        low, high = np.quantile(deltas, (tail, 1 - tail))
-        return float(low), float(high)
+        z = float(stretch * stdtrit(max(units - 1, 1), confidence))
+        return limit(-z), limit(z)
+
+    def careful(confidence: float) -> Bounds:
+        return with_unseen(bounds(confidence), center, reach, units, confidence)
 
     # Beyond these there are too few resamples in a tail.
     levels = [level for level in LEVELS if level <= CI95 or (1 - level) * len(deltas) >= _IN_A_TAIL]
-    return at_levels("bootstrap" if groups is None else "cluster-bootstrap", bounds, levels)
+    method = "bootstrap" if groups is None else "cluster-bootstrap"
+    return replace(at_levels(method, careful, levels), ci95=bounds(CI95))
+
+
+def _shape(deltas: np.ndarray, farthest: float) -> tuple[float, float]:
+    """Acceleration, a sixth of the skewness of the resamples; and what a pair of samples this far out widens."""
+    residuals = deltas - deltas.mean()
+    variance = float((residuals**2).mean())
+    if variance == 0:
+        return 0.0, 1.0
+    return float((residuals**3).mean()) / (6 * variance**1.5), math.sqrt(1 + 2 * farthest**2 / variance)
 
 
 def _draws(count: int, groups: np.ndarray | None, seed: int) -> Iterator[np.ndarray]:
