@@ -43,8 +43,8 @@ class Vocabulary:
             return joined.decode("utf-8", "replace").strip()
         if self.kind == "marked":
             return "".join(tokens).replace("\u2581", " ").replace("</w>", " ").strip()
-        joined = " ".join(tokens)
-        return joined if self.kind == "words" else joined.replace(" ##", "")
+        spaced = " ".join(tokens)
+        return spaced if self.kind == "words" else spaced.replace(" ##", "")
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
