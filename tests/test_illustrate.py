@@ -13,10 +13,10 @@ from PIL import Image
 from infopt.changes import Changes
 from infopt.data import InputSpec
 from infopt.errors import OptionError
-from infopt.illustrate import SIDE, TEXT, check_illustrations, illustrated
+from infopt.illustrate import SIDE, TEXT, _thumbnail, check_illustrations, illustrated
 from infopt.preprocess import Preprocess
 from infopt.readers.answers import Answers
-from infopt.readers.images import open_images
+from infopt.readers.images import load_picture, open_images
 from infopt.readers.npz import open_npz
 from infopt.recipe import Evaluation
 from infopt.report import SampleChange
@@ -112,6 +112,7 @@ def test_long_text_is_cut(tmp_path: Path) -> None:
         ({"type": "BPE", "vocab": {"Hi": 2, "\u0120f\u00c3": 3, "\u00bcr": 4}}, [2, 3, 4, 9], "Hi f\u00fcr\ufffd"),
         ({"type": "Unigram", "vocab": [["<unk>", 0], ["x", 0], ["\u2581so", -1.5], ["me", -2]]}, [2, 3, 2], "some so"),
         ({"type": "BPE", "vocab": {"lo": 2, "w</w>": 3, "er</w>": 4}}, [2, 3, 4], "low er"),
+        ({"type": "WordLevel", "vocab": {"the": 2, "cat": 3, "sat": 4}}, [2, 3, 4], "the cat sat"),
     ],
 )  # fmt: skip
 def test_kinds_of_tokenizers(tmp_path: Path, model: dict[str, Any], ids: list[int], text: str) -> None:
@@ -136,3 +137,13 @@ def test_a_tokenizer_needs_its_file_and_a_use(tmp_path: Path) -> None:
         check_illustrations(Evaluation(samples_in_report=True, tokenizer=tmp_path / "nosuch.json"))
     with pytest.raises(OptionError, match="--tokenizer does nothing alone"):
         check_illustrations(Evaluation(tokenizer=tmp_path / "nosuch.json"))
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_deep_grey_is_scaled_and_not_clipped(kind: type, tmp_path: Path) -> None:
+    ramp = np.repeat(np.linspace(300, 60_000, 64)[None], 64, axis=0).astype(kind)
+    Image.fromarray(ramp).save(tmp_path / "a.tiff")
+    shown = _thumbnail(load_picture(tmp_path / "a.tiff"))
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.split(",")[1]))).convert("L"), np.float64)
+    assert pixels[32, 32] == pytest.approx(128, abs=8)
+    assert np.ptp(pixels) > 240

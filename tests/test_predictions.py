@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import infopt
 from infopt.errors import DataError
-from infopt.predictions import Predictions, content_sha256, match, read_predictions
+from infopt.predictions import Predictions, check_same_inputs, content_sha256, match, read_predictions
 from infopt.readers.answers import Answers, open_answers
 
 
@@ -176,3 +177,23 @@ def test_data_without_samples_is_refused(tmp_path: Path, arrays: dict[str, Any])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no pictures"):
         open_answers(tmp_path / "empty")
+
+
+def test_predictions_whose_hashes_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    def made(sha256: str | None, ids: list[str] | None) -> Predictions:
+        return written(
+            tmp_path, logits=LOGITS, **({"sha256": sha256} if sha256 else {}), **({"ids": ids} if ids else {})
+        )
+
+    named = list("abc")
+    check_same_inputs([made("1" * 64, named), made("1" * 64, named), made(None, named), made("2" * 64, named[::-1])])
+    for ids in (named, None):
+        with pytest.raises(DataError, match="made on different inputs"):
+            check_same_inputs([made("1" * 64, ids), made(None, ids), made("2" * 64, ids)])
+
+
+def test_comparing_looks_at_the_hashes(tmp_path: Path) -> None:
+    for number in (1, 2):
+        np.savez(tmp_path / f"{number}.npz", logits=LOGITS, sha256=str(number) * 64)
+    with pytest.raises(DataError, match="made on different inputs"):
+        infopt.compare(tmp_path / "1.npz", tmp_path / "2.npz")

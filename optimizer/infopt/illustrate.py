@@ -96,13 +96,20 @@ def _picture(array: np.ndarray) -> Image.Image | None:
         return None
     if min(pixels.shape[:2]) < _LEAST_SIDE or not np.isfinite(pixels).all():
         return None
+    return _stretched(pixels)
+
+
+def _stretched(pixels: np.ndarray) -> Image.Image:
+    """Pixels, float64 [H, W] or [H, W, 3], as a picture whose extremes are black and white."""
     spread = np.ptp(pixels) or 1.0
     return Image.fromarray(((pixels - pixels.min()) / spread * 255).round().astype(np.uint8))
 
 
 def _thumbnail(picture: Image.Image) -> str:
     """A picture as a ``data:`` URI: JPEG or PNG, whichever is smaller, without metadata."""
-    small = ImageOps.exif_transpose(picture).convert("L" if picture.mode in ("1", "L", "I", "I;16") else "RGB")
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):  # converting clips what is above 255
+        picture = _stretched(np.asarray(ImageOps.exif_transpose(picture), np.float64))
+    small = ImageOps.exif_transpose(picture).convert("L" if picture.mode in ("1", "L") else "RGB")
     small.thumbnail((SIDE, SIDE))
     made = {kind: _encoded(small, kind) for kind in ("png", "jpeg")}
     kind = min(made, key=lambda name: len(made[name]))

@@ -125,6 +125,25 @@ def match(predictions: Predictions, names: Sequence[str], wanted: Sequence[int] 
     return Matched(outputs, tuple(notes))
 
 
+def check_same_inputs(predictions: Sequence[Predictions]) -> None:
+    """See to it that predictions that list the same samples in the same order were made on the same content.
+
+    Those without a hash, or in another order, cannot be told apart this way.
+
+    Raises:
+        DataError: Their hashes contradict each other.
+    """
+    hashed = [each for each in predictions if each.sha256 is not None]
+    for number, one in enumerate(hashed):
+        for other in hashed[number + 1 :]:
+            if one.ids == other.ids and one.rows == other.rows and one.sha256 != other.sha256:
+                raise DataError(
+                    f"{one.path} and {other.path} were made on different inputs, or in another order: "
+                    "their sha256 differ",
+                    "run infopt predict on the same data for both",
+                )
+
+
 def content_sha256(digests: Sequence[str]) -> str:
     """Hash of the content of samples in their order, from :meth:`infopt.data.Samples.digests`."""
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from infopt.errors import OptionError
 
-Kind = Literal["pieces", "bytes", "marked"]
+Kind = Literal["pieces", "words", "bytes", "marked"]
 
 _SPECIAL = re.compile(r"\[[A-Z]+\d*\]|<[a-z/|_]+>")
 _REMEDY = "give the model's tokenizer.json, or a vocab.txt with one token a line"
@@ -25,7 +25,8 @@ class Vocabulary:
     Attributes:
         tokens: Id to token.
         kind: How tokens join: ``pieces`` are words, those with ``##`` in front go on (WordPiece); ``bytes`` stand for
-            bytes (byte-level BPE); ``marked`` begin a word with U+2581 or end it with ``</w>``.
+            bytes (byte-level BPE); ``words`` are whole words; ``marked`` begin a word with
+            U+2581 or end it with ``</w>``.
         special: Ids of tokens that are no text.
     """
 
@@ -42,7 +43,8 @@ class Vocabulary:
             return joined.decode("utf-8", "replace").strip()
         if self.kind == "marked":
             return "".join(tokens).replace("\u2581", " ").replace("</w>", " ").strip()
-        return " ".join(tokens).replace(" ##", "")
+        spaced = " ".join(tokens)
+        return spaced if self.kind == "words" else spaced.replace(" ##", "")
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
@@ -72,7 +74,8 @@ def _from_json(content: Any) -> Vocabulary:
     added = content.get("added_tokens") or []
     tokens |= {int(entry["id"]): str(entry["content"]) for entry in added}
     special = frozenset(int(entry["id"]) for entry in added if entry.get("special"))
-    kind: Kind = "pieces" if model.get("type") == "WordPiece" else "marked"
+    kinds: dict[str, Kind] = {"WordPiece": "pieces", "WordLevel": "words"}
+    kind = kinds.get(model.get("type"), "marked")
     if kind == "marked" and any(token.startswith("\u0120") for token in tokens.values()):
         kind = "bytes"
     return Vocabulary(tokens, kind, special)

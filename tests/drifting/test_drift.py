@@ -14,12 +14,13 @@ from drifting.conftest import COUNT, NET, WEIGHTS, pictures
 
 import infopt
 from infopt.drifting.check import capture, open_subject
-from infopt.drifting.describe import CLIPPED, Key
+from infopt.drifting.describe import CLIPPED, Facts, Key
 from infopt.drifting.judge import judge
 from infopt.drifting.options import DriftOptions
-from infopt.drifting.profile import merge, read_profile
+from infopt.drifting.profile import Profile, Recorder, merge, read_profile
 from infopt.drifting.report import DriftReport
-from infopt.errors import DataError, InputError, ModelError, OptionError
+from infopt.drifting.sweep import INSIDE
+from infopt.errors import DataError, InputError, ModelError, OptionError, OutputError
 from infopt.model import save
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -171,7 +172,8 @@ def test_a_profile_reads_as_it_was_written(made: Path, tmp_path: Path) -> None:
     (tmp_path / "profile.json").write_text(profile.text())
     assert read_profile(tmp_path).text() == (made / "out" / "profile.json").read_text()
     assert profile.sketches is not None
-    assert len(profile.sketches[Key("tensor", "x", "", CLIPPED)]) == COUNT
+    assert len(profile.sketches[Key("tensor", "x", "", CLIPPED)]) == INSIDE
+    assert len(profile.sketches[Key("output", "y", "", "confidence")]) == COUNT
 
 
 def test_a_model_that_takes_a_fixed_batch(build: Any, tmp_path: Path) -> None:
@@ -259,6 +261,8 @@ def test_profiles_that_cannot_be_used(made: Path, tmp_path: Path) -> None:
         ({"sketches": damaged}, "not a whole profile"),
         ({"units": "many"}, "not a whole profile"),
         ({"inputs": [{"name": "x"}]}, "not a whole profile"),
+        ({"sketches": [{**held["sketches"][0], "sum": float("nan")}]}, "a sketch is damaged"),
+        ({"ranges": {}}, "has no range of"),
         ({"units": 0}, "0 independent of 300"),
         ({"tallies": [{**held["tallies"][0], "counts": {"1": -3}}]}, "counts are damaged"),
         ({"samples": 0, "notes": ["calibration inputs are made up"]}, "made up"),
@@ -286,3 +290,45 @@ def test_made_up_calibration_samples_make_no_profile(made: Path, tmp_path: Path)
     infopt.quantize(made / "model.onnx", output=tmp_path / "out", synthetic=True, no_eval=True, method="fast")
     with pytest.raises(InputError, match="calibration inputs are made up"):
         infopt.drift(tmp_path / "out", made / "new.npz")
+
+
+def test_equal_runs_give_equal_answers_above_the_size_of_a_sketch(made: Path, tmp_path: Path) -> None:
+    path = data(tmp_path, count=1500)
+    one, two = (infopt.drift(made / "out", path, inputs_only=True) for _ in range(2))
+    assert one == two
+
+
+def test_an_empty_profile_decides_nothing(made: Path, tmp_path: Path) -> None:
+    report = infopt.drift(edited(made, tmp_path, sketches=[], tallies=[]), made / "new.npz")
+    assert (report.verdict, report.tests) == ("undecided", 0)
+    assert "nothing was compared" in report.reasons[0]
+
+
+def test_what_is_no_number_any_more_has_drifted() -> None:
+    def profile(lost: int, what: str = "value") -> Profile:
+        recorder, rng = Recorder(), np.random.default_rng(lost)
+        for index in range(500):
+            number = float("nan") if index < lost else float(rng.standard_normal())
+            recorder.add("output", "y", Facts({("", what): number, ("", "other"): 1.0}, {}, {}))
+            recorder.count()
+        return recorder.into(Profile("m"))
+
+    def found(data: Profile) -> DriftReport:
+        return judge(profile(0), data, DriftOptions(), ("", ""))
+
+    assert found(profile(0)).verdict == found(profile(1)).verdict == "no drift"
+    for lost in (250, 500):
+        report = found(profile(lost))
+        assert report.verdict == "drift"
+        assert any(f"is not finite in {lost / 500:.1%} of the samples" in text for text in report.reasons)
+    gone = found(profile(0, "another"))
+    assert (gone.verdict, gone.reasons) == ("drift", ("value of output y is gone: no sample of the data has it",))
+
+
+@pytest.mark.parametrize("option", ["prometheus", "markdown"])
+@pytest.mark.parametrize("name", ["profile.json", "model.onnx", "report.json", "manifest.json"])
+def test_an_answer_never_replaces_what_is_read(made: Path, option: str, name: str) -> None:
+    before = (made / "out" / name).read_bytes()
+    with pytest.raises(OutputError, match="would be overwritten"):
+        infopt.drift(made / "out", made / "new.npz", **{option: made / "out" / name})
+    assert (made / "out" / name).read_bytes() == before

@@ -17,7 +17,7 @@ from infopt.metrics import Metric
 from infopt.model import Model, input_specs, load
 from infopt.opened import Subject, subject
 from infopt.options import parsed
-from infopt.predictions import SUFFIX, Predictions, match, read_predictions
+from infopt.predictions import SUFFIX, Predictions, check_same_inputs, match, read_predictions
 from infopt.preprocess import load_preprocess
 from infopt.readers.answers import Answers, open_answers
 from infopt.recipe import Evaluation, Inputs
@@ -75,6 +75,7 @@ def open_sides(
         InputError: Something cannot be used, or the models take different inputs.
     """
     opened = [_opened(path) for path in (base, *candidates)]
+    check_same_inputs([side for side in opened if isinstance(side, Predictions)])
     running = [side for side in opened if isinstance(side, Subject)]
     specs: tuple[InputSpec, ...] = ()
     if isinstance(opened[0], Predictions) and not running:

@@ -13,6 +13,7 @@ from infopt.drifting.judge import judge
 from infopt.drifting.options import DriftOptions
 from infopt.drifting.profile import FILE_NAME, Profile, read_profile
 from infopt.drifting.report import DriftReport
+from infopt.drifting.sketch import LARGEST
 from infopt.drifting.sweep import Probe, probe, sweep
 from infopt.errors import DataError, InputError, ModelError, OptionError
 from infopt.manifest import NAME, read_manifest, sha256_files
@@ -63,7 +64,7 @@ def check_drift(path: Path, data: Path, options: DriftOptions, listener: Listene
     """
     listener = listener or Silent()
     subject = open_subject(path, options)
-    _check_output(subject, data, options)
+    _check_output(subject, path, data, options)
     seen = capture(subject, data, options, listener)
     report = judge(subject.profile, seen, options, (path.as_posix(), data.as_posix()))
     if options.recalibrate:
@@ -102,7 +103,8 @@ def capture(subject: Subject, data: Path, options: DriftOptions, listener: Liste
     """
     listener = listener or Silent()
     samples = _samples(data, subject)
-    chosen = subset(samples, options.samples or len(samples), options.seed)
+    # With no more, sketches hold every number, and equal runs give equal answers.
+    chosen = subset(samples, min(options.samples or len(samples), LARGEST), options.seed)
     listener.stage("Looking at the data")
     with tempfile.TemporaryDirectory(prefix="infopt-") as work:
         opened = _probe(subject, Path(work))
@@ -147,11 +149,13 @@ def _model(profile: Profile, directory: Path | None, options: DriftOptions) -> M
     )
 
 
-def _check_output(subject: Subject, data: Path, options: DriftOptions) -> None:
-    """See early that everything can be written, and a new artifact be made."""
+def _check_output(subject: Subject, source: Path, data: Path, options: DriftOptions) -> None:
+    """See early that everything can be written, over nothing that is read, and a new artifact be made."""
+    protect = [source, data, *_read(subject, options)]
     for path in (options.prometheus, options.markdown):
         if path is not None:
-            check_file(path, overwrite=True, protect=[data])
+            inside = data.is_dir() and path.exists() and path.resolve().is_relative_to(data.resolve())
+            check_file(path, overwrite=True, protect=[*protect, path] if inside else protect)
     if not options.recalibrate:
         if options.output:
             raise OptionError("--output is for the artifact that --recalibrate makes", "add --recalibrate")
@@ -164,6 +168,17 @@ def _check_output(subject: Subject, data: Path, options: DriftOptions) -> None:
             "give that directory instead of the profile alone",
         )
     check_directory(options.output, force=options.force, protect=[subject.directory, data])
+
+
+def _read(subject: Subject, options: DriftOptions) -> list[Path]:
+    """Files of the model and of the output directory, and what options name."""
+    found = list(subject.model.files) if subject.model else []
+    found += [path for path in (options.model, options.preprocess) if isinstance(path, Path)]
+    if subject.directory:
+        manifest = read_manifest(subject.directory)
+        names = (NAME, FILE_NAME, *manifest.outputs, *manifest.record.files)
+        found += [subject.directory / name for name in names]
+    return found
 
 
 def _recalibrated(subject: Subject, data: Path, options: DriftOptions, listener: Listener) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from infopt import __version__
-from infopt.drifting.describe import CLASSES, CLIPPED, VALUES, Key
+from infopt.drifting.describe import CLASSES, CLIPPED, NOT_FINITE, VALUES, Key
 from infopt.drifting.options import DriftOptions
 from infopt.drifting.profile import Profile
 from infopt.drifting.report import Clipping, DriftReport, Limits, Seen, Size, Statistic, Status
+from infopt.drifting.sketch import Sketch, Tally
 from infopt.drifting.statistics import (
     Difference,
     adjusted,
@@ -19,6 +21,8 @@ from infopt.drifting.statistics import (
     of_presence,
     visible_distance,
 )
+
+NOTHING = "nothing was compared: the profile and the data have no statistic in common"
 
 NAMED = 5
 """Drifted statistics that the reasons name."""
@@ -56,13 +60,15 @@ def judge(reference: Profile, data: Profile, options: DriftOptions, paths: tuple
     statistics = [_statistic(each, numbers.get(i), options) for i, each in enumerate(compared)]
     statistics.sort(key=lambda each: (not each.drifted, each.p is None, each.of == "tensor", -each.psi))
     clipping = [_clipping(each) for each in statistics if each.what == CLIPPED]
-    clipping.sort(key=lambda each: (not each.drifted, each.calibrated - each.data))
+    clipping.sort(key=lambda each: (not each.drifted, each.calibrated - each.data, each.name))
     visible = visible_distance(len(numbers), options.false_alarms, (reference.units, data.units))
     wanted = distance_of(options.psi_major)
     drifted = [each for each in statistics if each.drifted]
-    status: Status = "drift" if drifted else "no drift" if visible <= wanted else "undecided"
-    enough = needed(len(numbers), options.false_alarms, wanted, reference.units)
-    reasons = _drifts(drifted) if drifted else _doubts(reference, data, enough) if status == "undecided" else ()
+    status: Status = "drift" if drifted else "no drift" if numbers and visible <= wanted else "undecided"
+    enough = needed(len(numbers), options.false_alarms, wanted, reference.units) if numbers else None
+    reasons = _drifts(drifted) if drifted else ()
+    if status == "undecided":
+        reasons = _doubts(reference, data, enough) if numbers else (NOTHING,)
     return DriftReport(
         infopt=__version__,
         verdict=status,
@@ -88,11 +94,16 @@ def title(statistic: Statistic) -> str:
 
 
 def _compare(reference: Profile, data: Profile, seed: int) -> list[_Compared]:
-    """Every statistic that both profiles have."""
-    found = []
+    """Every statistic of the reference: what both have, what the data have no more, and what is no number."""
+    found = _not_finite(reference, data)
+    looked_at = {key.of for key in (*(data.sketches or {}), *(data.tallies or {}))}
     for key, one in (reference.sketches or {}).items():
         two = (data.sketches or {}).get(key)
-        if two is None or not (len(one) and len(two)):
+        if not len(one):
+            continue
+        if two is None or not len(two):
+            if two is None and key.of in looked_at and key.what not in (VALUES, CLIPPED):
+                found.append(_vanished(key, one, reference, data))
             continue
         units = _units(len(one), reference), _units(len(two), data)
         found.append(_Compared(key, of_numbers(one, two, units), (one.mean, two.mean)))
@@ -104,6 +115,29 @@ def _compare(reference: Profile, data: Profile, seed: int) -> list[_Compared]:
         single = key.what == CLASSES
         difference = of_classes(tally, other, units, seed) if single else of_presence(tally, other, units)
         found.append(_Compared(key, difference, (None, None)))
+    return found
+
+
+def _vanished(key: Key, one: Sketch, reference: Profile, data: Profile) -> _Compared:
+    there = Tally(Counter({key.what: min(len(one), reference.samples)}), reference.samples)
+    difference = of_presence(there, Tally(samples=data.samples), (reference.units, data.units))
+    return _Compared(key, difference, (one.mean, None))
+
+
+def _not_finite(reference: Profile, data: Profile) -> list[_Compared]:
+    """How many samples gave no finite number, of each tensor of which some did: by its worst statistic."""
+    worst: dict[tuple[str, str], list[int]] = {}
+    for side, profile in enumerate((reference, data)):
+        for key, each in (profile.sketches or {}).items():
+            if key.what != VALUES and each.lost:
+                lost = worst.setdefault((key.of, key.name), [0, 0])
+                lost[side] = max(lost[side], min(each.lost, profile.samples))
+    sizes, units = (reference.samples, data.samples), (float(reference.units), float(data.units))
+    found = []
+    for (of, name), counts in worst.items():
+        one, two = (Tally(Counter({NOT_FINITE: n}), size) for n, size in zip(counts, sizes, strict=True))
+        shares = counts[0] / max(sizes[0], 1), counts[1] / max(sizes[1], 1)
+        found.append(_Compared(Key(of, name, "", NOT_FINITE), of_presence(one, two, units), shares))
     return found
 
 
@@ -155,6 +189,10 @@ def _said(statistic: Statistic) -> str:
     name, before, after = title(statistic), statistic.reference, statistic.data
     if statistic.what == CLIPPED and before is not None and after is not None:
         return f"of tensor {statistic.name} {after:.1%} of the values are clipped, {before:.1%} in calibration"
+    if statistic.what == NOT_FINITE and before is not None and after is not None:
+        return f"{statistic.of} {statistic.name} is not finite in {after:.1%} of the samples, {before:.1%} before"
+    if before is not None and after is None:
+        return f"{name} is gone: no sample of the data has it"
     change = "" if before is None else f" from {before:.4g} to {after:.4g}"
     return f"{name} changed{change} (PSI {statistic.psi:.2f}, {statistic.size}; KS {statistic.ks:.2f})"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from infopt.drifting.profile import Profile, Recorder
-from infopt.drifting.sweep import MOST, Probe, probe, sweep
+from infopt.drifting.sweep import INSIDE, MOST, Probe, probe, sweep
 from infopt.errors import InfoptError
 from infopt.manifest import sha256_files
 from infopt.model import Model, load
@@ -84,7 +84,7 @@ def _recorded(
     if WEIGHTS * model.bytes > recipe.calibration.memory:
         return look(None), ("the profile tells of inputs alone: the model is too large for --memory to run whole",)
     try:
-        return look(probe(model, Path(tempfile.mkdtemp(dir=workdir)))), ()
+        return look(probe(model, Path(tempfile.mkdtemp(dir=workdir)), INSIDE)), ()
     except InfoptError as error:
         return look(None), (f"the profile tells of inputs alone: {error}",)
 

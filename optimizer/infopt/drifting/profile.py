@@ -14,7 +14,7 @@ import numpy as np
 from infopt.codec import decode
 from infopt.data import InputSpec
 from infopt.drifting.describe import VALUES, Facts, Key
-from infopt.drifting.sketch import Sketch, Tally
+from infopt.drifting.sketch import K, Sketch, Tally
 from infopt.errors import InputError
 from infopt.model import Range
 
@@ -64,8 +64,9 @@ class Profile:
 class Recorder:
     """Gathers what samples are like, one after the other, in the memory of its sketches."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = K) -> None:
         self.samples = 0
+        self._size = size
         self._sketches: dict[Key, Sketch] = {}
         self._waiting: dict[Key, list[float]] = {}
         self._tallies: dict[Key, Tally] = {}
@@ -100,7 +101,7 @@ class Recorder:
             self._take(key)
 
     def _take(self, key: Key) -> None:
-        self._sketches.setdefault(key, Sketch()).add(np.array(self._waiting[key]))
+        self._sketches.setdefault(key, Sketch(size=self._size)).add(np.array(self._waiting[key]))
         self._waiting[key] = []
 
 
@@ -158,10 +159,19 @@ def read_profile(path: Path) -> Profile:
         raise InputError(f"{file} is not a whole profile ({error!r})", AGAIN) from error
     if profile.samples and not 0 < profile.units <= profile.samples:
         raise InputError(f"{file} is damaged: {profile.units} independent of {profile.samples} samples", AGAIN)
+    ranges = profile.ranges or {}
+    lacking = {key.name for key in profile.sketches or {} if key.of == "tensor" and not _ranged(key.name, ranges)}
+    if lacking:
+        raise InputError(f"{file} is damaged: it has no range of {', '.join(sorted(lacking)[:3])}", AGAIN)
     if profile.samples <= 0:
         why = "; ".join(profile.notes) or "nothing was calibrated"
         raise InputError(f"{file} holds no samples: {why}", "quantize with real calibration samples")
     return profile
+
+
+def _ranged(name: str, ranges: Mapping[str, Range]) -> bool:
+    """Whether a tensor's range is known; an output's got another name in the quantized graph."""
+    return name in ranges or name.removesuffix(":float") in ranges
 
 
 def _check_schema(held: Any, file: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,33 +17,45 @@ K = 512
 """Size of a sketch. Up to so many numbers it holds them all; above, ranks are off by about half a percent."""
 
 
+LARGEST = 65535
+"""Largest size of a sketch: new data are looked at once, so memory alone bounds what is held of them."""
+
+
 class Sketch:
     """A KLL sketch (Z. Karnin, K. Lang, E. Liberty, "Optimal quantile approximation in streams", 2016), with the sum.
 
-    Above :data:`K` numbers it drops some by chance, and no seed can be set: what must be the same in each run takes
+    Above its size it drops some numbers by chance, and no seed can be set: what must be the same in each run takes
     no more.
+
+    Attributes:
+        total: Sum of the numbers.
+        lost: Numbers that were left out because they are not finite.
     """
 
-    __slots__ = ("_kll", "total")
+    __slots__ = ("_kll", "lost", "total")
 
-    def __init__(self, kll: Any = None, total: float = 0.0) -> None:
+    def __init__(self, kll: Any = None, total: float = 0.0, lost: int = 0, size: int = K) -> None:
         if kll is None:
             from datasketches import kll_floats_sketch
 
-            kll = kll_floats_sketch(K)
-        self._kll, self.total = kll, total
+            kll = kll_floats_sketch(size)
+        self._kll, self.total, self.lost = kll, total, lost
 
     def add(self, numbers: np.ndarray | float) -> None:
-        """Take in numbers; what is not finite is left out."""
-        array = np.atleast_1d(np.asarray(numbers, np.float32))
-        array = array[np.isfinite(array)]
+        """Take in numbers; what is not finite is counted and left out."""
+        with np.errstate(over="ignore"):  # too large for float32 is infinite
+            array = np.atleast_1d(np.asarray(numbers, np.float32))
+        finite = np.isfinite(array)
+        self.lost += int(array.size - finite.sum())
+        array = array[finite]
         if array.size:
             self._kll.update(array)
             self.total += float(array.sum(dtype=np.float64))
 
     def merged(self, other: Sketch) -> Sketch:
         """A sketch of both together."""
-        result = Sketch(total=self.total + other.total)
+        size = max(self._kll.k, other._kll.k)
+        result = Sketch(total=self.total + other.total, lost=self.lost + other.lost, size=size)
         for each in (self, other):
             result._kll.merge(each._kll)
         return result
@@ -69,7 +81,8 @@ class Sketch:
 
     def to_json(self) -> dict[str, Any]:
         """As a profile holds it."""
-        return {"sum": self.total, "kll": base64.b64encode(self._kll.serialize()).decode("ascii")}
+        lost = {"lost": self.lost} if self.lost else {}
+        return {"sum": self.total, **lost, "kll": base64.b64encode(self._kll.serialize()).decode("ascii")}
 
     @classmethod
     def from_json(cls, held: Any) -> Sketch:
@@ -81,8 +94,12 @@ class Sketch:
         from datasketches import kll_floats_sketch
 
         try:
-            return cls(kll_floats_sketch.deserialize(base64.b64decode(held["kll"], validate=True)), float(held["sum"]))
-        except (KeyError, TypeError, ValueError, IndexError, RuntimeError, MemoryError, binascii.Error) as error:
+            kll = kll_floats_sketch.deserialize(base64.b64decode(held["kll"], validate=True))
+            total, lost = float(held["sum"]), int(held.get("lost", 0))
+            if not math.isfinite(total) or lost < 0:
+                raise ValueError(f"its sum is {total}, {lost} numbers were left out")
+            return cls(kll, total, lost)
+        except (KeyError, TypeError, ValueError, OverflowError, IndexError, RuntimeError, MemoryError) as error:
             raise InputError(f"a sketch is damaged ({error})") from error
 
 

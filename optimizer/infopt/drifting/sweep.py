@@ -14,7 +14,7 @@ from infopt.data import Batch, InputSpec, Samples
 from infopt.drifting.describe import CLASSES, CLIPPED, Facts, describe
 from infopt.drifting.kinds import View, input_view, output_view
 from infopt.drifting.profile import Recorder
-from infopt.drifting.sketch import K
+from infopt.drifting.sketch import LARGEST, K
 from infopt.model import Model
 from infopt.probe import opened, with_clipping
 from infopt.targets.onnxruntime import EMULATE
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 MOST = K
 """Samples of a profile: with no more, its sketches hold every number, and equal runs write equal files."""
+
+INSIDE = 24
+"""Runs of a profile in which tensors are looked into, which takes several times as long as to run alone."""
 
 LOOKED_AT = 4096
 """Values of a quantized tensor that are looked at in a sample, about: more would cost more than the model."""
@@ -37,37 +40,42 @@ class Probe:
     """A model that tells its outputs and clipping rates.
 
     Attributes:
-        session: Runs it.
+        session: Runs it and looks into its tensors.
+        plain: Runs it alone.
         outputs: Names of its outputs.
         tensors: Names of its quantized tensors.
+        most: Runs that look into tensors; ``None`` for all.
     """
 
     session: Session
+    plain: Session
     outputs: tuple[str, ...]
     tensors: tuple[str, ...]
+    most: int | None = None
 
-    def run(self, batch: Batch, size: int) -> list[Seen]:
+    def run(self, batch: Batch, size: int, inside: bool) -> list[Seen]:
         """Run a batch.
 
         Args:
             batch: The samples.
             size: Samples in it with those that only fill it.
+            inside: Whether to look into tensors.
 
         Returns:
             What is known of each sample; what is known of the batch alone stands with its first.
         """
-        results = self.session.run(batch.feed)
+        results = (self.session if inside else self.plain).run(batch.feed)
         seen: list[Seen] = [[] for _ in range(batch.count)]
         for name, array in zip(self.outputs, results, strict=False):
             for index, row in enumerate(_rows(array, size)[: batch.count]):
                 seen[index].append(("output", name, _output(row)))
         shares = results[len(self.outputs) :: 3]
-        for name, share in zip(self.tensors, shares, strict=True):
+        for name, share in zip(self.tensors if inside else (), shares, strict=True):
             seen[0].append(("tensor", name, Facts({("", CLIPPED): float(share)}, {}, {})))
         return seen
 
 
-def probe(model: Model, workdir: Path) -> Probe:
+def probe(model: Model, workdir: Path, most: int | None = None) -> Probe:
     """Open a model to be looked into.
 
     Q/DQ runs as written, so that the result is the same on every processor; of a quantized tensor the float side is
@@ -76,13 +84,16 @@ def probe(model: Model, workdir: Path) -> Probe:
     Args:
         model: The quantized model, with its ranges; one without is asked for its outputs alone.
         workdir: Folder for files that only live during the run.
+        most: Runs that look into tensors, spread evenly over the samples; ``None`` for all.
 
     Raises:
         RuntimeRefused: ONNX Runtime cannot create a session.
     """
     ranges = quantized_tensors(model)
     graph = with_clipping(model.graph, ranges, LOOKED_AT, outputs=True)
-    return Probe(opened(graph, workdir, EMULATE), model.output_names, tuple(ranges))
+    session = opened(graph, _folder(workdir, "inside"), EMULATE)
+    plain = session if most is None else opened(model.graph, _folder(workdir, "plain"), EMULATE)
+    return Probe(session, plain, model.output_names, tuple(ranges), most)
 
 
 def sweep(
@@ -103,7 +114,7 @@ def sweep(
         seed: Seed of the choice of values.
         progress: Called with (done, total).
     """
-    recorder, groups = Recorder(), samples.groups
+    recorder, groups = Recorder(max(K, min(len(chosen), LARGEST))), samples.groups
     for index, seen in zip(chosen, observed(samples, inputs, model, chosen, seed), strict=True):
         for of, name, facts in seen:
             recorder.add(of, name, facts)
@@ -120,10 +131,22 @@ def observed(
     views = [(spec, input_view(spec.dtype, _without_batch(spec))) for spec in inputs if spec.batch_axis is not None]
     values = max(1, K // max(len(chosen), 1))
     size = next((spec.fixed_batch for spec in inputs if spec.fixed_batch), None) or 1
-    for batch in samples.batches(1, chosen):
-        told = model.run(batch, size) if model else [[] for _ in range(batch.count)]
+    runs = -(-len(chosen) // size)
+    inside = set(range(runs)) if model is None or model.most is None else _spread(runs, model.most)
+    for number, batch in enumerate(samples.batches(1, chosen)):
+        told = model.run(batch, size, number in inside) if model else [[] for _ in range(batch.count)]
         for index in range(batch.count):
             yield [*_inputs(batch, views, index, rng, values), *told[index]]
+
+
+def _spread(runs: int, most: int) -> set[int]:
+    """Evenly over all: samples are often sorted by what is in them."""
+    return set(np.linspace(0, runs - 1, min(runs, most)).astype(int).tolist())
+
+
+def _folder(workdir: Path, name: str) -> Path:
+    (workdir / name).mkdir()
+    return workdir / name
 
 
 def _inputs(
