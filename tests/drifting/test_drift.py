@@ -19,7 +19,7 @@ from infopt.drifting.judge import judge
 from infopt.drifting.options import DriftOptions
 from infopt.drifting.profile import Profile, Recorder, merge, read_profile
 from infopt.drifting.report import DriftReport
-from infopt.drifting.sweep import INSIDE
+from infopt.drifting.sweep import INSIDE, RUNS
 from infopt.errors import DataError, InputError, ModelError, OptionError, OutputError
 from infopt.model import save
 
@@ -173,7 +173,7 @@ def test_a_profile_reads_as_it_was_written(made: Path, tmp_path: Path) -> None:
     assert read_profile(tmp_path).text() == (made / "out" / "profile.json").read_text()
     assert profile.sketches is not None
     assert len(profile.sketches[Key("tensor", "x", "", CLIPPED)]) == INSIDE
-    assert len(profile.sketches[Key("output", "y", "", "confidence")]) == COUNT
+    assert len(profile.sketches[Key("output", "y", "", "confidence")]) >= RUNS
 
 
 def test_a_model_that_takes_a_fixed_batch(build: Any, tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 MOST = K
 """Samples of a profile: with no more, its sketches hold every number, and equal runs write equal files."""
 
-INSIDE = 24
+RUNS = 128
+"""Runs of a profile: inputs are looked at without one, which is cheap."""
+
+INSIDE = 16
 """Runs of a profile in which tensors are looked into, which takes several times as long as to run alone."""
 
 LOOKED_AT = 4096
@@ -132,9 +135,13 @@ def observed(
     values = max(1, K // max(len(chosen), 1))
     size = next((spec.fixed_batch for spec in inputs if spec.fixed_batch), None) or 1
     runs = -(-len(chosen) // size)
-    inside = set(range(runs)) if model is None or model.most is None else _spread(runs, model.most)
+    bounded = model is not None and model.most is not None
+    outside = _spread(runs, RUNS if bounded else runs)
+    inside = _spread(runs, model.most) if model and model.most else outside
     for number, batch in enumerate(samples.batches(1, chosen)):
-        told = model.run(batch, size, number in inside) if model else [[] for _ in range(batch.count)]
+        told: list[Seen] = [[] for _ in range(batch.count)]
+        if model and (number in outside or number in inside):
+            told = model.run(batch, size, number in inside)
         for index in range(batch.count):
             yield [*_inputs(batch, views, index, rng, values), *told[index]]
 
