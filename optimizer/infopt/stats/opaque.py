@@ -78,6 +78,11 @@ def opaque_interval(
 
 def _shape(deltas: np.ndarray, farthest: float) -> tuple[float, float]:
     """Acceleration, a sixth of the skewness of the resamples; and what a pair of samples this far out widens."""
+    # Scores can be anything: their squares are taken of numbers near 1.
+    size = float(np.abs(deltas).max())
+    if not 0 < size < math.inf:
+        return 0.0, 1.0
+    deltas, farthest = deltas / size, farthest / size
     residuals = deltas - deltas.mean()
     variance = float((residuals**2).mean())
     if variance == 0:

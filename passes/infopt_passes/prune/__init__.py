@@ -33,8 +33,8 @@ class Prune:
     kind: Annotated[
         Literal["structured", "2:4", "unstructured"],
         Opt(
-            "structured removes channels, heads and neurons; 2:4 zeroes two of every four neighbouring weights, for "
-            "sparse tensor cores; unstructured zeroes those that matter least, which saves size."
+            "What goes: structured removes channels, heads and neurons; 2:4 zeroes two of every four neighbouring "
+            "weights, for sparse tensor cores; unstructured zeroes those that matter least, which saves size."
         ),
     ] = "structured"
     sparsity: Annotated[
