@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .bars import best_peer, own_bar, peer_bar
+from .subjects import TARGETS
 from .tables import in_markdown, points, streams, weights, with_interval
-from .variants import FAST, label
+from .variants import ABLATION, FAST, label
 
 if TYPE_CHECKING:
     from .records import Measured, Run
 
 BLOCK = re.compile(r"(?<=<!-- accuracy -->\n).*?(?=<!-- /accuracy -->)", re.DOTALL)
+
+ABLATED = "Each algorithm alone and together, ONNX Runtime: drop in points and SQNR of the worst output"
 
 
 def block(measured: Measured) -> str:
@@ -27,7 +30,38 @@ def block(measured: Measured) -> str:
     for sheet in (streams(measured), weights(measured)):
         if sheet.rows:
             parts += [f"{sheet.title}:", in_markdown(sheet.head, sheet.rows)]
+    rows = _ablation(measured)
+    if rows:
+        parts += [f"{ABLATED}:", in_markdown(("options", *_ablated_models(measured)), rows)]
     return "\n\n".join(parts)
+
+
+def _ablated_models(measured: Measured) -> tuple[str, ...]:
+    """Models of which more than the methods was measured."""
+    alone = {run.model for run in _variants(measured) if run.variant not in (label(FAST), measured.default)}
+    return tuple(dict.fromkeys(run.model for run in _variants(measured) if run.model in alone))
+
+
+def _variants(measured: Measured) -> list[Run]:
+    names = {label(options) for options in ABLATION}
+    return [run for run in measured.runs if run.target == TARGETS[0] and run.variant in names]
+
+
+def _ablation(measured: Measured) -> list[tuple[str, ...]]:
+    """Drop and SQNR of each variant, a column a model."""
+    found = {(run.variant, run.model): run for run in _variants(measured)}
+    models, rows = _ablated_models(measured), []
+    for variant in map(label, ABLATION):
+        cells = [_cell(found.get((variant, model))) for model in models]
+        if any(cell != "-" for cell in cells):
+            rows.append((f"`{variant}`", *cells))
+    return rows
+
+
+def _cell(run: Run | None) -> str:
+    if run is None or run.drop is None or run.sqnr_db is None:
+        return "-"
+    return f"{points(run.drop)}, {run.sqnr_db:.1f} dB"
 
 
 def write(readme: Path, measured: Measured) -> None:
