@@ -61,9 +61,10 @@ def opaque_interval(
     deltas, center = np.sort(found[~failed]), delta(np.arange(count))
     units = count if groups is None else len(np.unique(groups))
     stretch = math.sqrt(units / max(units - 1, 1))
-    limit = corrected(deltas, center, *_shape(deltas, reach / units))
+    acceleration, widening = _shape(deltas, reach / units)
+    plain, wide = (corrected(deltas, center, acceleration, factor) for factor in (1.0, widening))
 
-    def bounds(confidence: float) -> Bounds:
+    def bounds(confidence: float, limit: Callable[[float], float] = wide) -> Bounds:
         z = float(stretch * stdtrit(max(units - 1, 1), confidence))
         return limit(-z), limit(z)
 
@@ -73,7 +74,8 @@ def opaque_interval(
     # Beyond these there are too few resamples in a tail.
     levels = [level for level in LEVELS if level <= CI95 or (1 - level) * len(deltas) >= _IN_A_TAIL]
     method = "bootstrap" if groups is None else "cluster-bootstrap"
-    return replace(at_levels(method, careful, levels), ci95=bounds(CI95))
+    # The interval tells what was seen; the limits that decide allow for what was not.
+    return replace(at_levels(method, careful, levels), ci95=bounds(CI95, plain))
 
 
 def _shape(deltas: np.ndarray, farthest: float) -> tuple[float, float]:
