@@ -176,10 +176,7 @@ def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
     before, after = (measure(metric, outputs, pair.labels) for outputs in (pair.before, pair.after))
     values = _per_sample(pair)
     changes = _changes(metric, values)
-    if values is not None and not _same(values.mean(axis=1), (before, after)):
-        values = None
-    if values is not None and not mean_everywhere(metric, pair.after, pair.labels, pair.count, seed):
-        values = None
+    values = _whose_mean_is(values, (before, after), pair, seed)
     interval = _interval(pair, values, changes is not None, seed, time_limit_s)
     delta = after - before
     if values is not None and changes is not None:
@@ -203,6 +200,13 @@ def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
         groups=None if groups is None else pair.units,
         mcnemar_p=mcnemar(*changes) if changes is not None and pair.units == pair.count else None,
     )
+
+
+def _whose_mean_is(values: np.ndarray | None, scores: tuple[float, float], pair: _Pair, seed: int) -> np.ndarray | None:
+    """The values of the samples, where the scores are their means and not by chance; else ``None``."""
+    if values is None or not _same(values.mean(axis=1), scores):
+        return None
+    return values if mean_everywhere(pair.metric, pair.after, pair.labels, pair.count, seed) else None
 
 
 def mean_everywhere(metric: Metric, after: list[np.ndarray], labels: np.ndarray, count: int, seed: int = 0) -> bool:
