@@ -205,9 +205,8 @@ def reduced(graph: ir.Graph, value: ir.Value, kind: str, home: ir.Graph | None =
 
 
 def homes(graph: ir.Graph) -> dict[ir.Graph, str]:
-    """The name of a node in each body of which :func:`collected` can bring something out."""
-    inner = [body.graph for body in bodies(graph) if can_collect(graph, body.graph)]
-    return {body: name for body in inner if (name := _label(body))}
+    """The name of a node in each body; one without nodes is left out."""
+    return {body.graph: name for body in bodies(graph) if (name := _label(body.graph))}
 
 
 def _label(graph: ir.Graph) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from infopt.bodies import homes
+from infopt.bodies import can_collect, homes
 from infopt.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.model import Note, Range
 from infopt.passes import Context
@@ -95,7 +95,8 @@ class Fitter:
 
     def __post_init__(self) -> None:
         """Find the bodies."""
-        self.homes = {self.graph.graph: "", **homes(self.graph.graph)}
+        main = self.graph.graph
+        self.homes = {main: "", **{body: name for body, name in homes(main).items() if can_collect(main, body)}}
 
     def layers(self) -> list[ir.Node]:
         """The nodes with an integer weight, in the graph's order."""
