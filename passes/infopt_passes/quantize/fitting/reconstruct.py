@@ -56,7 +56,8 @@ def reconstructed(
     readings = [reading for node in fitter.layers() if node in chosen and (reading := fitter.reading(node))]
     for wave in _waves(fitter.graph.graph, readings, waves):
         quantized, twins = _quantized(fitter, result)
-        there = [_elsewhere(reading, twins[reading.node]) for reading in wave]
+        names = {node.name or "": twin.name or "" for node, twin in twins.items()}
+        there = [_elsewhere(reading, twins[reading.node], names.get(reading.home, "")) for reading in wave]
         for reading, seen in moments(fitter.graph, there, fitter.context, quantized):
             result[reading.node] = _refitted(fitter, reading, seen, result.get(reading.node))
     return result
@@ -95,11 +96,11 @@ def _refitted(fitter: Fitter, reading: Reading, seen: Moments, before: Fit | Non
     return lent(value.const_value, lambda weight: refit(weight, current, known, seen, grid, free))
 
 
-def _elsewhere(reading: Reading, twin: ir.Node) -> Reading:
-    """A reading of what a node's twin in the quantized model reads."""
+def _elsewhere(reading: Reading, twin: ir.Node, home: str) -> Reading:
+    """A reading of what a node's twin in the quantized model reads; there, a node of its body may be called another."""
     value = twin.inputs[0]
     name = (value.name if value is not None else None) or ""
-    return replace(reading, known=None, other=(name, twin.name or "") if reading.home else name)
+    return replace(reading, known=None, other=(name, home) if home else name)
 
 
 def _quantized(fitter: Fitter, fits: Mapping[ir.Node, Fit]) -> tuple[ir.Model, dict[ir.Node, ir.Node]]:
