@@ -181,9 +181,7 @@ def test_what_a_branch_reads_counts_where_it_is_taken(body_model: Any, make_cont
         assert seen[name].second[0] == pytest.approx(together.T @ together / len(together), rel=1e-4, abs=1e-5)
 
 
-def test_some_runs_are_held_back_and_some_are_not_whenever_a_branch_is_taken(
-    body_model: Any, make_context: Any
-) -> None:
+def test_some_runs_of_a_branch_are_held_back_and_some_are_not(body_model: Any, make_context: Any) -> None:
     """Every fourth run is held back: here the branch is taken in these alone."""
     model = body_model("if")
     context = samples(make_context, model, "openvino", 0, 60)

@@ -184,7 +184,7 @@ class Fitter:
             return Fit(scales=scales)
         integers = quantize_weight(weight, scales, axis % weight.ndim, scheme)
         matrix, steps = known.matrix(weight), known.per_row(scales)
-        corrected = wanted.bias and bias_place(node) is not None
+        corrected = wanted.bias and known.single and bias_place(node) is not None
         if wanted.rounding == "least-squares":
             # A bias that is corrected afterwards takes the mean of the error with it.
             target = seen.spread if corrected and seen.rows >= ABUNDANT * known.columns else seen.second
@@ -216,10 +216,9 @@ def _searched(
     known, seen = looked
     if known is not None and seen is not None:
         matrix = known.matrix(weight)
-        importance = np.broadcast_to(seen.diagonal[:, None, :], matrix.shape)
-        rows = matrix.reshape(-1 if scales.ndim else 1, known.columns if scales.ndim else weight.size)
-        return least_error(rows, scales.reshape(-1), limits(scheme), np.reshape(importance, rows.shape)).reshape(
-            scales.shape
-        )
+        rows, importance = (known.by_scale(m) for m in (matrix, np.broadcast_to(seen.diagonal[:, None], matrix.shape)))
+        if not scales.ndim:
+            rows, importance = rows.reshape(1, -1), importance.reshape(1, -1)
+        return least_error(rows, scales.reshape(-1), limits(scheme), importance).reshape(scales.shape)
     rows = np.moveaxis(weight, axis, 0).reshape(len(scales) if scales.ndim else 1, -1)
     return least_error(rows, scales.reshape(-1), limits(scheme)).reshape(scales.shape)

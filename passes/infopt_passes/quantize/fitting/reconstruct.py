@@ -92,7 +92,7 @@ def _refitted(fitter: Fitter, reading: Reading, seen: Moments, before: Fit | Non
         scales = weight_scales(weight, axis, scheme, *fitter.guards(node))
         return scales, Grid(known.per_row(scales), limits(scheme))
 
-    free = bias_place(node) is not None
+    free = known.single and bias_place(node) is not None
     return lent(value.const_value, lambda weight: refit(weight, current, known, seen, grid, free))
 
 
