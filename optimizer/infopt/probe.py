@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from infopt.bodies import body_values, collected, home_of, reduced
+from infopt.bodies import body_values, home_of
+from infopt.carry import collected, reduced
 
 if TYPE_CHECKING:
     from infopt.model import Range
@@ -55,11 +56,11 @@ def with_extremes(graph: ir.Model, names: Sequence[str], axes: Mapping[str, int]
     main.outputs.clear()
     for kind in ("ReduceMin", "ReduceMax", "ReduceSum"):
         for name in names:
+            axis = kept.get(name) if kind != "ReduceSum" else None
             if name not in values:
-                main.outputs.append(reduced(main, inner[name], kind))
+                main.outputs.append(reduced(main, inner[name], kind, axis=axis))
                 continue
-            per_channel = name in kept and kind != "ReduceSum"
-            _reduce(result, kind, values[name], kept[name] if per_channel else None)
+            _reduce(result, kind, values[name], axis)
     return result
 
 
@@ -70,7 +71,7 @@ def with_outputs(graph: ir.Model, names: Iterable[str | Spot]) -> ir.Model:
         graph: The model; it is left as it was.
         names: Tensors of the main graph give arrays. Tensors of bodies, and those of either that are looked at from
             within a body, give lists of what they are in each run of the body; an empty array stands for no run. See
-            :func:`infopt.bodies.can_collect`.
+            :func:`infopt.carry.can_collect`.
     """
     result = graph.clone()
     main = result.graph

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from passes.test_bodies import Samples
 
 from infopt import registry
-from infopt.bodies import bodies, can_collect
+from infopt.bodies import bodies
+from infopt.carry import can_collect
 from infopt.passes import CalibrationSet
 from infopt.probe import with_outputs, with_sizes
 from infopt_passes.calibrate.calibration import calibrate
@@ -226,6 +227,26 @@ def test_histograms_of_bodies_hold_what_every_run_gives(body_model: Any, make_co
         assert got[name].highs == pytest.approx(np.percentile(together, 90), rel=0.02)
 
 
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("kind", ["if", "loop", "scan"])
+def test_extremes_by_channel_are_those_of_all_runs(
+    body_model: Any, make_context: Any, run_float: Any, opset: int, kind: str
+) -> None:
+    model = body_model(kind)
+    model = model.edited(prepared(model.graph, opset))
+    model.graph.opset_imports[""] = opset  # nothing in it has changed in between
+    context = samples(make_context, model, "onnxruntime", 0, 6)
+    got = calibrate(model, ["p", "q"], observer("minmax"), context, axes={"p": 1})
+    seen = []
+    for feed in context.need_calibration("test").feeds():
+        (found,) = run_float(model.edited(with_outputs(model.graph, ["p"])), feed).values()
+        seen += [array for array in found if array.size]
+    together = np.concatenate(seen)
+    assert got["p"].smallest == pytest.approx(together.min(axis=0))
+    assert got["p"].largest == pytest.approx(together.max(axis=0))
+    assert got["q"].largest == pytest.approx([max(together.max(), 0)])
+
+
 # --- what it is good for ------------------------------------------------------------------------------------------
 
 
@@ -279,3 +300,36 @@ def test_a_layer_in_a_body_that_makes_the_error_is_left_in_float(build: Any, mak
     assert left.keys() == {"bad"}
     assert "the cause of" in left["bad"]
     assert sqnr(model, result, context) > sqnr(model, plain, context) + 5
+
+
+def test_weights_alone_are_rounded_for_what_bodies_read(body_model: Any, make_context: Any) -> None:
+    model = body_model("loop", 1, 0.5)
+    context, new = (samples(make_context, model, "openvino", first, 40) for first in (0, 1000))
+    results = [
+        Quantize(precision="int8-weights", rounding=rounding)(model, context) for rounding in ("auto", "least-squares")
+    ]
+    plain, fitted = (sqnr(model, result, new) for result in results)
+    assert fitted > plain + 1
+
+
+@pytest.mark.parametrize("how", ["activations", "weights"])
+def test_channels_in_bodies_are_rescaled(build: Any, make_context: Any, how: str) -> None:
+    """The channels of one branch are uneven; what the other one reads, which never runs, is not known."""
+    text = """(float[N,24] x, bool c) => (float[N,16] y) { y = If(c) <
+        then_branch = t () => (float[N,16] a) { p = Gemm(x, w1, b1)  q = Relu(p)  a = Gemm(q, w2, b2) },
+        else_branch = e () => (float[N,16] b) { u = Gemm(x, w1, b1)  v = Relu(u)  b = Gemm(v, w2, b2) }> }"""
+    uneven = np.exp(np.random.default_rng(0).uniform(-3, 3, 32)).astype(np.float32)
+    rng = np.random.default_rng(1)
+    w1, w2 = rng.standard_normal((24, 32)) * uneven / 5, rng.standard_normal((32, 16)) / uneven[:, None] / 5
+    model = build(text, w1=w1.astype(np.float32), w2=w2.astype(np.float32), b1=(32,), b2=(16,))
+    for node in model.graph.graph.all_nodes():
+        node.name = node.outputs[0].name
+    context = samples(make_context, model, "openvino", 0, 16)
+    feeds = [feed | {"c": np.array(True)} for feed in context.need_calibration("test").feeds()]
+    given = CalibrationSet(Samples(feeds), tuple(range(16)), context.need_calibration("test").inputs)  # type: ignore
+    context = replace(context, calibration=given)
+    plain = Quantize(method="fast")(model, context)
+    result = Quantize(method="fast", equalize=how)(model, context)  # type: ignore[arg-type]
+    assert sqnr(model, result, context) > sqnr(model, plain, context) + 5
+    assert not any("equaliz" in note.why for note in result.notes)
+    assert {n.name for b in bodies(result.graph.graph) if b.name == "else_branch" for n in b.graph} == {"u", "v", "b"}

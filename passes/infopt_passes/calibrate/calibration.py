@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from infopt.bodies import body_values, can_collect, home_of
+from infopt.bodies import body_values, home_of
+from infopt.carry import can_collect
 from infopt.model import Model
 from infopt.passes import CalibrationSet, Context
 from infopt.probe import opened, values_by_name

@@ -119,6 +119,8 @@ def _divisors(group: Group, seen: dict[str, Spans], kind: Kind) -> Floats | None
     """The divisors of a group; ``None`` where it is best as it is."""
     readers = [reader(node, group.channels) for node in group.readers]
     peak = np.max([_peak(seen[value.name or ""]) for value in group.rounded()], axis=0)
+    if not np.isfinite(peak).all():
+        return None  # in a body that never ran
     if kind == "weights":
         divisors = from_weights(made(group), readers, peak, group.ceiling)
     else:

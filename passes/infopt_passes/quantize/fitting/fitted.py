@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from infopt.bodies import can_collect, homes
 from infopt.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.model import Note, Range
 from infopt.passes import Context
 from infopt.target import Role, Scheme, Table
-from infopt_passes.fitting.gather import Reading, moments
+from infopt_passes.fitting.gather import Reading, moments, sights
 from infopt_passes.fitting.hessian import damping_for
 from infopt_passes.fitting.layout import Layout, layout
 from infopt_passes.fitting.moments import Moments
@@ -95,8 +94,7 @@ class Fitter:
 
     def __post_init__(self) -> None:
         """Find the bodies."""
-        main = self.graph.graph
-        self.homes = {main: "", **{body: name for body, name in homes(main).items() if can_collect(main, body)}}
+        self.homes = sights(self.graph.graph)
 
     def layers(self) -> list[ir.Node]:
         """The nodes with an integer weight, in the graph's order."""
