@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from infopt.model import Model, Note
+from infopt.noise import OutputJudge, decibels, output_judge
 from infopt.passes import CalibrationSet
 from infopt_passes.calibrate.calibration import WEIGHTS_SHARE
-from infopt_passes.quantize.judge import Judge, decibels, judge
 from infopt_passes.quantize.price import prices
 from infopt_passes.quantize.settings import FIRST_STEPS, LAST_STEPS, Step, plain_settings
 from infopt_passes.quantize.spare import Spared, spared
@@ -65,7 +65,7 @@ class Search:
     """
 
     static: Static
-    judge: Judge
+    judge: OutputJudge
     limit: float
     best: tuple[Settings, float]
     started: float
@@ -146,7 +146,7 @@ def chosen(static: Static, options: Quantize) -> Model:
     apart, rest = _split(samples)
     some = rest.thinned(MOST_TRIED_WITH)
     own = Static(static.model, static.table, replace(static.context, calibration=some))
-    judges = judge(static.model.graph, apart, static.context)
+    judges = output_judge(static.model.graph, apart, static.context.workdir)
     search = Search(own, judges, options.time_limit, (plain, 0.0), started, min(len(samples) / len(some), MOST_LAST))
     search.keep(plain, search.noise(plain))
     search.steps(FIRST_STEPS, options)
@@ -174,7 +174,7 @@ def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spare
     else:
         # Every sample was calibrated with now, so that none is worth more than others.
         samples = static.context.need_calibration("quantize").thinned(MOST_JUDGES)
-        bare, judges = static.build(plain), judge(static.model.graph, samples, static.context)
+        bare, judges = static.build(plain), output_judge(static.model.graph, samples, static.context.workdir)
         before, after = judges.noise(bare.graph), judges.noise(result.graph)
         if after > before:
             why = f"{decibels(after):.1f} dB with what was chosen, {decibels(before):.1f} dB without: left plain"

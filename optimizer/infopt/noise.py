@@ -1,10 +1,11 @@
-"""Judges quantized models without labels: how far their outputs are from the float model's."""
+"""Judges changed models without labels: how far their outputs are from the float model's."""
 
 from __future__ import annotations
 
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,27 +14,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from infopt.passes import CalibrationSet, Context
 from infopt.probe import opened
 from infopt.targets.onnxruntime import EMULATE
 
 if TYPE_CHECKING:
     from infopt.data import Feed
+    from infopt.passes import CalibrationSet
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class OutputJudge:
     """Compares with the float model on samples that it was given.
 
     Attributes:
         feeds: The samples.
         reference: The float model's outputs, by sample.
         folder: For files that only live during a run.
+        seconds: What one of them took, opening included.
     """
 
     feeds: tuple[Feed, ...]
     reference: tuple[list[Any], ...]
     folder: Path
+    seconds: float = 0.0
+
+    @property
+    def judges(self) -> bool:
+        """Whether there is a float output to judge by."""
+        return any(isinstance(each, np.ndarray) and each.dtype.kind == "f" for each in self.reference[0])
 
     def noise(self, graph: ir.Model) -> float:
         """Power of the error of the float outputs over their own power, the mean of the outputs; infinite if NaN.
@@ -45,34 +53,32 @@ class Judge:
         Args:
             graph: The quantized model, with the float model's outputs.
         """
-        outputs, first = self._outputs(graph), self.reference[0]
+        outputs, first = _outputs(graph, self.feeds, self.folder), self.reference[0]
         kinds = [output.dtype.kind if isinstance(output, np.ndarray) else "" for output in first]
         measure = _ratio if "f" in kinds else _mismatch
         told = [i for i, kind in enumerate(kinds) if kind == "f" or (measure is _mismatch and kind in "iub" and kind)]
         ratios = [measure([r[i] for r in self.reference], [o[i] for o in outputs]) for i in told]
         return float(np.mean(ratios)) if ratios else 0.0
 
-    def thinned(self, most: int) -> Judge:
+    def thinned(self, most: int) -> OutputJudge:
         """A judge with at most so many of the samples, spread over all of them."""
         count = len(self.feeds)
         chosen = [i * count // most for i in range(most)] if count > most else range(count)
         feeds, reference = tuple(self.feeds[i] for i in chosen), tuple(self.reference[i] for i in chosen)
-        return Judge(feeds, reference, self.folder)
-
-    def _outputs(self, graph: ir.Model) -> list[list[Any]]:
-        folder = Path(tempfile.mkdtemp(prefix="judge-", dir=self.folder))
-        try:
-            session = opened(graph, folder, EMULATE)
-            return [session.run(feed) for feed in self.feeds]
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        return OutputJudge(feeds, reference, self.folder, self.seconds)
 
 
-def judge(graph: ir.Model, samples: CalibrationSet, context: Context) -> Judge:
-    """A judge that knows what a float model gives on samples."""
-    feeds = tuple(samples.feeds())
-    bare = Judge(feeds, (), context.workdir)
-    return Judge(feeds, tuple(bare._outputs(graph)), context.workdir)
+def output_judge(graph: ir.Model, samples: CalibrationSet, folder: Path) -> OutputJudge:
+    """A judge that knows what a float model gives on samples.
+
+    Args:
+        graph: The float model.
+        samples: What both are run on.
+        folder: For files that only live during a run.
+    """
+    feeds, begun = tuple(samples.feeds()), time.monotonic()
+    outputs = tuple(_outputs(graph, feeds, folder))
+    return OutputJudge(feeds, outputs, folder, (time.monotonic() - begun) / max(len(feeds), 1))
 
 
 def decibels(noise: float) -> float:
@@ -80,6 +86,15 @@ def decibels(noise: float) -> float:
     if noise <= 0:
         return math.inf
     return -10 * math.log10(noise) if math.isfinite(noise) else -math.inf
+
+
+def _outputs(graph: ir.Model, feeds: Sequence[Feed], folder: Path) -> list[list[Any]]:
+    own = Path(tempfile.mkdtemp(prefix="judge-", dir=folder))
+    try:
+        session = opened(graph, own, EMULATE)
+        return [session.run(feed) for feed in feeds]
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def _mismatch(reference: Sequence[Any], found: Sequence[Any]) -> float:
