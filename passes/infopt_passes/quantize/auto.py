@@ -34,6 +34,11 @@ MOST_JUDGES = 32
 MOST_TRIED_WITH = 64
 """Samples that candidates are calibrated with, at most; what is chosen is built with all samples."""
 
+USUAL_LIMIT = 60.0
+"""Seconds for choosing where nobody says how many, for a model with weights of up to :data:`USUAL_BYTES`."""
+
+USUAL_BYTES = 100_000_000
+
 GAIN = 0.2
 """An algorithm has to be better by so many dB: less may be the samples' doing."""
 
@@ -147,12 +152,22 @@ def chosen(static: Static, options: Quantize) -> Model:
     some = rest.thinned(MOST_TRIED_WITH)
     own = Static(static.model, static.table, replace(static.context, calibration=some))
     judges = output_judge(static.model.graph, apart, static.context.workdir)
-    search = Search(own, judges, options.time_limit, (plain, 0.0), started, min(len(samples) / len(some), MOST_LAST))
+    limit = options.time_limit or usual_limit(static.model.bytes)
+    search = Search(own, judges, limit, (plain, 0.0), started, min(len(samples) / len(some), MOST_LAST))
     search.keep(plain, search.noise(plain))
     search.steps(FIRST_STEPS, options)
     left = search.spare()
     search.steps(LAST_STEPS, options)
     return _final(static, search, plain, left)
+
+
+def usual_limit(weights: int) -> float:
+    """Seconds for choosing where nobody says how many: each candidate takes in proportion to its weights.
+
+    Args:
+        weights: Their bytes.
+    """
+    return USUAL_LIMIT * max(1.0, weights / USUAL_BYTES)
 
 
 def _hindrance(static: Static, samples: CalibrationSet) -> str | None:
