@@ -35,9 +35,12 @@ MOST_TRIED_WITH = 64
 """Samples that candidates are calibrated with, at most; what is chosen is built with all samples."""
 
 USUAL_LIMIT = 60.0
-"""Seconds for choosing where nobody says how many, for a model with weights of up to :data:`USUAL_BYTES`."""
+"""Seconds for choosing where nobody says how many, and candidates are quick."""
 
-USUAL_BYTES = 100_000_000
+CANDIDATES = 12
+"""So many candidates that are not quick shall find the time all the same."""
+
+LONGEST = 600.0
 
 GAIN = 0.2
 """An algorithm has to be better by so many dB: less may be the samples' doing."""
@@ -101,7 +104,7 @@ class Search:
         reserve = LAST * self.last * max(seconds, self.kept)
         if time.perf_counter() - self.started + seconds + reserve <= self.limit:
             return False
-        why = f"the time limit of {self.limit:g} s was reached before it was tried: the result depends on the machine"
+        why = f"the time limit of {self.limit:.3g} s was reached before it was tried: the result depends on the machine"
         self.notes.append(Note("warning", what, why))
         return True
 
@@ -152,22 +155,15 @@ def chosen(static: Static, options: Quantize) -> Model:
     some = rest.thinned(MOST_TRIED_WITH)
     own = Static(static.model, static.table, replace(static.context, calibration=some))
     judges = output_judge(static.model.graph, apart, static.context.workdir)
-    limit = options.time_limit or usual_limit(static.model.bytes)
+    limit = options.time_limit or USUAL_LIMIT
     search = Search(own, judges, limit, (plain, 0.0), started, min(len(samples) / len(some), MOST_LAST))
     search.keep(plain, search.noise(plain))
+    if options.time_limit is None:
+        search.limit = max(USUAL_LIMIT, min(LONGEST, CANDIDATES * search.took))
     search.steps(FIRST_STEPS, options)
     left = search.spare()
     search.steps(LAST_STEPS, options)
     return _final(static, search, plain, left)
-
-
-def usual_limit(weights: int) -> float:
-    """Seconds for choosing where nobody says how many: each candidate takes in proportion to its weights.
-
-    Args:
-        weights: Their bytes.
-    """
-    return USUAL_LIMIT * max(1.0, weights / USUAL_BYTES)
 
 
 def _hindrance(static: Static, samples: CalibrationSet) -> str | None:
