@@ -128,7 +128,7 @@ class Context:
     seed: int = 0
     force: bool = False
     progress: Callable[[str, int, int], None] = field(default=lambda what, done, total: None)
-    memory: int = 1_000_000_000
+    memory: int = 2_000_000_000
     inputs: tuple[InputSpec, ...] = ()
 
     def on_disk(self, model: Model) -> Path:

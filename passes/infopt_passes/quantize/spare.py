@@ -14,11 +14,11 @@ import onnx_ir as ir
 
 from infopt.bodies import body_values, homes
 from infopt.facts import COMPUTE_OPS, WEIGHT_INPUT, channel_axis, is_constant
+from infopt.noise import OutputJudge, decibels
 from infopt.probe import Spot, values_by_name
 from infopt_passes.calibrate.sizes import tensor_bytes
 from infopt_passes.quantize.culprits import Culprit, culprits, roundings
 from infopt_passes.quantize.insert import graph_of
-from infopt_passes.quantize.judge import Judge, decibels
 from infopt_passes.quantize.plan import make_plan
 from infopt_passes.quantize.static import Settings, Static
 from infopt_passes.quantize.structure import reason
@@ -63,7 +63,9 @@ class Spared:
     why: str
 
 
-def spared(static: Static, settings: Settings, judge: Judge, noise: float, late: Callable[[str], bool]) -> list[Spared]:
+def spared(
+    static: Static, settings: Settings, judge: OutputJudge, noise: float, late: Callable[[str], bool]
+) -> list[Spared]:
     """Find what makes the error and leave the layers around it in float, where that pays.
 
     Args:
@@ -102,7 +104,7 @@ class Trials:
 
     static: Static
     settings: Settings
-    judge: Judge
+    judge: OutputJudge
     known: dict[frozenset[str], float] = field(default_factory=dict)
 
     def gain(self, names: frozenset[str]) -> float:
@@ -166,7 +168,7 @@ class Bargain:
         return sum(self.prices[name] for name in names)
 
 
-def _prices(graph: ir.Model, nodes: list[ir.Node], judge: Judge) -> dict[str, float]:
+def _prices(graph: ir.Model, nodes: list[ir.Node], judge: OutputJudge) -> dict[str, float]:
     """Each node's part of the work of all of them: what it multiplies, reads and writes."""
     main = graph.graph
     known, labels = values_by_name(main).keys() | body_values(main).keys(), {main: "", **homes(main)}
@@ -186,7 +188,7 @@ def _prices(graph: ir.Model, nodes: list[ir.Node], judge: Judge) -> dict[str, fl
     return {name: count / total for name, count in work.items()}
 
 
-def _sizes(graph: ir.Model, spots: list[str | Spot], judge: Judge) -> Counter[str | Spot]:
+def _sizes(graph: ir.Model, spots: list[str | Spot], judge: OutputJudge) -> Counter[str | Spot]:
     """Sizes of tensors; where there are bodies, which need not run, of all samples together."""
     folder, result = Path(tempfile.mkdtemp(prefix="sizes-", dir=judge.folder)), Counter[str | Spot]()
     for feed in judge.feeds if any(not isinstance(spot, str) for spot in spots) else judge.feeds[:1]:
