@@ -50,7 +50,9 @@ def test_a_pruned_model_comes_with_its_counts_before_and_after(wide: Cli) -> Non
     assert report["model"]["flops"] == 2 * 64 * (16 * 27 + 16 * 144) + 2 * 64
     assert told["operations"].startswith(f"{report['model']['flops']:,} -> ")
     assert told["parameters"].startswith("2,80")
-    assert "16 -> 8 channels" in told.values()
+    assert [(each["before"], each["after"], each["unit"]) for each in report["pruned"][:1]] == [(16, 8, "channels")]
+    assert report["result"]["flops"] < 0.5 * report["model"]["flops"]
+    assert report["result"]["parameters"] < report["model"]["parameters"]
     pruned = onnx.load(wide.folder / "out" / "model.onnx")
     assert {8} >= {t.dims[0] for t in pruned.graph.initializer if t.name == "w2"}
 

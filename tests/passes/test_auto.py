@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infopt_passes.fitting.judge import decibels, judge
 from infopt_passes.quantize import Quantize
 from infopt_passes.quantize.auto import FEWEST
-from infopt_passes.quantize.judge import decibels, judge
 from infopt_passes.quantize.settings import LAST_STEPS
 from infopt_passes.quantize.static import Settings
 from infopt_passes.quantize.structure import reason

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infopt.passes import Context
+from infopt_passes.fitting.judge import decibels, judge
 from infopt_passes.quantize import Quantize
 from infopt_passes.quantize.equalize.channels import groups
 from infopt_passes.quantize.equalize.equalizing import equalized
-from infopt_passes.quantize.judge import decibels, judge
 from infopt_passes.quantize.prepare import prepared
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from infopt.model import Model, Note
 from infopt.passes import CalibrationSet
 from infopt_passes.calibrate.calibration import WEIGHTS_SHARE
-from infopt_passes.quantize.judge import Judge, decibels, judge
+from infopt_passes.fitting.judge import Judge, decibels, judge
 from infopt_passes.quantize.price import prices
 from infopt_passes.quantize.settings import FIRST_STEPS, LAST_STEPS, Step, plain_settings
 from infopt_passes.quantize.spare import Spared, spared

@@ -14,8 +14,8 @@ import onnx_ir as ir
 from infopt.facts import COMPUTE_OPS, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.probe import values_by_name
 from infopt_passes.calibrate.sizes import tensor_bytes
+from infopt_passes.fitting.judge import Judge, decibels
 from infopt_passes.quantize.culprits import Culprit, culprits, roundings
-from infopt_passes.quantize.judge import Judge, decibels
 from infopt_passes.quantize.plan import make_plan
 from infopt_passes.quantize.static import Settings, Static
 from infopt_passes.quantize.structure import reason

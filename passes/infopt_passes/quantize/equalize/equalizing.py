@@ -13,11 +13,11 @@ from infopt.model import Model, Note
 from infopt.passes import Context
 from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.observers import ExtremesObserver, Spans
+from infopt_passes.fitting.judge import Judge, decibels, judge
 from infopt_passes.quantize.equalize.absorb import absorb, pairs
 from infopt_passes.quantize.equalize.channels import Group, groups
 from infopt_passes.quantize.equalize.factors import Floats, from_activations, from_weights
 from infopt_passes.quantize.equalize.rescale import made, reader, rescale
-from infopt_passes.quantize.judge import Judge, decibels, judge
 
 Kind = Literal["weights", "activations"]
 

@@ -1,4 +1,4 @@
-"""Judges quantized models without labels: how far their outputs are from the float model's."""
+"""Judges models without labels: how far their outputs are from the float model's."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Judge:
         The graph runs in ONNX Runtime with Q/DQ as written, which is what every target computes but for rounding.
 
         Args:
-            graph: The quantized model, with the float model's outputs.
+            graph: The quantized or pruned model, with the float model's outputs.
         """
         outputs, first = self._outputs(graph), self.reference[0]
         kinds = [output.dtype.kind if isinstance(output, np.ndarray) else "" for output in first]
