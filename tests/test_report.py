@@ -19,8 +19,8 @@ from infopt.report import Criterion, KernelCount, Report, Verdict, read_report
 EXAMPLE = Path(__file__).parent / "goldens" / "report.json"
 
 PUBLIC_KEYS = {
-    "": "schema infopt command candidate verdict model result pruned target data accuracy accuracy_reason fidelity latency size "
-    "memory kernels layers classes samples steps environment warnings",
+    "": "schema infopt command candidate verdict model result pruned target data accuracy accuracy_reason fidelity "
+    "latency size memory kernels layers classes samples steps environment warnings",
     "verdict": "status reasons budgets",
     "model": "path sha256 nodes parameters bytes flops",
     "target": "name runtime version device isa",

@@ -128,12 +128,12 @@ def accepted(work: Work, yardstick: Yardstick, recover: Callable[[], list[Note]]
         return plain, whole, told
     reached, refused = _in_parts(work, before, plain, yardstick)
     names = ", ".join(refused[:NAMED]) + (f" and {len(refused) - NAMED} more" if len(refused) > NAMED else "")
-    what = "gave values that are not finite" if math.isinf(whole) else f"left outputs at {decibels(whole):.1f} dB"
-    why = (
-        f"{what}, {decibels(plain):.1f} dB without it, on {yardstick.samples} samples held back: rolled back in "
-        f"{len(refused)} layers ({names}), {decibels(reached):.1f} dB then"
-    )
-    return plain, reached, [*told, Note("warning", "recover", why)]
+    without = f"{decibels(plain):.1f} dB without it, on {yardstick.samples} calibration samples"
+    broken = "gave outputs that are not finite" if math.isinf(whole) else "made outputs worse"
+    at = "" if math.isinf(whole) else f"{decibels(whole):.1f} dB, "
+    why = f"recovery {broken} ({at}{without})"
+    told.append(Note("warning", "rolled back", f"{why}: taken back in {len(refused)} layers ({names})"))
+    return plain, reached, told
 
 
 def _in_parts(work: Work, before: Weights, plain: float, yardstick: Yardstick) -> tuple[float, list[str]]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from infopt.errors import InputError
 from infopt.model import Model, Note, Pruned
 from infopt.passes import Context
@@ -79,6 +81,7 @@ def check_groups(order: Ranked) -> None:
         raise InputError(why, "prune its weights with --kind unstructured instead")
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is seen in the outputs, and told of
 def reached(order: Ranked, options: Prune, context: Context, goal: Goal) -> Cut:
     """Prune to a goal in operations or parameters.
 
@@ -150,7 +153,7 @@ def _named(told: list[Note], step: str, steps: int) -> list[Note]:
     if steps == 1:
         return told
     return [
-        replace(note, node=f"{step}, {note.node}") if note.node in ("outputs", "recover") else note for note in told
+        replace(note, node=f"{step}, {note.node}") if note.node in ("outputs", "rolled back") else note for note in told
     ]
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
@@ -97,7 +98,8 @@ def ranked(model: Model, context: Context, importance: str = "activations", mult
     """
     work = Work.of(model.graph)
     step = multiple_of(multiple, context)
-    scores = importances(work, importance, context, step) if work.groups else ()
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite counts as most important
+        scores = importances(work, importance, context, step) if work.groups else ()
     return Ranked(model, work, scores, costs_of(work.graph, context), step)
 
 

@@ -185,6 +185,8 @@ def _told(search: Search, best: Cut | None, kind: str) -> Iterator[Note]:
     else:
         apart = f"; {selection.confirmed:,} others confirm it" if selection.confirmed else ", held back from all fits"
         why = f"{best.share:.1%} of the {what} kept, the least of {len(search.tried)} cuts tried whose {bound} stays"
+        if selection.proves:
+            why += f", with {selection.confidence:.0%} confidence,"
         late = "; time ran out: --time-limit allows more" if search.late else ""
         yield Note("choice", "largest cut", f"{why} within {limit} on {count} {whose} that chose it{apart}{late}")
     yield from _doubts(selection)

@@ -29,8 +29,11 @@ def sparsified(model: Model, context: Context, pattern: Pattern, share: float) -
         InputError: The model is quantized, there are no samples, or no layer can be made sparse.
         OptionError: The share is not between 0 and 1.
     """
+    import numpy as np
+
     from infopt_passes.prune.sparse.apply import applied
     from infopt_passes.prune.sparse.layers import changes
 
-    result = applied(model, context, pattern, share)
+    with np.errstate(over="ignore", invalid="ignore"):  # layers where something overflows are told of
+        result = applied(model, context, pattern, share)
     return result.with_pruned(*changes(result, result.notes[len(model.notes) :]))
