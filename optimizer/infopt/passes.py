@@ -140,7 +140,7 @@ class Context:
     seed: int = 0
     force: bool = False
     progress: Callable[[str, int, int], None] = field(default=lambda what, done, total: None)
-    memory: int = 1_000_000_000
+    memory: int = 2_000_000_000
     inputs: tuple[InputSpec, ...] = ()
     selection: Selection | None = None
 

@@ -14,12 +14,13 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.bodies import body_values, reduced
+from infopt.model import HELD
 
 if TYPE_CHECKING:
     from infopt.model import Range
     from infopt.targets.onnxruntime import OnnxSession
 
-FLAT = 4096
+FLAT = HELD
 """Weights of at least this many bytes are given to the runtime as files, so that it maps them instead of copying."""
 
 INLINE = 1 << 24

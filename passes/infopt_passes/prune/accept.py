@@ -17,8 +17,8 @@ import onnx_ir as ir
 
 from infopt.errors import RuntimeRefused
 from infopt.model import Note
+from infopt.noise import OutputJudge, decibels, output_judge
 from infopt.passes import Context
-from infopt_passes.fitting.judge import Judge, decibels, judge
 from infopt_passes.prune.work import Work
 
 PART = 8
@@ -73,7 +73,7 @@ class Yardstick:
         rest: Brings the samples that are left to recover with.
     """
 
-    judge: Judge
+    judge: OutputJudge
     rest: Context
 
     @staticmethod
@@ -88,7 +88,7 @@ class Yardstick:
             held = set(apart.indices)
             others = tuple(index for index in samples.indices if index not in held)
             rest = replace(context, calibration=replace(samples, indices=others))
-        made = Yardstick(judge(work.exact, apart, context), rest)
+        made = Yardstick(output_judge(work.exact, apart, context.workdir), rest)
         return made if math.isfinite(made.noise(work.exact)) else None
 
     @property

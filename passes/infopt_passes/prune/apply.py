@@ -12,8 +12,8 @@ import numpy as np
 
 from infopt.errors import InputError
 from infopt.model import Model, Note, Pruned
+from infopt.noise import decibels
 from infopt.passes import Context
-from infopt_passes.fitting.judge import decibels
 from infopt_passes.prune.accept import State, Yardstick, accepted
 from infopt_passes.prune.allocate import Allocation
 from infopt_passes.prune.cost import Costs
@@ -137,7 +137,7 @@ def _judged_recovery(
         return True, _recovered(work, options, context)
     plain, noise, told = accepted(work, yardstick, lambda: _recovered(work, options, yardstick.rest))
     without = "" if plain == noise else f", {decibels(plain):.1f} dB before recovery"
-    why = f"error {decibels(noise):.1f} dB below the outputs{without}, on {yardstick.samples} calibration samples"
+    why = f"error {decibels(noise):.1f} dB below what they say{without}, on {yardstick.samples} calibration samples"
     return math.isfinite(noise), [Note("choice", "outputs", why), *told]
 
 

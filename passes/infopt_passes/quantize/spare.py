@@ -12,9 +12,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from infopt.facts import COMPUTE_OPS, WEIGHT_INPUT, channel_axis, is_constant
+from infopt.noise import OutputJudge, decibels
 from infopt.probe import values_by_name
 from infopt_passes.calibrate.sizes import tensor_bytes
-from infopt_passes.fitting.judge import Judge, decibels
 from infopt_passes.quantize.culprits import Culprit, culprits, roundings
 from infopt_passes.quantize.plan import make_plan
 from infopt_passes.quantize.static import Settings, Static
@@ -60,7 +60,9 @@ class Spared:
     why: str
 
 
-def spared(static: Static, settings: Settings, judge: Judge, noise: float, late: Callable[[str], bool]) -> list[Spared]:
+def spared(
+    static: Static, settings: Settings, judge: OutputJudge, noise: float, late: Callable[[str], bool]
+) -> list[Spared]:
     """Find what makes the error and leave the layers around it in float, where that pays.
 
     Args:
@@ -99,7 +101,7 @@ class Trials:
 
     static: Static
     settings: Settings
-    judge: Judge
+    judge: OutputJudge
     known: dict[frozenset[str], float] = field(default_factory=dict)
 
     def gain(self, names: frozenset[str]) -> float:
@@ -163,7 +165,7 @@ class Bargain:
         return sum(self.prices[name] for name in names)
 
 
-def _prices(graph: ir.Model, nodes: list[ir.Node], judge: Judge) -> dict[str, float]:
+def _prices(graph: ir.Model, nodes: list[ir.Node], judge: OutputJudge) -> dict[str, float]:
     """Each node's part of the work of all of them: what it multiplies, reads and writes."""
     known = values_by_name(graph.graph)
     touched = {node.name or "": [n for n in _names((*node.inputs, *node.outputs)) if n in known] for node in nodes}
