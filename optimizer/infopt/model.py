@@ -37,7 +37,7 @@ class Note:
 
     Attributes:
         kind: ``"float"`` (kept in float), ``"warning"`` (the user should know), ``"choice"`` (what a pass tried, and
-            what came of it).
+            what came of it), ``"layer"`` (what became of one layer).
         node: Name of the node or tensor.
         why: The reason in words.
     """
@@ -88,6 +88,26 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class Pruned:
+    """What pruning left of a group of units that come and go together, or of a layer's weights.
+
+    Attributes:
+        name: The first tensor that is made with them, or the layer.
+        unit: What is counted: ``"channels"``, ``"units of 4 channels"`` (heads), ``"weights"``; ``"layer"`` for one
+            that was left alone.
+        before: How many there were; ``None`` where that was not counted.
+        after: How many are left; of weights, those that are not zero.
+        remark: Why all of it was left alone, or what is known of what is left.
+    """
+
+    name: str
+    unit: str
+    before: int | None = None
+    after: int | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A graph with its history. Passes take one and return another; nothing is changed in place.
 
@@ -98,6 +118,7 @@ class Model:
         notes: Remarks of these passes.
         ranges: Calibrated range by tensor name, once quantized.
         external: Names of the files of its external data, relative to that of the model.
+        pruned: What pruning left of each group, once pruned.
     """
 
     graph: ir.Model
@@ -106,10 +127,15 @@ class Model:
     notes: tuple[Note, ...] = ()
     ranges: tuple[tuple[str, Range], ...] = ()
     external: tuple[str, ...] = ()
+    pruned: tuple[Pruned, ...] = ()
 
     def edited(self, graph: ir.Model, *notes: Note) -> Model:
         """The same model with another graph and further notes."""
         return replace(self, graph=graph, notes=self.notes + notes)
+
+    def with_pruned(self, *groups: Pruned) -> Model:
+        """The same model with what pruning left of further groups."""
+        return replace(self, pruned=self.pruned + groups)
 
     @property
     def nodes(self) -> int:
