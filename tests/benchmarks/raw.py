@@ -85,10 +85,16 @@ class Store(Generic[F]):
     measured: F
     fresh: bool = False
 
-    def add(self, row: R, measure: Callable[[R], R]) -> R:
-        """The row with its numbers: those that are known for its key, else measured and written down."""
+    def add(self, row: R, measure: Callable[[R], R], again: bool = False) -> R:
+        """The row with its numbers: those that are known for its key, else measured and written down.
+
+        Args:
+            row: The row without its numbers.
+            measure: Adds them.
+            again: Measure even if they are known.
+        """
         known = self.measured.find(row)
-        if known is not None and known.key == row.key and not self.fresh:
+        if known is not None and known.key == row.key and not (self.fresh or again):
             return known
         done = measure(row)
         self.measured = self.measured.with_rows([done])

@@ -15,6 +15,7 @@ from infopt.errors import InfoptError
 from infopt.opened import subject
 from infopt_passes.quantize import Quantize
 
+from ..judging import drop_interval
 from ..raw import sources_sha256
 from ..sheets import short
 from ..subjects import for_target, model_sha256, unit
@@ -76,15 +77,12 @@ def _numbers(row: Run, report: Report) -> Run:
     accuracy = report.accuracy
     assert accuracy is not None
     ratios = [each.sqnr_db for each in report.fidelity if each.sqnr_db is not None]
-    interval = accuracy.ci95
-    if interval and accuracy.higher_is_better:
-        interval = 0.0 - interval[1], 0.0 - interval[0]
     return replace(
         row,
         score=accuracy.candidate,
         baseline=accuracy.baseline,
         drop=accuracy.drop,
-        interval=interval,
+        interval=drop_interval(accuracy),
         n=accuracy.n,
         where=accuracy.where,
         sqnr_db=min(ratios, default=None),

@@ -1,0 +1,157 @@
+"""Torch-Pruning on the same model, the same samples and for the same time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from infopt.manifest import sha256_source
+
+from ..judging import drop_interval
+from ..processes import INFOPT, flags, run
+from .artifacts import settled, sha256
+from .making import SEED, Bench, failure, scored
+from .records import OURS, THEIRS, Duel, Pruned
+
+if TYPE_CHECKING:
+    from .records import Measured
+
+VARIABLE = "INFOPT_TORCH_PRUNING_PYTHON"
+SCRIPT = Path(__file__).with_name("rival")
+SAMPLES = 300
+"""Calibration samples that infopt takes without asking, and so theirs too."""
+
+ENOUGH = 0.95
+"""Rows are measured again where they were given less than this part of what infopt takes now."""
+
+VERSIONS = """
+import json
+from importlib.metadata import version
+print(json.dumps({name: version(name) for name in ("torch", "torch-pruning", "onnxscript")}))
+"""
+
+
+def rival_versions() -> dict[str, str] | str:
+    """Versions of what the other interpreter has, or the reason why there is none."""
+    python = os.environ.get(VARIABLE)
+    if not python:
+        return f"{VARIABLE} is not set: it names an interpreter with torch, torch-pruning, onnxscript and onnxruntime"
+    done = subprocess.run([python, "-c", VERSIONS], capture_output=True, text=True)
+    if done.returncode:
+        return f"{VARIABLE}: {failure(done.stderr)}"
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """A recipe of Torch-Pruning on a model.
+
+    Attributes:
+        bench: The model for a target.
+        recipe: Its name.
+        share: Part of the operations to keep.
+        labels: Classes of the calibration samples, or why there are none; ``None`` learns from the model's outputs.
+        seconds: Time to recover in; what infopt took for all of it.
+        versions: Of Torch-Pruning and what it needs, or why it is not there.
+    """
+
+    bench: Bench
+    recipe: str
+    share: float
+    labels: np.ndarray | str | None
+    seconds: float
+    versions: dict[str, str] | str
+
+    def row(self) -> Pruned:
+        """The row without its numbers."""
+        learnt = "no labels" if self.labels is None else "labels"
+        variant = f"torch-pruning {self.recipe}, flops={self.share:g}, {learnt}"
+        reasons = [each for each in (self.versions, self.labels) if isinstance(each, str)]
+        sources = [sha256_source(file) for file in sorted(SCRIPT.glob("*.py"))]
+        key = self.bench.key(self.recipe, self.share, learnt, self.versions, sources)
+        options = {"recipe": self.recipe, "flops": self.share, "labels": self.labels is not None}
+        reason = reasons[0] if reasons else None
+        return Pruned(self.bench.model.name, self.bench.target, variant, key, reason, THEIRS, options)
+
+    def measure(self, row: Pruned) -> Pruned:
+        """The row with its numbers, or with the reason why there are none."""
+        if row.reason:
+            return row
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / "model.onnx"
+            done = run([os.environ[VARIABLE], str(SCRIPT)], given=self._job(Path(folder), model))
+            if done.error is not None:
+                return replace(row, reason=failure(done.error))
+            out = self.bench.kept.path(row.variant)
+            given = {"target": self.bench.target, "no_eval": True, "output": out, **self.bench.model.inputs}
+            compiled = run([*INFOPT, "compile", str(model), *flags(given)])
+        if compiled.error is not None:
+            return replace(row, reason=failure(compiled.error))
+        told = json.loads(done.out.splitlines()[-1])
+        row = replace(row, turns=told["turns"], seconds=self.seconds)
+        return scored(self.bench, replace(row, wall=done.cost.seconds, megabytes=done.cost.megabytes))
+
+    def _job(self, folder: Path, out: Path) -> str:
+        labels = folder / "labels.npy"
+        if self.labels is not None:
+            np.save(labels, np.asarray(self.labels)[:SAMPLES])
+        job = {
+            "folder": str(self.bench.model.folder),
+            "recipe": self.recipe,
+            "share": self.share,
+            "samples": SAMPLES,
+            "labels": None if self.labels is None else str(labels),
+            "seconds": self.seconds,
+            "threads": len(os.sched_getaffinity(0)),
+            "seed": SEED,
+            "out": str(out),
+        }
+        return json.dumps(job)
+
+
+def budget(measured: Measured, bench: Bench, share: float) -> float | None:
+    """Seconds of infopt's slowest variant with a share of the operations."""
+    found = [row.seconds for row in ours_at(measured, bench, share) if row.seconds is not None]
+    return max(found, default=None)
+
+
+def ours_at(measured: Measured, bench: Bench, share: float) -> list[Pruned]:
+    """infopt's pruned models with a share of the operations, in float."""
+    rows = [row for row in measured.pruned if (row.model, row.target) == (bench.model.name, bench.target)]
+    wanted = [row for row in rows if row.tool == OURS and not row.int8 and row.options.get("flops") == share]
+    return [row for row in wanted if row.reason is None]
+
+
+@dataclass(frozen=True)
+class Fight:
+    """A model of theirs against one of infopt's."""
+
+    bench: Bench
+    theirs: Pruned
+    ours: Pruned
+
+    def row(self) -> Duel:
+        """The row without its numbers."""
+        sides = [settled(self.bench.kept.path(row.variant), self.bench.feed, row.setting)[0] for row in self._rows()]
+        key = self.bench.key(*map(sha256, sides))
+        return Duel(self.theirs.model, self.theirs.target, self.theirs.variant, key, self.ours.variant)
+
+    def measure(self, row: Duel) -> Duel:
+        """The row with its numbers."""
+        seen = []
+        for each in self._rows():
+            path = self.bench.kept.path(each.variant)
+            seen.append(self.bench.outputs(path, settled(path, self.bench.feed, each.setting)[0]))
+        accuracy = self.bench.compared(*seen)
+        return replace(row, behind=accuracy.drop, interval=drop_interval(accuracy))
+
+    def _rows(self) -> tuple[Pruned, Pruned]:
+        return self.theirs, self.ours
