@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from benchmarks.accuracy.stream import STREAMS, _compared
 from benchmarks.accuracy.tables import sheets
 from benchmarks.accuracy.variants import ABLATION, FAST, WEIGHTS
 from benchmarks.bars import Bar
+from benchmarks.example import embedded
 from benchmarks.raw import Store, read
 from benchmarks.sheets import marked, put
 from benchmarks.subjects import for_target, unit
@@ -34,14 +34,6 @@ if TYPE_CHECKING:
     from conftest import Build
 
 ROOT = Path(__file__).parents[1]
-SCORE = """
-def per_sample(outputs, labels):
-    return (outputs[0].argmax(1) == labels.reshape(len(labels), -1)[:, 0]).astype(float)
-
-
-def score(outputs, labels):
-    return float(per_sample(outputs, labels).mean())
-"""
 NOTHING = Measured("2026-01-01", 100, 0, {"cpu": "a CPU"})
 
 
@@ -51,23 +43,8 @@ def never(row: Any) -> Any:
 
 @pytest.fixture
 def fashion(tmp_path: Path) -> ZooModel:
-    """The embedded example as a folder of the zoo, with few pictures."""
-    folder = tmp_path / "fashion"
-    for name, count in (("calib", 20), ("eval", 40)):
-        (folder / name).mkdir(parents=True)
-        source = ROOT / "calibration_data" / "fashion" / name
-        pictures = sorted(source.glob("*.png"))[:count]
-        for picture in pictures:
-            (folder / name / picture.name).symlink_to(picture)
-        if name == "eval":
-            kept = {picture.name for picture in pictures} | {"file"}
-            with (source / "labels.csv").open() as old, (folder / name / "labels.csv").open("w") as new:
-                csv.writer(new).writerows(row for row in csv.reader(old) if row[0] in kept)
-    (folder / "model.onnx").symlink_to(ROOT / "examples" / "fashion" / "fashion.onnx")
-    (folder / "score.py").write_text(SCORE)
-    preprocess = {"color": "L", "scale": "1/255", "mean": [0.286], "std": [0.353], "layout": "NCHW"}
-    (folder / "meta.json").write_text(json.dumps({"batch_axes": "all 0", "preprocess": preprocess}))
-    return ZooModel(folder, tmp_path)
+    """The embedded example with few pictures."""
+    return embedded(tmp_path)
 
 
 def test_a_run_is_measured_once_and_shown(
