@@ -19,7 +19,7 @@ from benchmarks.pruning.__main__ import KEPT, bench, main, parsed
 from benchmarks.pruning.bars import at_latency, frontier, judgements
 from benchmarks.pruning.labels import MEAN, STD, VARIABLE, calibration_labels
 from benchmarks.pruning.making import _units, failure
-from benchmarks.pruning.records import INT8, THEIRS, Duel, Measured, Pruned, Speed
+from benchmarks.pruning.records import ALONE, INT8, THEIRS, Duel, Measured, Pruned, Speed
 from benchmarks.pruning.rivals import Fight, Theirs, budget, rival_versions
 from benchmarks.pruning.tables import sheets
 from benchmarks.raw import Store, read
@@ -130,7 +130,8 @@ def test_the_picture_is_legible_in_light_and_dark_and_shows_each_kind(
     known: Measured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("INFOPT_CHARTS")
-    quantized = known.with_rows([timed("flops=0.5" + INT8, 0.3)])
+    quantized = known.with_rows([timed("flops=0.5" + INT8, 0.3), timed(ALONE, 0.5)])
+    quantized = quantized.with_rows([replace(known.pruned[0], variant=ALONE, options={})])
     text = picture.svg(quantized)
     root = ElementTree.fromstring(text)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -139,11 +140,10 @@ def test_the_picture_is_legible_in_light_and_dark_and_shows_each_kind(
     assert seen == {color for color, _ in picture.LOOKS.values()}
     assert all(f"--{name}:" in text for name in ("ink", "best", "good", "bad", "muted", "line"))
     assert len({shape for _, shape in picture.LOOKS.values()}) == len(picture.LOOKS)
+    shown = picture.marks(quantized, "resnet20_fashion")
+    lost = quantized.with_rows([replace(known.pruned[0], score=0.5, drop=0.42)])
     # What loses more than a panel holds would press all others together.
-    assert (
-        len(picture.marks(quantized.with_rows([replace(known.pruned[0], score=0.5, drop=0.42)]), "resnet20_fashion"))
-        == 4
-    )
+    assert len(picture.marks(lost, "resnet20_fashion")) == len(shown) - 1 == 5
 
 
 def test_a_file_of_raw_numbers_reads_back_and_prints(
@@ -182,10 +182,14 @@ def test_a_model_is_pruned_quantized_fought_and_timed(
     given = parsed(["prune", "int8", "latency", "--json", str(tmp_path / "raw.json")])
     store = Store(given.json, NOTHING)
     with bench(fashion, "onnxruntime", tmp_path / "kept") as place:
-        for _ in range(2):
-            Run(place, store, given, "not there", Console(quiet=True)).go()
-        alone, quantized = store.measured.pruned
+        Run(place, store, given, "not there", Console(quiet=True)).go()
+        once = store.measured
+        Run(place, store, given, "not there", Console(quiet=True)).go()
+        assert store.measured == once, "what is known is not measured again"
+        alone, plain, quantized = once.pruned
         duel = Store(None, NOTHING).add((fight := Fight(place, quantized, alone)).row(), fight.measure)
+    assert plain.variant == ALONE
+    assert plain.score
     assert alone.reason is quantized.reason is None
     assert 0.4 < (alone.flops or 0) < 0.61
     assert (alone.parameters or 0) < 0.8
@@ -197,7 +201,7 @@ def test_a_model_is_pruned_quantized_fought_and_timed(
     assert alone.seconds < alone.wall
     assert quantized.below == pytest.approx((alone.score or 0) - (quantized.score or 0))
     assert (quantized.compressed or 1) < (alone.compressed or 0) < 1
-    assert {each.variant for each in store.measured.speeds} == {alone.variant, quantized.variant}
+    assert {each.variant for each in store.measured.speeds} == {alone.variant, ALONE, quantized.variant}
     assert all(each.ratio and each.interval and each.interval[0] <= each.ratio for each in store.measured.speeds)
     assert duel.behind == pytest.approx((quantized.score or 0) - (alone.score or 0))
 

@@ -23,7 +23,7 @@ from ..zoo import ROOT, ZooModel
 from . import picture, readme
 from .artifacts import Kept
 from .labels import calibration_labels
-from .making import SEED, Bench, Ours, Quantized
+from .making import SEED, Alone, Bench, Ours, Quantized
 from .plans import MODELS, RIVAL_RECIPES, RIVAL_SHARES, TARGETS, VARIANTS
 from .records import Measured, Pruned
 from .rivals import ENOUGH, Fight, Theirs, budget, ours_at, rival_versions
@@ -109,13 +109,13 @@ class Run:
     def go(self) -> None:
         """Measure all parts."""
         ours = [Ours(self.bench, options) for options in VARIANTS[self.bench.target]]
-        for plan in ours:
-            if self.wanted("prune", plan.row()):
+        for each in ours:
+            if self.wanted("prune", each.row()):
+                self.add(each)
+        pruned = [row for each in ours if (row := self.store.measured.find(each.row()))]
+        for plan in (Alone(self.bench), *(Quantized(self.bench, row) for row in pruned if self.made(row))):
+            if self.wanted("int8", plan.row()):
                 self.add(plan)
-        pruned = [row for plan in ours if (row := self.store.measured.find(plan.row()))]
-        for quantized in (Quantized(self.bench, row) for row in pruned if self.made(row)):
-            if self.wanted("int8", quantized.row()):
-                self.add(quantized)
         if self.bench.target == TARGETS[0] and "rival" in self.parts:
             self.rivals()
         if "latency" in self.parts:

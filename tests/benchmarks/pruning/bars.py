@@ -86,7 +86,7 @@ def _of(measured: Measured, row: Pruned) -> Iterator[Judgement]:
             yield Judgement(row, "drop", Bar(max(demand.drop, row.unit or 0.0), row.drop, row.interval))
             if demand.seconds and row.seconds is not None:
                 yield Judgement(row, "time", Bar(demand.seconds, row.seconds), "s")
-    if row.model in HEAVY and row.megabytes is not None:
+    if row.model in HEAVY and row.options and row.megabytes is not None:
         yield Judgement(row, "peak memory", Bar(MEGABYTES, row.megabytes), "MB")
     yield from _followed(measured, row)
 

@@ -21,7 +21,7 @@ from ..sheets import short
 from ..subjects import model_sha256, unit
 from ..variants import Options, absent, label
 from .artifacts import FLOAT, Facts, Kept, settled
-from .records import INT8, Pruned
+from .records import ALONE, INT8, Pruned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,6 +147,26 @@ class Quantized:
         after = self.bench.seen[self.bench.kept.path(row.variant)]
         accuracy = self.bench.compared(self.bench.outputs(before, side), after)
         return replace(row, below=accuracy.drop, below_interval=drop_interval(accuracy), flops=self.pruned.flops)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The model in INT8 without pruning, which pruning has to be worth more than."""
+
+    bench: Bench
+
+    def row(self) -> Pruned:
+        """The row without its numbers."""
+        key = self.bench.key("int8", versions(), sources_sha256())
+        return Pruned(self.bench.model.name, self.bench.target, ALONE, key)
+
+    def measure(self, row: Pruned) -> Pruned:
+        """The row with its numbers, or with the reason why there are none."""
+        done = _verb(self.bench, "quantize", self.bench.model.path, {}, row.variant)
+        if done.error is not None:
+            return replace(row, reason=failure(done.error))
+        row = replace(row, wall=done.cost.seconds, megabytes=done.cost.megabytes)
+        return replace(scored(self.bench, row), flops=1.0)
 
 
 def scored(bench: Bench, row: Pruned) -> Pruned:

@@ -10,16 +10,18 @@ from infopt.views.html.charts.marks import INK, LINE, MUTED
 from infopt.views.html.draw import draw
 
 from .plans import MODELS, TARGETS
-from .records import THEIRS
+from .records import ALONE, THEIRS
 
 if TYPE_CHECKING:
     from .records import Measured, Pruned
 
 FILE = Path(__file__).with_name("accuracy-latency.svg")
 
-FLOAT, OURS, OURS_INT8, OTHERS = "as it came", "infopt, pruned", "infopt, pruned and INT8", "Torch-Pruning"
+FLOAT, QUANTIZED, OTHERS = "as it came", "INT8 by infopt", "pruned by Torch-Pruning"
+OURS, OURS_INT8 = "pruned by infopt", "pruned and INT8 by infopt"
 LOOKS = {
     FLOAT: ("var(--ink)", "cross"),
+    QUANTIZED: ("var(--open)", "diamond"),
     OURS: ("var(--best)", "circle"),
     OURS_INT8: ("var(--good)", "square"),
     OTHERS: ("var(--bad)", "triangle-up"),
@@ -53,14 +55,16 @@ def marks(measured: Measured, model: str) -> list[Fields]:
     points = [{"x": 100.0, "y": 100 * (rows[0].baseline or 0.0), "kind": FLOAT}]
     for row in rows:
         speed = measured.speed(row)
-        structured = "flops" in row.options
+        structured = "flops" in row.options or row.variant == ALONE
         if structured and speed is not None and speed.ratio is not None and (row.drop or 0.0) * 100 <= LOST:
             points.append({"x": 100 * speed.ratio, "y": 100 * (row.score or 0.0), "kind": _kind(row)})
     return points
 
 
 def _kind(row: Pruned) -> str:
-    return OTHERS if row.tool == THEIRS else OURS_INT8 if row.int8 else OURS
+    if row.tool == THEIRS:
+        return OTHERS
+    return QUANTIZED if row.variant == ALONE else OURS_INT8 if row.int8 else OURS
 
 
 def _spec(measured: Measured, models: list[str]) -> Fields:

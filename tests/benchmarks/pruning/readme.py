@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MARK = "pruning"
 
-ALT = "Accuracy against latency: the models as they came, pruned by infopt, pruned and in INT8, pruned by Torch-Pruning"
+ALT = "Accuracy against latency: models as they came, in INT8, pruned by infopt, both, and pruned by Torch-Pruning"
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 

@@ -10,6 +10,9 @@ from ..raw import Raw
 
 SCHEMA = "infopt.pruning/1"
 OURS, THEIRS = "infopt", "torch-pruning"
+ALONE = "INT8 alone"
+"""Name of the variant that was quantized and not pruned."""
+
 INT8 = " + INT8"
 """Behind the name of a variant that was quantized."""
 
