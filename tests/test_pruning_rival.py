@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,20 @@ def test_training_goes_to_the_teacher_or_to_the_labels(rival: Any, folder: Path)
         lesson = tuning.Lesson(data, labels, teacher)
         assert (lesson.classes(slice(None)) == expected).all()
         before = (net(data["x"]).argmax(1) == expected).float().mean()
-        assert tuning.tuned(net, lesson, schedule, 0.3) >= tuning.FEWEST
+        assert tuning.tuned(net, lesson, schedule, (0.3, 0.1)) >= tuning.FEWEST
         assert (net(data["x"]).argmax(1) == expected).float().mean() > before + 0.2
         assert not net.training
+
+
+def test_training_goes_on_until_wall_and_processor_time_are_both_over(rival: Any, folder: Path) -> None:
+    models, tuning = rival("models"), rival("tuning")
+    net = models.restored(folder)
+    lesson = tuning.Lesson({"x": torch.randn(16, 4)}, None, models.restored(folder))
+    schedule = tuning.Schedule(torch.optim.SGD, tuning.cosine, batch=16)
+    for budget in ((0.2, 0.0), (0.0, 0.2)):
+        start = time.perf_counter()
+        tuning.tuned(net, lesson, schedule, budget)
+        assert time.perf_counter() - start > 0.1
 
 
 def test_the_rate_falls_with_the_time(rival: Any) -> None:

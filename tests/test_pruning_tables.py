@@ -20,7 +20,7 @@ from benchmarks.pruning.bars import at_latency, frontier, judgements
 from benchmarks.pruning.labels import MEAN, STD, VARIABLE, calibration_labels
 from benchmarks.pruning.making import _units, failure
 from benchmarks.pruning.records import ALONE, INT8, THEIRS, Duel, Measured, Pruned, Speed
-from benchmarks.pruning.rivals import Fight, Theirs, budget, rival_versions
+from benchmarks.pruning.rivals import Budget, Fight, Theirs, budget, rival_versions
 from benchmarks.pruning.tables import sheets
 from benchmarks.raw import Store, read
 from benchmarks.sheets import marked
@@ -121,6 +121,7 @@ def test_the_readme_has_a_row_a_model_and_says_what_is_not_met(known: Measured) 
     text = readme.block(known)
     assert "| resnet20_fashion | onnxruntime | `flops=0.5` | 50.0% | +1.00 | 0.60 [0.60, 0.60] |" in text
     assert text.count("`flops=0.5`") == 1
+    assert "INT8`" not in text, "its numbers stand in the row of the model that was quantized"
     assert text.endswith("Of 4 bars: 4 met, 0 met, undecided, 0 NOT MET, undecided, 0 NOT MET.")
     lost = readme.block(known.with_rows([row("flops=0.5", 0.9)]))
     assert "- resnet20_fashion, onnxruntime, `flops=0.5`: drop +2.00 (limit +1.00)" in lost
@@ -222,12 +223,12 @@ def test_a_row_without_its_option_or_its_interpreter_says_so(
     assert isinstance(missing, str)
     assert "torch" in missing
     with bench(fashion, "onnxruntime", tmp_path) as place:
-        plan = Theirs(place, "group-norm", 0.5, None, 1.0, told)
+        plan = Theirs(place, "group-norm", 0.5, None, Budget(1.0, 1.0), told)
         assert plan.measure(plan.row()).reason == told
         for seconds in (50.0, 80.0):
             found = replace(row("flops=0.5", 0.9, "fashion", seconds=seconds), variant=f"v{seconds}")
-            known = NOTHING.with_rows([found, replace(found, variant="other", seconds=60.0)])
-            assert budget(known, place, 0.5) == max(seconds, 60.0)
+            known = NOTHING.with_rows([found, replace(found, variant="other", seconds=60.0, processor=9.0)])
+            assert budget(known, place, 0.5) == Budget(max(seconds, 60.0), 9.0)
         assert budget(known, place, 0.7) is None
 
 

@@ -17,17 +17,19 @@ import json, os, sys, time
 start = time.perf_counter()
 child = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
 _, status, usage = os.wait4(child, 0)
-print(json.dumps([status, time.perf_counter() - start, usage.ru_maxrss / 1024]), file=sys.stderr)
+seconds, processor = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
+print(json.dumps([status, seconds, usage.ru_maxrss / 1024, processor]), file=sys.stderr)
 """
 """Starts a command from a process that is small itself: a child's peak memory begins with its parent's."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took: seconds of wall time and its peak memory in MB."""
+    """What a process took: seconds of wall time, its peak memory in MB, and seconds of all processors together."""
 
     seconds: float
     megabytes: float
+    processor: float
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def run(command: list[str], given: str = "", **environment: str) -> Done:
     launch = [sys.executable, "-I", "-S", "-c", LAUNCH, *command]
     done = subprocess.run(launch, input=given, check=True, capture_output=True, text=True, env=os.environ | environment)
     said, last = done.stderr.splitlines(), json.loads(done.stderr.splitlines()[-1])
-    status, seconds, megabytes = last
-    return Done(Cost(seconds, megabytes), done.stdout, "\n".join(said[:-1]) if status else None)
+    status, *taken = last
+    return Done(Cost(*taken), done.stdout, "\n".join(said[:-1]) if status else None)
 
 
 def cost(command: list[str], **environment: str) -> Cost:

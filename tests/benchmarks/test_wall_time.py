@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def _medians(commands: dict[str, list[str]]) -> dict[str, Cost]:
         shown = ", ".join(f"{each.seconds:.2f} s {each.megabytes:.0f} MB" for each in costs)
         print(f"    {name:20} {shown}")
     return {
-        name: Cost(statistics.median(c.seconds for c in costs), statistics.median(c.megabytes for c in costs))
+        name: Cost(*(statistics.median(c) for c in zip(*map(astuple, costs), strict=True)))
         for name, costs in seen.items()
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from .labels import calibration_labels
 from .making import SEED, Alone, Bench, Ours, Quantized
 from .plans import MODELS, RIVAL_RECIPES, RIVAL_SHARES, TARGETS, VARIANTS
 from .records import Measured, Pruned
-from .rivals import ENOUGH, Fight, Theirs, budget, ours_at, rival_versions
+from .rivals import Budget, Fight, Theirs, budget, ours_at, rival_versions
 from .speed import speeds
 from .tables import sheets
 
@@ -54,7 +55,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help=f"what to measure: {', '.join(PARTS)}; all")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="rows of which the variant has one of these in it")
+    parser.add_argument(
+        "--only", nargs="+", metavar="PATTERN", help="rows of which the variant matches one: '^flops=0.5$'"
+    )
     parser.add_argument(
         "--json", type=Path, default=KEPT, help="file of raw numbers; what is in it is not measured again"
     )
@@ -129,7 +132,7 @@ class Run:
     def wanted(self, part: str, row: Pruned) -> bool:
         """Whether a row is asked for."""
         only = self.given.only
-        return part in self.parts and (not only or any(text in row.variant for text in only))
+        return part in self.parts and (not only or any(re.search(pattern, row.variant) for pattern in only))
 
     def made(self, row: Pruned) -> bool:
         """Whether a row's artifact is there."""
@@ -149,23 +152,23 @@ class Run:
     def rivals(self) -> None:
         """Torch-Pruning in the same time as infopt's slowest variant of the same share, and sample by sample."""
         for share in RIVAL_SHARES:
-            seconds = budget(self.store.measured, self.bench, share)
+            time = budget(self.store.measured, self.bench, share)
             ours = [row for row in ours_at(self.store.measured, self.bench, share) if self.made(row)]
-            if seconds is None:
+            if time is None:
                 continue
-            for plan in self.recipes(share, seconds):
+            for plan in self.recipes(share, time):
                 if not self.wanted("rival", plan.row()):
                     continue
-                row = self.add(plan, lambda old, least=seconds * ENOUGH: (old.seconds or 0.0) < least)
+                row = self.add(plan, lambda old, time=time: not time.kept(old))
                 if ours and row.reason is None:
                     fight = Fight(self.bench, row, max(ours, key=lambda each: each.score or 0.0))
                     self.store.add(fight.row(), fight.measure)
 
-    def recipes(self, share: float, seconds: float) -> Iterator[Theirs]:
+    def recipes(self, share: float, time: Budget) -> Iterator[Theirs]:
         """Their recipes, each without and with labels."""
         for recipe in RIVAL_RECIPES.get(self.bench.model.name, ()):
             for labels in (None, calibration_labels(self.bench.model)):
-                yield Theirs(self.bench, recipe, share, labels, seconds, self.versions)
+                yield Theirs(self.bench, recipe, share, labels, time, self.versions)
 
     def latency(self) -> None:
         """Latency of all artifacts that there are."""

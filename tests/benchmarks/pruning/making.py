@@ -112,6 +112,7 @@ class Ours:
         row = replace(
             row,
             seconds=sum(step["seconds"] for step in steps),
+            processor=done.cost.processor,
             wall=done.cost.seconds,
             megabytes=done.cost.megabytes,
             units=_units([choice for step in steps for choice in step["choices"]]),

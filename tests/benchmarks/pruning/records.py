@@ -43,6 +43,7 @@ class Pruned:
         units: Part of the heads and channels that is left, in the groups that can be pruned at all.
         compressed: Bytes of the artifact's files deflated, as a part of those of the float artifact.
         seconds: What pruning with recovery took; of others what they were given to recover.
+        processor: Seconds of all processors in the whole process; of others what they were given to recover.
         wall: What the whole process took, in seconds.
         megabytes: Peak memory of that process.
         turns: Steps of training, of others.
@@ -69,6 +70,7 @@ class Pruned:
     units: dict[str, float] = field(default_factory=dict)
     compressed: float | None = None
     seconds: float | None = None
+    processor: float | None = None
     wall: float | None = None
     megabytes: float | None = None
     turns: int | None = None

@@ -50,6 +50,23 @@ def rival_versions() -> dict[str, str] | str:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Time that goes on until both are over, so that a busy machine takes nothing from anybody.
+
+    Attributes:
+        seconds: Of wall time.
+        processor: Of all processors together.
+    """
+
+    seconds: float
+    processor: float
+
+    def kept(self, row: Pruned) -> bool:
+        """Whether a row was given as much, or nearly."""
+        return (row.seconds or 0.0) >= ENOUGH * self.seconds and (row.processor or 0.0) >= ENOUGH * self.processor
+
+
 @dataclass(frozen=True)
 class Theirs:
     """A recipe of Torch-Pruning on a model.
@@ -59,7 +76,7 @@ class Theirs:
         recipe: Its name.
         share: Part of the operations to keep.
         labels: Classes of the calibration samples, or why there are none; ``None`` learns from the model's outputs.
-        seconds: Time to recover in; what infopt took for all of it.
+        time: Time to recover in; what infopt took for all of it.
         versions: Of Torch-Pruning and what it needs, or why it is not there.
     """
 
@@ -67,7 +84,7 @@ class Theirs:
     recipe: str
     share: float
     labels: np.ndarray | str | None
-    seconds: float
+    time: Budget
     versions: dict[str, str] | str
 
     def row(self) -> Pruned:
@@ -96,7 +113,7 @@ class Theirs:
         if compiled.error is not None:
             return replace(row, reason=failure(compiled.error))
         told = json.loads(done.out.splitlines()[-1])
-        row = replace(row, turns=told["turns"], seconds=self.seconds)
+        row = replace(row, turns=told["turns"], seconds=self.time.seconds, processor=self.time.processor)
         return scored(self.bench, replace(row, wall=done.cost.seconds, megabytes=done.cost.megabytes))
 
     def _job(self, folder: Path, out: Path) -> str:
@@ -109,18 +126,21 @@ class Theirs:
             "share": self.share,
             "samples": SAMPLES,
             "labels": None if self.labels is None else str(labels),
-            "seconds": self.seconds,
-            "threads": len(os.sched_getaffinity(0)),
+            "seconds": self.time.seconds,
+            "processor": self.time.processor,
+            "threads": int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))),
             "seed": SEED,
             "out": str(out),
         }
         return json.dumps(job)
 
 
-def budget(measured: Measured, bench: Bench, share: float) -> float | None:
-    """Seconds of infopt's slowest variant with a share of the operations."""
-    found = [row.seconds for row in ours_at(measured, bench, share) if row.seconds is not None]
-    return max(found, default=None)
+def budget(measured: Measured, bench: Bench, share: float) -> Budget | None:
+    """The time of infopt's slowest variant with a share of the operations."""
+    rows = ours_at(measured, bench, share)
+    if not rows:
+        return None
+    return Budget(max(row.seconds or 0.0 for row in rows), max(row.processor or 0.0 for row in rows))
 
 
 def ours_at(measured: Measured, bench: Bench, share: float) -> list[Pruned]:

@@ -3,7 +3,7 @@
 Run with this folder as the program; the job comes as JSON on stdin, the numbers go as JSON to stdout:
 
     {"folder": ..., "recipe": ..., "share": 0.5, "samples": 300, "labels": null or a .npy file, "seconds": 60,
-     "threads": 2, "seed": 0, "out": ".../model.onnx"}
+     "processor": 120, "threads": 2, "seed": 0, "out": ".../model.onnx"}
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
     whole, start = flops(net, example), time.perf_counter()
     net = recipe.cut(net, lesson, job["share"])
     cutting = time.perf_counter() - start
-    turns = tuned(net, lesson, recipe.schedule, job["seconds"])
+    turns = tuned(net, lesson, recipe.schedule, (job["seconds"], job["processor"]))
     export(net.eval(), example, Path(job["out"]))
     print(json.dumps({"cutting_s": cutting, "turns": turns, "flops": flops(net, example) / whole, "apart": apart}))
 

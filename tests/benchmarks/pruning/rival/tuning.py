@@ -72,17 +72,23 @@ def cosine(gone: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(gone, 1.0)))
 
 
-def tuned(net: torch.nn.Module, lesson: Lesson, schedule: Schedule, seconds: float) -> int:
-    """Train a module for some seconds.
+def tuned(net: torch.nn.Module, lesson: Lesson, schedule: Schedule, budget: tuple[float, float]) -> int:
+    """Train a module for some time.
+
+    Args:
+        net: The module.
+        lesson: What it learns from.
+        schedule: How.
+        budget: Seconds of wall time and of all processors; it goes on until both are over.
 
     Returns:
         The steps that were made.
     """
     optimizer = schedule.optimizer(net.parameters())
-    start, turns = time.perf_counter(), 0
+    start, turns = (time.perf_counter(), time.process_time()), 0
     rates = [group["lr"] for group in optimizer.param_groups]
     net.train()
-    while (gone := (time.perf_counter() - start) / max(seconds, 1e-9)) < 1 or turns < FEWEST:
+    while (gone := _gone(start, budget)) < 1 or turns < FEWEST:
         for rows in torch.randperm(len(lesson)).split(min(schedule.batch, len(lesson)))[: _whole(lesson, schedule)]:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule.factor(gone)
@@ -94,6 +100,12 @@ def tuned(net: torch.nn.Module, lesson: Lesson, schedule: Schedule, seconds: flo
             turns += 1
     net.eval()
     return turns
+
+
+def _gone(start: tuple[float, float], budget: tuple[float, float]) -> float:
+    """The part of a budget that is over."""
+    now = time.perf_counter(), time.process_time()
+    return min((at - begun) / max(given, 1e-9) for at, begun, given in zip(now, start, budget, strict=True))
 
 
 def _whole(lesson: Lesson, schedule: Schedule) -> int:
