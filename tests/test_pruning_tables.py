@@ -17,10 +17,11 @@ from benchmarks.processes import flags, run
 from benchmarks.pruning import picture, plans, readme
 from benchmarks.pruning.__main__ import KEPT, bench, main, parsed
 from benchmarks.pruning.bars import at_latency, frontier, judgements
+from benchmarks.pruning.duels import Fight
 from benchmarks.pruning.labels import MEAN, STD, VARIABLE, calibration_labels
 from benchmarks.pruning.making import _units, failure
 from benchmarks.pruning.records import ALONE, INT8, THEIRS, Duel, Measured, Pruned, Speed
-from benchmarks.pruning.rivals import Budget, Fight, Theirs, budget, rival_versions
+from benchmarks.pruning.rivals import Budget, Theirs, budget, rival_versions
 from benchmarks.pruning.tables import sheets
 from benchmarks.raw import Store, read
 from benchmarks.sheets import marked
@@ -110,6 +111,12 @@ def test_the_curve_ends_at_the_float_model_and_not_beyond_the_fastest(known: Mea
         found = at_latency(moved, other)
         assert found == (None if score is None else pytest.approx(score))
     assert at_latency(NOTHING.with_rows([other]), other) is None
+
+
+def test_a_model_slower_than_float_is_no_point_to_compare_with(known: Measured) -> None:
+    other = next(each for each in known.pruned if each.tool == THEIRS)
+    slower = known.with_rows([row("flops=0.9", 0.9195), timed("flops=0.9", 1.2), timed(other.variant, 0.9)])
+    assert at_latency(slower, other) == pytest.approx(0.919)
 
 
 def test_a_model_that_another_beats_in_both_is_not_on_the_curve(known: Measured) -> None:

@@ -23,11 +23,13 @@ from ..subjects import found
 from ..zoo import ROOT, ZooModel
 from . import picture, readme
 from .artifacts import Kept
+from .bench import SEED, Bench
+from .duels import Fight
 from .labels import calibration_labels
-from .making import SEED, Alone, Bench, Ours, Quantized
+from .making import Alone, Ours, Quantized
 from .plans import MODELS, RIVAL_RECIPES, RIVAL_SHARES, TARGETS, VARIANTS
 from .records import Measured, Pruned
-from .rivals import Budget, Fight, Theirs, budget, ours_at, rival_versions
+from .rivals import Budget, Theirs, budget, ours_at, rival_versions
 from .speed import speeds
 from .tables import sheets
 

@@ -126,7 +126,7 @@ def at_latency(measured: Measured, row: Pruned) -> float | None:
     curve = frontier(measured, row.model, row.target)
     if not curve or row.baseline is None:
         return None
-    curve = [*curve, (1.0, row.baseline)]
+    curve = [*(point for point in curve if point[0] < 1), (1.0, row.baseline)]
     slower = [point for point in curve if point[0] >= speed.ratio]
     faster = [point for point in curve if point[0] < speed.ratio]
     if not slower:

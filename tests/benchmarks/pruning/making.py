@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infopt.accuracy import Accuracy, paired_accuracy
 from infopt.deliver import versions
 from infopt_passes.prune import Prune
 
@@ -18,70 +16,16 @@ from ..judging import drop_interval
 from ..processes import INFOPT, Done, flags, run
 from ..raw import sources_sha256
 from ..sheets import short
-from ..subjects import model_sha256, unit
+from ..subjects import unit
 from ..variants import Options, absent, label
-from .artifacts import FLOAT, Facts, Kept, settled
+from .artifacts import Facts, settled
+from .bench import SEED
 from .records import ALONE, INT8, Pruned
 
 if TYPE_CHECKING:
-    import numpy as np
+    from .bench import Bench
 
-    from infopt.data import Feed
-    from infopt.evaluate import Evaluator
-    from infopt.opened import Subject
-
-    from ..zoo import ZooModel
-
-SEED = 0
 UNITS = re.compile(r": (\d+) -> (\d+) (units|channels)")
-
-
-@dataclass
-class Bench:
-    """A model for a target, with what is known of its artifacts while it is measured.
-
-    Attributes:
-        model: The model.
-        target: Name of the target.
-        kept: Where artifacts are.
-        judge: Scores outputs on the evaluation samples.
-        feed: One sample.
-        seen: Outputs by artifact.
-    """
-
-    model: ZooModel
-    target: str
-    kept: Kept
-    judge: Evaluator
-    feed: Feed
-    seen: dict[Path, list[np.ndarray]] = field(default_factory=dict)
-
-    def outputs(self, path: Path, side: Subject) -> list[np.ndarray]:
-        """Outputs of an artifact over the evaluation samples, computed once."""
-        if path not in self.seen:
-            with side.open() as session:
-                self.seen[path] = self.judge.outputs(session, path.name)
-        return self.seen[path]
-
-    def compared(self, before: list[np.ndarray], after: list[np.ndarray]) -> Accuracy:
-        """Scores of two artifacts on the same samples."""
-        samples, metric = self.judge.samples, self.judge.metric
-        where = {"where": "deployed", "seed": SEED, "groups": samples.groups}
-        return paired_accuracy(metric, before, after, samples.labels, **where)  # type: ignore[arg-type]
-
-    def base(self) -> tuple[Subject, str]:
-        """The model as it came, compiled for the target."""
-        path = self.kept.path(FLOAT)
-        if not self.kept.there(FLOAT):
-            given = {"target": self.target, "no_eval": True, "output": path, **self.model.inputs}
-            done = run([*INFOPT, "compile", str(self.model.path), *flags(given)])
-            assert done.error is None, done.error
-        return settled(path, self.feed)
-
-    def key(self, *facts: object) -> str:
-        """A hash of all that a row's numbers depend on."""
-        known = [model_sha256(self.model), self.target, SEED, *facts]
-        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

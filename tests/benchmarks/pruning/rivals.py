@@ -14,11 +14,10 @@ import numpy as np
 
 from infopt.manifest import sha256_source
 
-from ..judging import drop_interval
 from ..processes import INFOPT, flags, run
-from .artifacts import settled, sha256
-from .making import SEED, Bench, failure, scored
-from .records import OURS, THEIRS, Duel, Pruned
+from .bench import SEED, Bench
+from .making import failure, scored
+from .records import OURS, THEIRS, Pruned
 
 if TYPE_CHECKING:
     from .records import Measured
@@ -148,30 +147,3 @@ def ours_at(measured: Measured, bench: Bench, share: float) -> list[Pruned]:
     rows = [row for row in measured.pruned if (row.model, row.target) == (bench.model.name, bench.target)]
     wanted = [row for row in rows if row.tool == OURS and not row.int8 and row.options.get("flops") == share]
     return [row for row in wanted if row.reason is None]
-
-
-@dataclass(frozen=True)
-class Fight:
-    """A model of theirs against one of infopt's."""
-
-    bench: Bench
-    theirs: Pruned
-    ours: Pruned
-
-    def row(self) -> Duel:
-        """The row without its numbers."""
-        sides = [settled(self.bench.kept.path(row.variant), self.bench.feed, row.setting)[0] for row in self._rows()]
-        key = self.bench.key(*map(sha256, sides))
-        return Duel(self.theirs.model, self.theirs.target, self.theirs.variant, key, self.ours.variant)
-
-    def measure(self, row: Duel) -> Duel:
-        """The row with its numbers."""
-        seen = []
-        for each in self._rows():
-            path = self.bench.kept.path(each.variant)
-            seen.append(self.bench.outputs(path, settled(path, self.bench.feed, each.setting)[0]))
-        accuracy = self.bench.compared(*seen)
-        return replace(row, behind=accuracy.drop, interval=drop_interval(accuracy))
-
-    def _rows(self) -> tuple[Pruned, Pruned]:
-        return self.theirs, self.ours

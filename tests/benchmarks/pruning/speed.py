@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from infopt.data import Feed
     from infopt.opened import Subject
 
-    from .making import Bench
+    from .bench import Bench
 
 SECONDS = 3.0
 """Time of each artifact, over all rounds."""
