@@ -52,7 +52,7 @@ def evenly(importance: Callable[[], Any], **given: Any) -> Callable[[torch.nn.Mo
         example = lesson.batch(slice(1))
         whole = flops(net, example)
         if isinstance(importance(), tp.importance.GroupTaylorImportance):
-            _gradients(net, lesson)  # copies have them too
+            _gradients(net, lesson)
         low, high, best = 0.0, 0.95, net
         for _ in range(7):
             ratio = (low + high) / 2
@@ -70,6 +70,8 @@ def _even(
     source: torch.nn.Module, example: Feed, importance: Any, ratio: float, given: dict[str, Any]
 ) -> torch.nn.Module:
     net = copy.deepcopy(source)
+    for parameter, old in zip(net.parameters(), source.parameters(), strict=True):
+        parameter.grad = old.grad  # a copy has none
     heads = {module: _heads(module) for module in net.modules() if _heads(module)}
     options = dict(given)
     left = _outputs(net, example)
