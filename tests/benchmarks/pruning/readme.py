@@ -13,12 +13,17 @@ from .records import INT8, OURS
 from .tables import dropped, part, ratio, rivals, whole
 
 if TYPE_CHECKING:
-    from ..bars import Bar
     from .records import Measured, Pruned
 
 MARK = "pruning"
 
 ALT = "Accuracy against latency: models as they came, in INT8, pruned by infopt, both, and pruned by Torch-Pruning"
+ANSWERS = {
+    "met": "met",
+    "met, undecided": "met with the limit inside the interval",
+    "NOT MET, undecided": "not met with the limit inside the interval",
+    "NOT MET": "not met",
+}
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
@@ -66,8 +71,8 @@ def _quantized(measured: Measured, row: Pruned) -> tuple[str, str, str]:
 def verdicts(measured: Measured) -> str:
     """How many bars are met, and which are not."""
     every = judgements(measured)
-    counted = Counter(_word(each.bar) for each in every)
-    told = ", ".join(f"{counted[word]} {word}" for word in ("met", "met, undecided", "NOT MET, undecided", "NOT MET"))
+    counted = Counter(str(each.bar) for each in every)
+    told = ", ".join(f"{counted[word]} {shown}" for word, shown in ANSWERS.items() if counted[word])
     lines = [f"Of {len(every)} bars: {told}. Not met:"]
     for each in every:
         if not each.bar.met:
@@ -77,7 +82,3 @@ def verdicts(measured: Measured) -> str:
             where = f"{each.row.model}, {each.row.target}, `{each.row.variant}`"
             lines.append(f"- {where}: {each.what} {value} (limit {limit}){', undecided' if each.bar.undecided else ''}")
     return "\n".join([lines[0], "", *lines[1:]]) if len(lines) > 1 else lines[0].removesuffix(" Not met:")
-
-
-def _word(bar: Bar) -> str:
-    return str(bar)
