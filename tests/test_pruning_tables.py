@@ -257,7 +257,8 @@ def test_labels_are_those_of_the_same_pictures(tmp_path: Path, monkeypatch: pyte
 
 
 def test_units_left_are_counted_by_kind() -> None:
-    rows = ["a: 4 -> 3 units of 32 channels", "b: 16 -> 8 channels", "c: 16 -> 16 channels", "operations: 9 -> 4 (44%)"]
+    told = [("units of 32 channels", 4, 3), ("channels", 16, 8), ("channels", 16, 16), ("layer", 1, 1)]
+    rows = [{"unit": unit, "before": before, "after": after} for unit, before, after in told]
     assert _units(rows) == {"heads": 0.75, "channels": 0.75}
 
 

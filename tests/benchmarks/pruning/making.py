@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +23,6 @@ from .records import ALONE, INT8, Pruned
 
 if TYPE_CHECKING:
     from .bench import Bench
-
-UNITS = re.compile(r": (\d+) -> (\d+) (units|channels)")
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Ours:
             processor=done.cost.processor,
             wall=done.cost.seconds,
             megabytes=done.cost.megabytes,
-            units=_units([choice for step in steps for choice in step["choices"]]),
+            units=_units(report["pruned"]),
         )
         return scored(self.bench, row)
 
@@ -148,11 +145,11 @@ def _verb(bench: Bench, verb: str, model: Path, options: Mapping[str, Any], vari
     return run([*INFOPT, verb, str(model), *flags(given)], INFOPT_CACHE="off")
 
 
-def _units(choices: list[str]) -> dict[str, float]:
-    """The part of heads and of single channels that is left, as the report's rows of groups tell."""
+def _units(groups: list[dict[str, Any]]) -> dict[str, float]:
+    """The part of heads and of single channels that is left, as the report's groups tell."""
     counted: dict[str, list[int]] = {}
-    for before, after, kind in (found.groups() for choice in choices for found in [UNITS.search(choice)] if found):
-        whole = counted.setdefault("heads" if kind == "units" else "channels", [0, 0])
-        whole[0] += int(before)
-        whole[1] += int(after)
+    for group in (each for each in groups if each["unit"].startswith(("channels", "units"))):
+        whole = counted.setdefault("channels" if group["unit"] == "channels" else "heads", [0, 0])
+        whole[0] += group["before"]
+        whole[1] += group["after"]
     return {name: after / before for name, (before, after) in counted.items()}
