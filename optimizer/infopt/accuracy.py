@@ -178,10 +178,9 @@ def paired_accuracy(  # noqa: PLR0913 - the whole comparison in one call
     changes = _changes(metric, values)
     values = _whose_mean_is(values, (before, after), pair, seed)
     interval = _interval(pair, values, changes is not None, seed, time_limit_s)
-    delta = after - before
-    if values is not None and changes is not None:
-        # From the counts, so that a drop of exactly the budget is not above it by a rounding error.
-        delta = (changes[0] - changes[1]) / pair.count
+    # From the counts where there are any, so that a drop of exactly the budget is not above it by a rounding error.
+    counts = None if values is None else changes
+    delta = after - before if counts is None else (counts[0] - counts[1]) / pair.count
     return Accuracy(
         metric=metric.name,
         higher_is_better=metric.higher_is_better,

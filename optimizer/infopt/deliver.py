@@ -13,7 +13,7 @@ from infopt.evidence import Build, Evidence
 from infopt.flops import flops
 from infopt.following import unfollowed
 from infopt.manifest import Manifest, Record, sha256_file, sha256_files, write_manifest
-from infopt.model import Model
+from infopt.model import Model, ResultFacts
 from infopt.options import split_function
 from infopt.recipe import Calibration, Recipe, to_table, to_toml, unplaced
 from infopt.report import (
@@ -24,7 +24,6 @@ from infopt.report import (
     Memory,
     ModelFacts,
     Report,
-    ResultFacts,
     Size,
     TargetFacts,
 )

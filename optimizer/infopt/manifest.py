@@ -10,17 +10,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from infopt.documents import Document
 from infopt.errors import InputError
 
 SCHEMA = "infopt.manifest/1"
 NAME = "manifest.json"
+DOCUMENT = Document(SCHEMA, NAME, "make the directory again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +99,13 @@ def read_manifest(directory: Path) -> Manifest:
     Raises:
         InputError: No manifest, not one of infopt's, of a newer schema, or damaged.
     """
-    path = directory / NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        reason = f"cannot read {path}: {error.strerror}"
-        raise InputError(reason, "pass a directory that infopt wrote") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text", "pass a directory that infopt wrote") from error
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is truncated or not JSON: {error}", "make the directory again") from error
-    _check_schema(path, data)
+    path, data = DOCUMENT.read(directory / NAME)
     try:
         return _decode(data)
     except KeyError as error:
-        raise InputError(f"{path} lacks the key {error}", "make the directory again") from error
+        raise InputError(f"{path} lacks the key {error}", DOCUMENT.again) from error
     except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}", "make the directory again") from error
+        raise InputError(f"{path} is damaged: {error}", DOCUMENT.again) from error
 
 
 def identity(manifest: Manifest) -> str:
@@ -191,15 +180,6 @@ def _matches(path: Path, digest: str) -> bool:
         return sha256_file(path) == digest
     except OSError:
         return False
-
-
-def _check_schema(path: Path, data: Any) -> None:
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if schema == SCHEMA:
-        return
-    if isinstance(schema, str) and re.fullmatch(r"infopt\.manifest/\d+", schema):
-        raise InputError(f"{path} has the schema {schema}, this infopt reads {SCHEMA}", "upgrade infopt")
-    raise InputError(f"{path} is not a manifest of infopt", "pass a directory that infopt wrote")
 
 
 def _decode(data: dict[str, Any]) -> Manifest:

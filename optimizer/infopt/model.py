@@ -48,6 +48,23 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultFacts:
+    """The graph that passes made of the model.
+
+    Attributes:
+        nodes: Nodes, subgraphs included.
+        parameters: Weight elements.
+        bytes: Bytes of the weights.
+        flops: Floating-point operations of one sample, if they are known.
+    """
+
+    nodes: int
+    parameters: int
+    bytes: int
+    flops: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One pass that ran.
 

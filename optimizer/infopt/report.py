@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from infopt.accuracy import Accuracy, Fidelity
 from infopt.bench import Latency
 from infopt.codec import decode, encode
+from infopt.documents import Document
 from infopt.errors import InputError
 from infopt.files import write_text
-from infopt.model import Pruned, Step
+from infopt.model import Pruned, ResultFacts, Step
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA = "infopt.report/1"
 FILE_NAME = "report.json"
+DOCUMENT = Document(SCHEMA, FILE_NAME, "run the command that wrote it again")
 
 Status = Literal["pass", "fail", "undecided", "unmeasured"]
 
@@ -82,23 +84,6 @@ class ModelFacts:
 
     path: str
     sha256: str
-    nodes: int
-    parameters: int
-    bytes: int
-    flops: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ResultFacts:
-    """The graph that passes made of the model.
-
-    Attributes:
-        nodes: Nodes, subgraphs included.
-        parameters: Weight elements.
-        bytes: Bytes of the weights.
-        flops: Floating-point operations of one sample, if they are known.
-    """
-
     nodes: int
     parameters: int
     bytes: int
@@ -394,28 +379,9 @@ def read_report(path: Path) -> Report:
     Raises:
         InputError: There is no report, it is damaged, or its format is newer than this infopt.
     """
-    file = path / FILE_NAME if path.is_dir() else path
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=lambda _: None)
-    except FileNotFoundError as error:
-        raise InputError(f"there is no report at {file}", "give a report.json or an infopt output directory") from error
-    except OSError as error:
-        raise InputError(f"cannot read report {file}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is truncated or not JSON ({error})", "run the command that wrote it again") from error
-    _check_schema(content, file)
+    file, content = DOCUMENT.read(path)
     try:
         report: Report = decode(Report, content, "")
     except InputError as error:
-        raise InputError(f"{file} is not a whole report: {error}", "run the command that wrote it again") from error
+        raise InputError(f"{file} is not a whole report: {error}", DOCUMENT.again) from error
     return report
-
-
-def _check_schema(content: Any, file: Path) -> None:
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema == SCHEMA:
-        return
-    family, _, version = str(schema).partition("/")
-    if family == SCHEMA.partition("/")[0] and version.isdecimal() and int(version) > 1:
-        raise InputError(f"{file} has format {schema}, this infopt reads {SCHEMA}", "update infopt")
-    raise InputError(f"{file} is not an infopt report (schema {schema!r})", f"a report says {SCHEMA!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -29,6 +29,39 @@ class Row(Protocol):
 
     @property
     def key(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An artifact's score against the original model's.
+
+    Attributes:
+        model: Name of the model.
+        target: Name of the target.
+        variant: The options of the pass, in words.
+        key: Changes with whatever may change the numbers.
+        reason: Why there are no numbers.
+        options: The options of the pass.
+        unit: One over the distinct samples: the step in which the data can tell a score.
+        score: Score of the artifact.
+        baseline: Score of the original model in float32.
+        drop: The worsening.
+        interval: 95 % interval of the drop.
+        n: Evaluation samples.
+    """
+
+    model: str
+    target: str
+    variant: str
+    key: str = ""
+    reason: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    unit: float | None = None
+    score: float | None = None
+    baseline: float | None = None
+    drop: float | None = None
+    interval: tuple[float, float] | None = None
+    n: int | None = None
 
 
 R = TypeVar("R", bound=Row)

@@ -256,7 +256,7 @@ def test_profiles_that_cannot_be_used(made: Path, tmp_path: Path) -> None:
     damaged = [{**held["sketches"][0], "kll": held["sketches"][0]["kll"][:40]}]
     cases: list[tuple[dict[str, Any], str]] = [
         ({"schema": "infopt.profile/2"}, "update infopt"),
-        ({"schema": "other/1"}, "not a profile of infopt"),
+        ({"schema": "other/1"}, "not an infopt profile"),
         ({"sketches": "gone"}, "before infopt kept sketches in it; run infopt quantize again"),
         ({"sketches": damaged}, "not a whole profile"),
         ({"units": "many"}, "not a whole profile"),

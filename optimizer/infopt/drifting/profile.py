@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from infopt.codec import decode
 from infopt.data import InputSpec
+from infopt.documents import Document
 from infopt.drifting.describe import VALUES, Facts, Key
 from infopt.drifting.sketch import K, Sketch, Tally
 from infopt.errors import InputError
@@ -21,6 +21,7 @@ from infopt.model import Range
 SCHEMA = "infopt.profile/1"
 FILE_NAME = "profile.json"
 AGAIN = "run infopt quantize again"
+DOCUMENT = Document(SCHEMA, FILE_NAME, AGAIN)
 
 TOGETHER = 256
 """Numbers that a sketch takes in at once: one by one takes longer than the model."""
@@ -139,18 +140,7 @@ def read_profile(path: Path) -> Profile:
     Raises:
         InputError: There is none, it is damaged, older than sketches, newer than this infopt, or holds no samples.
     """
-    file = path / FILE_NAME if path.is_dir() else path
-    try:
-        held = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"there is no profile at {file}", "give a profile.json or an infopt output directory"
-        ) from error
-    except OSError as error:
-        raise InputError(f"cannot read profile {file}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is truncated or not JSON ({error})", AGAIN) from error
-    _check_schema(held, file)
+    file, held = DOCUMENT.read(path)
     if "sketches" not in held:
         raise InputError(f"{file} was made before infopt kept sketches in it", AGAIN)
     try:
@@ -172,15 +162,6 @@ def read_profile(path: Path) -> Profile:
 def _ranged(name: str, ranges: Mapping[str, Range]) -> bool:
     """Whether a tensor's range is known; an output's got another name in the quantized graph."""
     return name in ranges or name.removesuffix(":float") in ranges
-
-
-def _check_schema(held: Any, file: Path) -> None:
-    schema = held.get("schema") if isinstance(held, dict) else None
-    if schema == SCHEMA:
-        return
-    if isinstance(schema, str) and re.fullmatch(r"infopt\.profile/\d+", schema):
-        raise InputError(f"{file} has the schema {schema}, this infopt reads {SCHEMA}", "update infopt")
-    raise InputError(f"{file} is not a profile of infopt (schema {schema!r})", f"a profile says {SCHEMA!r}")
 
 
 def _together(one: Mapping[Key, Any], two: Mapping[Key, Any]) -> dict[Key, Any]:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from infopt.deliver import environment
 
+from ..commands import parser, printed
 from ..raw import Store, read, today
 from ..sheets import put
 from ..subjects import TARGETS, found
@@ -35,29 +36,18 @@ WEIGHTS_OF = ("minilm_sentiment",)
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     given = parsed(arguments)
-    console = Console(width=None if Console().is_terminal else 220)
-    measured = read(Measured, given.source) if given.source else measure(given, console)
-    for sheet in sheets(measured):
-        console.print(sheet.rich())
-    console.print(f"raw numbers: {given.source or given.json}")
+    measured = printed(Measured, given, measure, sheets)
     if given.readme:
         put(ROOT / "README.md", readme.MARK, readme.block(measured))
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.accuracy", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help=f"tables to measure: {', '.join(PARTS)}; all")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument("--target", choices=TARGETS, default=TARGETS[0], help="target of ablation and weights")
-    parser.add_argument(
-        "--json", type=Path, default=KEPT, help="file of raw numbers; what is in it is not measured again"
-    )
-    parser.add_argument("--from", type=Path, dest="source", help="measure nothing: print the tables of a file")
-    parser.add_argument("--readme", action="store_true", help="put the tables into README.md")
-    parser.add_argument("--fresh", action="store_true", help="measure what is known, too")
-    return parser.parse_args(arguments)
+    taken = parser("accuracy", __doc__, PARTS, KEPT)
+    taken.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    taken.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
+    taken.add_argument("--target", choices=TARGETS, default=TARGETS[0], help="target of ablation and weights")
+    return taken.parse_args(arguments)
 
 
 def measure(given: argparse.Namespace, console: Console) -> Measured:

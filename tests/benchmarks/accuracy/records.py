@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ..raw import Raw
+from ..raw import Raw, Scored
 
 SCHEMA = "infopt.accuracy/1"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Scored):
     """One run of ``infopt.quantize`` on a model for a target.
 
     Attributes:
-        model: Name of the model.
-        target: Name of the target.
-        variant: The options of the pass, in words.
-        key: Changes with whatever may change the numbers.
-        reason: Why there are no numbers.
-        options: The options of the pass.
-        unit: One over the distinct samples: the step in which the data can tell a score.
-        score: Score of the artifact.
-        baseline: Score of the original model in float32.
-        drop: The worsening.
-        interval: 95 % interval of the drop.
-        n: Evaluation samples.
         where: ``deployed`` or ``emulated``.
         sqnr_db: Lowest ratio of signal to error of the outputs, on the evaluation samples.
         seconds: What the quantize pass took.
@@ -35,18 +23,6 @@ class Run:
         matrix_bytes: Bytes of the constant operands of matrix products, with their scales and zero points.
     """
 
-    model: str
-    target: str
-    variant: str
-    key: str = ""
-    reason: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    unit: float | None = None
-    score: float | None = None
-    baseline: float | None = None
-    drop: float | None = None
-    interval: tuple[float, float] | None = None
-    n: int | None = None
     where: str | None = None
     sqnr_db: float | None = None
     seconds: float | None = None

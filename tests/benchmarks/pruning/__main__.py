@@ -16,6 +16,7 @@ from rich.console import Console
 
 from infopt.deliver import environment
 
+from ..commands import parser, printed
 from ..judging import evaluation_samples, judged
 from ..raw import Store, read, today
 from ..sheets import put
@@ -41,11 +42,7 @@ MADE = ROOT / "out" / "pruning"
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     given = parsed(arguments)
-    console = Console(width=None if Console().is_terminal else 220)
-    measured = read(Measured, given.source) if given.source else measure(given, console)
-    for sheet in sheets(measured):
-        console.print(sheet.rich())
-    console.print(f"raw numbers: {given.source or given.json}")
+    measured = printed(Measured, given, measure, sheets)
     if given.readme:
         put(ROOT / "README.md", readme.MARK, readme.block(measured))
         picture.FILE.write_text(picture.svg(measured), encoding="utf-8")
@@ -53,21 +50,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's arguments."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.pruning", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help=f"what to measure: {', '.join(PARTS)}; all")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument(
+    taken = parser("pruning", __doc__, PARTS, KEPT)
+    taken.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    taken.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
+    taken.add_argument(
         "--only", nargs="+", metavar="PATTERN", help="rows of which the variant matches one: '^flops=0.5$'"
     )
-    parser.add_argument(
-        "--json", type=Path, default=KEPT, help="file of raw numbers; what is in it is not measured again"
-    )
-    parser.add_argument("--kept", type=Path, default=MADE, help="folder that keeps the artifacts for the next run")
-    parser.add_argument("--from", type=Path, dest="source", help="measure nothing: print the tables of a file")
-    parser.add_argument("--readme", action="store_true", help="put table and picture into README.md")
-    parser.add_argument("--fresh", action="store_true", help="measure what is known, too")
-    return parser.parse_args(arguments)
+    taken.add_argument("--kept", type=Path, default=MADE, help="folder that keeps the artifacts for the next run")
+    return taken.parse_args(arguments)
 
 
 def measure(given: argparse.Namespace, console: Console) -> Measured:

@@ -73,7 +73,7 @@ class Quantized:
         old = self.pruned
         reason = f"there is no pruned model: {old.reason}" if old.reason else None
         variant, key = old.variant + INT8, self.bench.key(old.key, "int8", versions(), sources_sha256())
-        return Pruned(old.model, old.target, variant, key, reason, old.tool, dict(old.options))
+        return Pruned(old.model, old.target, variant, key, reason, dict(old.options), tool=old.tool)
 
     def measure(self, row: Pruned) -> Pruned:
         """The row with its numbers, or with the reason why there are none."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ..raw import Raw
+from ..raw import Raw, Scored
 
 SCHEMA = "infopt.pruning/1"
 OURS, THEIRS = "infopt", "torch-pruning"
@@ -18,25 +18,13 @@ INT8 = " + INT8"
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
-    """A pruned model.
+class Pruned(Scored):
+    """A pruned model; ``variant`` is of others their name, recipe and share, and ``options`` what was asked for.
 
     Attributes:
-        model: Name of the model.
-        target: Name of the target.
-        variant: The options of the pass, in words; of others their name, recipe and share.
-        key: Changes with whatever may change the numbers.
-        reason: Why there are no numbers.
         tool: Whose work it is.
-        options: The options of the pass; of others what was asked for.
-        unit: One over the distinct samples: the step in which the data can tell a score.
-        score: Score of the artifact.
-        baseline: Score of the original model in float32.
-        drop: The worsening.
-        interval: 95 % interval of the drop.
         below: The worsening against the pruned model in float, of one that was quantized.
         below_interval: Its interval.
-        n: Evaluation samples.
         setting: Name of the runtime's setting.
         flops: Part of the operations that is left.
         parameters: Part of the parameters that is left.
@@ -49,21 +37,9 @@ class Pruned:
         turns: Steps of training, of others.
     """
 
-    model: str
-    target: str
-    variant: str
-    key: str = ""
-    reason: str | None = None
     tool: str = OURS
-    options: dict[str, Any] = field(default_factory=dict)
-    unit: float | None = None
-    score: float | None = None
-    baseline: float | None = None
-    drop: float | None = None
-    interval: tuple[float, float] | None = None
     below: float | None = None
     below_interval: tuple[float, float] | None = None
-    n: int | None = None
     setting: str | None = None
     flops: float | None = None
     parameters: float | None = None

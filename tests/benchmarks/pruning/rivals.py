@@ -95,7 +95,7 @@ class Theirs:
         key = self.bench.key(self.recipe, self.share, learnt, self.versions, sources)
         options = {"recipe": self.recipe, "flops": self.share, "labels": self.labels is not None}
         reason = reasons[0] if reasons else None
-        return Pruned(self.bench.model.name, self.bench.target, variant, key, reason, THEIRS, options)
+        return Pruned(self.bench.model.name, self.bench.target, variant, key, reason, options, tool=THEIRS)
 
     def measure(self, row: Pruned) -> Pruned:
         """The row with its numbers, or with the reason why there are none."""
