@@ -142,8 +142,8 @@ def test_the_layer_that_does_harm_is_rolled_back_and_named_and_the_others_stay(
     assert yardstick is not None
     before = weights(work.graph)
 
-    def recovery() -> list[Note]:
-        recover(work, yardstick.rest)
+    def recovery(some: Context) -> list[Note]:
+        recover(work, some)
         written(work, "v", factor)
         return []
 
@@ -166,13 +166,53 @@ def test_a_recovery_that_does_good_stays_whole(build: Build, make_context: MakeC
     yardstick = Yardstick.of(work, make_context(model, count=64))
     assert yardstick is not None
 
-    def recovery() -> list[Note]:
-        recover(work, yardstick.rest)
+    def recovery(some: Context) -> list[Note]:
+        recover(work, some)
         return [Note("choice", "recovery", "told")]
 
     plain, reached, told = accepted(work, yardstick, recovery)
     assert reached < 0.9 * plain
     assert [note.why for note in told] == ["told"]
+
+
+def test_what_did_good_is_done_again_with_all_samples(build: Build, make_context: MakeContext) -> None:
+    model = chain(build)
+    work, context = half_gone(model), make_context(model, count=64)
+    yardstick = Yardstick.of(work, context)
+    assert yardstick is not None
+    seen: list[int] = []
+
+    def recovery(some: Context) -> list[Note]:
+        seen.append(len(some.need_calibration("test")))
+        recover(work, some)
+        return []
+
+    _, reached, _ = accepted(work, yardstick, recovery)
+    assert seen == [56, 64]
+    assert reached == yardstick.noise(work.graph)
+    alone = [half_gone(model), half_gone(model)]
+    for other, some in zip(alone, (yardstick.rest, context), strict=True):
+        recover(other, some)
+    first, again = (yardstick.noise(other.graph) for other in alone)
+    assert first != again
+    assert reached == min(first, again)
+
+
+def test_a_second_recovery_that_does_harm_gives_way_to_the_first(build: Build, make_context: MakeContext) -> None:
+    model = chain(build)
+    work, context = half_gone(model), make_context(model, count=64)
+    yardstick = Yardstick.of(work, context)
+    assert yardstick is not None
+
+    def recovery(some: Context) -> list[Note]:
+        recover(work, some)
+        if some is context:
+            written(work, "v", 100.0)
+        return [Note("choice", "recovery", str(len(some.need_calibration("test"))))]
+
+    plain, reached, told = accepted(work, yardstick, recovery)
+    assert reached == yardstick.noise(work.graph) < plain
+    assert [note.why for note in told] == ["56"]
 
 
 def test_samples_that_judge_are_held_back_from_recovery(build: Build, make_context: MakeContext) -> None:

@@ -2,7 +2,7 @@
 
 Each layer is refitted to its own output. That this brings the model's outputs closer is usual and not certain, and a
 weight may overflow on samples that it was not fitted to. So outputs decide, on calibration samples that are held back
-from recovery.
+from recovery. What did good on these is done again with all samples, as none is worth more than others then.
 """
 
 from __future__ import annotations
@@ -71,10 +71,12 @@ class Yardstick:
     Attributes:
         judge: Knows the float model's.
         rest: Brings the samples that are left to recover with.
+        whole: Brings all samples.
     """
 
     judge: OutputJudge
     rest: Context
+    whole: Context
 
     @staticmethod
     def of(work: Work, context: Context) -> Yardstick | None:
@@ -88,7 +90,7 @@ class Yardstick:
             held = set(apart.indices)
             others = tuple(index for index in samples.indices if index not in held)
             rest = replace(context, calibration=replace(samples, indices=others))
-        made = Yardstick(output_judge(work.exact, apart, context.workdir), rest)
+        made = Yardstick(output_judge(work.exact, apart, context.workdir), rest, context)
         return made if math.isfinite(made.noise(work.exact)) else None
 
     @property
@@ -110,22 +112,24 @@ def weights(graph: ir.Model) -> Weights:
     return {v: v.const_value for v in graph.graph.initializers.values() if v.const_value is not None}
 
 
-def accepted(work: Work, yardstick: Yardstick, recover: Callable[[], list[Note]]) -> tuple[float, float, list[Note]]:
+def accepted(
+    work: Work, yardstick: Yardstick, recover: Callable[[Context], list[Note]]
+) -> tuple[float, float, list[Note]]:
     """Recover a model, and take back what makes its outputs worse.
 
     Args:
         work: A model whose units have gone; it is recovered in place.
         yardstick: Judges it.
-        recover: Changes its weights in place, and tells what it did.
+        recover: Changes its weights in place with the samples of a context, and tells what it did.
 
     Returns:
         Noise of the outputs without recovery and with what was accepted of it, and what is told.
     """
     before, plain = weights(work.graph), yardstick.noise(work.graph)
-    told = recover()
+    told = recover(yardstick.rest)
     whole = yardstick.noise(work.graph)
     if whole <= plain:
-        return plain, whole, told
+        return plain, *_again(work, yardstick, recover, (before, whole, told))
     reached, refused = _in_parts(work, before, plain, yardstick)
     names = ", ".join(refused[:NAMED]) + (f" and {len(refused) - NAMED} more" if len(refused) > NAMED else "")
     without = f"{decibels(plain):.1f} dB without it, on {yardstick.samples} calibration samples"
@@ -134,6 +138,23 @@ def accepted(work: Work, yardstick: Yardstick, recover: Callable[[], list[Note]]
     why = f"recovery {broken} ({at}{without})"
     told.append(Note("warning", "rolled back", f"{why}: taken back in {len(refused)} layers ({names})"))
     return plain, reached, told
+
+
+def _again(
+    work: Work, yardstick: Yardstick, recover: Callable[[Context], list[Note]], first: tuple[Weights, float, list[Note]]
+) -> tuple[float, list[Note]]:
+    """Recover with all samples from the same weights, and keep that unless those held back speak against it."""
+    before, reached, told = first
+    if yardstick.rest is yardstick.whole:
+        return reached, told
+    proven = weights(work.graph)
+    _put(list(proven), before)
+    anew = recover(yardstick.whole)
+    noise = yardstick.noise(work.graph)
+    if noise <= reached:
+        return noise, anew
+    _put(list(weights(work.graph)), proven)
+    return reached, told
 
 
 def _in_parts(work: Work, before: Weights, plain: float, yardstick: Yardstick) -> tuple[float, list[str]]:

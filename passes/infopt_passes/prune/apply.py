@@ -135,7 +135,7 @@ def _judged_recovery(
     """Recover, and take back what does harm; whether the outputs are finite numbers then, and what is told."""
     if yardstick is None:
         return True, _recovered(work, options, context)
-    plain, noise, told = accepted(work, yardstick, lambda: _recovered(work, options, yardstick.rest))
+    plain, noise, told = accepted(work, yardstick, lambda some: _recovered(work, options, some))
     without = "" if plain == noise else f", {decibels(plain):.1f} dB before recovery"
     why = f"error {decibels(noise):.1f} dB below what they say{without}, on {yardstick.samples} calibration samples"
     return math.isfinite(noise), [Note("choice", "outputs", why), *told]
