@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,11 @@ import onnx_ir as ir
 from infopt.facts import WEIGHT_INPUT, is_constant
 from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading
-from infopt_passes.fitting.moments import Moments
 from infopt_passes.fitting.places import bias_place
 from infopt_passes.prune.groups import Group
 from infopt_passes.prune.seen import observed, readings
+from infopt_passes.prune.sensitivity import Change, scaled, trial_size
+from infopt_passes.prune.sums import Seen
 from infopt_passes.prune.work import Work, weight_of
 
 Array = npt.NDArray[Any]
@@ -55,12 +56,14 @@ def activations(work: Work, context: Context, chunk: int) -> list[Array]:
         for number, found in enumerate(places):
             if known is not None and node in found:
                 columns = _columns(found[node], reading, work.groups[number].units)
-                readers[number].append(Reader(*known, columns))
-    result = []
+                change = Change(node, reading.layout, known[0], seen.read[0])
+                readers[number].append(Reader(*known, columns, change))
+    result, trials = [], []
     for group, kept, own in zip(work.groups, work.kept, readers, strict=True):
         result.append(eliminated(own, kept, max(1, chunk // group.width)) if own else _of_weights(group))
+        trials.append([reader.trial for reader in own if reader.trial is not None and reader.trial.gone])
         own.clear()
-    return result
+    return scaled(work.graph, result, trials, work.kept, context)
 
 
 @dataclass(slots=True)
@@ -72,12 +75,14 @@ class Reader:
         inverse: Inverse of the damped second moments of its columns.
         whole: The variance of its outputs.
         columns: The columns of each unit, of shape (units, columns of a unit).
+        trial: What becomes of the layer where some units are gone, see :mod:`infopt_passes.prune.sensitivity`.
     """
 
     weight: Array
     inverse: Array
     whole: float
     columns: Array
+    trial: Change | None = None
 
     def losses(self, units: Array) -> Array:
         """Share of the outputs' variance that is lost without each of some units."""
@@ -96,6 +101,11 @@ class Reader:
         self.inverse[gone], self.inverse[:, gone] = 0, 0
         self.inverse[gone, gone] = 1  # what is gone is a column by itself
 
+    def keep(self, gone: int) -> None:
+        """Let the trial be of the weight as it is now, with so many units gone."""
+        if self.trial is not None:
+            self.trial = replace(self.trial, weight=self.weight.astype(np.float32), gone=gone)
+
 
 def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
     """Importance of units by what is lost at the moment when each goes, the least important first.
@@ -112,6 +122,7 @@ def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
     if not kept.all():
         for reader in readers:
             reader.drop(np.flatnonzero(~kept))
+    start, tried = len(alive), trial_size(len(alive))
     while len(alive):
         losses = np.sum([reader.losses(alive) for reader in readers], axis=0)
         if not np.isfinite(losses).all():
@@ -123,11 +134,13 @@ def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
         if len(order) < len(alive):
             for reader in readers:
                 reader.drop(alive[order])
+                if start - len(alive) < tried <= start - len(alive) + len(order):
+                    reader.keep(start - len(alive) + len(order))
         alive = np.delete(alive, order)
     return scores
 
 
-def _reader(node: ir.Node, reading: Reading, seen: Moments) -> tuple[Array, Array, float] | None:
+def _reader(node: ir.Node, reading: Reading, seen: Seen) -> tuple[Array, Array, float] | None:
     """Weight, inverse second moments and variance of outputs of a layer; ``None`` where samples show nothing."""
     weight = node.inputs[WEIGHT_INPUT]
     assert weight is not None

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from infopt.sparsity import OF, ZEROS
 from infopt_passes.fitting.hessian import damping_for
-from infopt_passes.fitting.moments import Moments
 from infopt_passes.prune.sparse.solve import TINY, Eliminated, semi, smallest, solved, unstructured
+from infopt_passes.prune.sums import Seen
 
 Array = npt.NDArray[Any]
 
@@ -46,29 +46,29 @@ class Sparse:
     finite: bool
 
 
-def fitted(weight: Array, seen: Moments, count: int | None, free: bool) -> Sparse:
+def fitted(weight: Array, seen: Seen, count: int | None, free: bool) -> Sparse:
     """Make a layer sparse.
 
     Args:
         weight: Of shape (groups, outputs, columns), for 2:4 with neighbours side by side.
-        seen: Moments of its input, with cross moments, columns in the same order.
+        seen: Seen of its input, with cross moments, columns in the same order.
         count: Weights to zero; ``None`` for 2:4.
         free: Whether a bias takes care of the means.
     """
     exact = weight.astype(np.float64)
-    second, cross = centred(seen, free)
-    apart = centred(seen.held if seen.held is not None and seen.held.rows else seen, free)
-    aim = exact @ apart[1]
+    apart = seen.held if seen.held is not None and seen.held.rows else seen
+    plain = magnitude(exact, count)
+    if not seen.sound() or not apart.sound():
+        return Sparse(plain, float("nan"), float("nan"), None, False)
+    held, aim = apart.square(free), apart.aim(exact, free)
 
     def distance(tried: Array) -> float:
-        return float(np.einsum("gnk,gnk->", tried @ apart[0] - 2 * aim, tried))
+        return float(np.einsum("gnk,gnk->", tried @ held - 2 * aim, tried))
 
-    plain = magnitude(exact, count)
     usual = damping_for(exact.shape[2], seen.rows)
-    if not all(np.isfinite(part).all() for part in (second, cross, *apart)):
-        return Sparse(plain, float("nan"), float("nan"), None, False)
-    dense = min((exact, *(_dense(exact, exact @ cross, second, ridge) for ridge in RIDGES)), key=distance)
-    found = _tried(exact, dense, (second, cross), count, usual, distance)
+    second, wanted = seen.square(free), seen.aim(exact, free)
+    dense = min((exact, *(_dense(exact, wanted, second, ridge) for ridge in RIDGES)), key=distance)
+    found = _tried(exact, dense, (second, wanted), count, usual, distance)
     sound = [each for each in found if np.isfinite(each.weight).all()]
     best = min([*(each.weight for each in sound), plain], key=distance)
     reached = distance(dense)
@@ -90,14 +90,6 @@ def magnitude(weight: Array, count: int | None) -> Array:
     return np.where(ranks < ZEROS, 0.0, fours).reshape(weight.shape)
 
 
-def centred(seen: Moments, free: bool) -> tuple[Array, Array]:
-    """Second and cross moments, about the means where a bias takes care of these."""
-    assert seen.cross is not None
-    if not free:
-        return seen.second, seen.cross
-    return seen.spread, seen.cross - seen.mean[:, :, None] * seen.read[:, None, :]
-
-
 def _tried(
     exact: Array, dense: Array, moments: tuple[Array, Array], count: int | None, damping: float, distance: Distance
 ) -> list[Eliminated]:
@@ -106,8 +98,7 @@ def _tried(
     def eliminate(dense: Array) -> Eliminated:
         return semi(dense, second, damping) if count is None else unstructured(dense, second, count, damping)
 
-    second, cross = moments
-    wanted = exact @ cross
+    second, wanted = moments
     starts = [exact] if dense is exact else [exact, dense]
     found = [eliminate(start) for start in starts]
     best = min(found, key=lambda each: distance(each.weight))
