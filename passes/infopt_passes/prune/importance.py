@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from scipy.linalg.blas import dgemm
 
 from infopt.facts import WEIGHT_INPUT, is_constant
 from infopt.passes import Context
@@ -95,8 +96,8 @@ class Reader:
         """Let some units go, and the others make up for them."""
         gone = self.columns[units].ravel()
         share = np.linalg.solve(self.inverse[np.ix_(gone, gone)], self.inverse[gone])
-        self.weight = self.weight - self.weight[:, gone] @ share
-        self.inverse = self.inverse - self.inverse[:, gone] @ share
+        self.weight = dgemm(-1.0, self.weight[:, gone], share, 1.0, self.weight, overwrite_c=True)
+        self.inverse = dgemm(-1.0, self.inverse[:, gone], share, 1.0, self.inverse, overwrite_c=True)
         self.weight[:, gone] = 0
         self.inverse[gone], self.inverse[:, gone] = 0, 0
         self.inverse[gone, gone] = 1  # what is gone is a column by itself
@@ -153,7 +154,9 @@ def _reader(node: ir.Node, reading: Reading, seen: Seen) -> tuple[Array, Array, 
     mean = float(np.trace(second)) / len(second)
     if whole <= TINY or mean <= TINY:
         return None
-    return matrix, np.linalg.inv(second + DAMPING * mean * np.eye(len(second))), whole
+    inverse = np.linalg.inv(second + DAMPING * mean * np.eye(len(second)))
+    # In the order of columns, BLAS changes them in place: with thousands of columns, copies take most of the time.
+    return np.asfortranarray(matrix), np.asfortranarray(inverse), whole
 
 
 def _read_by(group: Group) -> dict[ir.Node, Array]:
