@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from scipy.linalg.blas import dgemm
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from infopt.facts import WEIGHT_INPUT, is_constant
 from infopt.passes import Context
@@ -19,7 +21,7 @@ from infopt_passes.fitting.places import bias_place
 from infopt_passes.prune.groups import Group
 from infopt_passes.prune.seen import observed, readings
 from infopt_passes.prune.sensitivity import Change, scaled, trial_size
-from infopt_passes.prune.sums import Seen
+from infopt_passes.prune.sums import WIDE, Seen
 from infopt_passes.prune.work import Work, weight_of
 
 Array = npt.NDArray[Any]
@@ -54,11 +56,14 @@ def activations(work: Work, context: Context, chunk: int) -> list[Array]:
     readers: list[list[Reader]] = [[] for _ in work.groups]
     for node, reading, seen in observed(work, some, context):
         known = _reader(node, reading, seen)
+        if known is None:
+            continue
+        second = parked(known[1], context)
         for number, found in enumerate(places):
-            if known is not None and node in found:
+            if node in found:
                 columns = _columns(found[node], reading, work.groups[number].units)
                 change = Change(node, reading.layout, known[0], seen.read[0])
-                readers[number].append(Reader(*known, columns, change))
+                readers[number].append(Reader(known[0], second, known[2], columns, change))
     result, trials = [], []
     for group, kept, own in zip(work.groups, work.kept, readers, strict=True):
         result.append(eliminated(own, kept, max(1, chunk // group.width)) if own else _of_weights(group))
@@ -73,17 +78,37 @@ class Reader:
 
     Attributes:
         weight: Its weight, of shape (outputs, columns); other units make up for those that are gone.
-        inverse: Inverse of the damped second moments of its columns.
+        second: Second moments of its columns; on disk where there are many.
         whole: The variance of its outputs.
         columns: The columns of each unit, of shape (units, columns of a unit).
         trial: What becomes of the layer where some units are gone, see :mod:`infopt_passes.prune.sensitivity`.
+        inverse: Inverse of the damped second moments, once units begin to go.
     """
 
     weight: Array
-    inverse: Array
+    second: Array
     whole: float
     columns: Array
     trial: Change | None = None
+    inverse: Array = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def begin(self) -> None:
+        """Make ready to let units go.
+
+        Raises:
+            numpy.linalg.LinAlgError: The moments are not those of any columns.
+        """
+        # In the order of columns, BLAS changes them in place: with thousands of columns, copies take most of the time.
+        self.weight = np.asfortranarray(self.weight)
+        self.inverse = np.array(self.second, np.float64, order="F")
+        mean = float(np.trace(self.inverse)) / len(self.inverse)
+        self.inverse[np.diag_indices(len(self.inverse))] += DAMPING * mean
+        factor, failed = dpotrf(self.inverse, lower=True, clean=True, overwrite_a=True)
+        if failed:
+            raise np.linalg.LinAlgError("the second moments are not positive definite")
+        self.inverse, _ = dpotri(factor, lower=True, overwrite_c=True)
+        upper = np.triu_indices(len(self.inverse), 1)
+        self.inverse[upper] = self.inverse.T[upper]
 
     def losses(self, units: Array) -> Array:
         """Share of the outputs' variance that is lost without each of some units."""
@@ -120,6 +145,11 @@ def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
         Of shape (units,); infinite where nothing finite came out.
     """
     scores, alive, least = np.zeros(len(kept)), np.flatnonzero(kept), 0.0
+    try:
+        for reader in readers:
+            reader.begin()
+    except np.linalg.LinAlgError:
+        return np.where(kept, np.inf, 0.0)
     if not kept.all():
         for reader in readers:
             reader.drop(np.flatnonzero(~kept))
@@ -141,12 +171,21 @@ def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
     return scores
 
 
+def parked(second: Array, context: Context) -> Array:
+    """Moments that wait until all readers of a group are known: of many columns on disk, or memory would fill up."""
+    if len(second) < WIDE:
+        return second
+    with tempfile.NamedTemporaryFile(dir=context.workdir, suffix=".moments", delete=False) as file:
+        file.write(np.ascontiguousarray(second).data)
+    return np.memmap(file.name, second.dtype, "r", shape=second.shape)
+
+
 def _reader(node: ir.Node, reading: Reading, seen: Seen) -> tuple[Array, Array, float] | None:
-    """Weight, inverse second moments and variance of outputs of a layer; ``None`` where samples show nothing."""
+    """Weight, second moments and variance of outputs of a layer; ``None`` where samples show nothing."""
     weight = node.inputs[WEIGHT_INPUT]
     assert weight is not None
     assert weight.const_value is not None
-    second = (seen.spread if bias_place(node) else seen.second)[0]
+    second = seen.square(bias_place(node) is not None)[0]
     if reading.layout.groups != 1 or not seen.rows or not np.isfinite(second).all():
         return None
     matrix = reading.layout.matrix(weight.const_value.numpy())[0].astype(np.float64)
@@ -154,9 +193,7 @@ def _reader(node: ir.Node, reading: Reading, seen: Seen) -> tuple[Array, Array, 
     mean = float(np.trace(second)) / len(second)
     if whole <= TINY or mean <= TINY:
         return None
-    inverse = np.linalg.inv(second + DAMPING * mean * np.eye(len(second)))
-    # In the order of columns, BLAS changes them in place: with thousands of columns, copies take most of the time.
-    return np.asfortranarray(matrix), np.asfortranarray(inverse), whole
+    return matrix, second, whole
 
 
 def _read_by(group: Group) -> dict[ir.Node, Array]:

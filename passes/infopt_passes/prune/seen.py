@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ class Gatherer:
         samples = context.need_calibration("fit")
         limit = int(np.clip(-(-ROWS // samples.runs), LEAST_ROWS, MOST_ROWS))
         first = {_key(reading, drifts): reading for reading in reversed(some)}
-        sums, held = ({key: Sums(r.layout.groups, r.layout.columns, crossed) for key, r in first.items()} for _ in "ab")
+        sums, held = ({key: _sums(r, crossed) for key, r in first.items()} for _ in "ab")
         asked = [reading.name for reading in some] + [drifts[r.node].name for r in some if drifts and r.node in drifts]
         pairs = self.march.sweep(stage, list(dict.fromkeys(asked)), final)
         # The runtime has all processors: threads of small products would only take them from it.
@@ -189,7 +190,24 @@ class _Draw:
 
 def _key(reading: Reading, drifts: Mapping[ir.Node, Drift] | None) -> Any:
     """Readings of one key have the same moments."""
-    return (reading.key, reading.node if drifts and reading.node in drifts else None)
+    own = drifts is not None and (reading.node in drifts or _by_outputs(reading))
+    return (reading.key, reading.node if own else None)
+
+
+def _by_outputs(reading: Reading) -> bool:
+    """Whether a layer has so few outputs that they are looked at rather than what it reads."""
+    outputs = prod(reading.layout.shape) // (reading.layout.columns * reading.layout.groups)
+    return 2 * outputs <= reading.layout.columns
+
+
+def _sums(reading: Reading, crossed: bool) -> Sums:
+    own = reading.layout
+    if not crossed or not _by_outputs(reading):
+        return Sums(own.groups, own.columns, crossed)
+    weight = reading.node.inputs[WEIGHT_INPUT]
+    assert weight is not None
+    assert weight.const_value is not None
+    return Sums(own.groups, own.columns, crossed, own.matrix(weight.const_value.numpy()))
 
 
 def _loads(some: Layers, budget: int, drifts: Mapping[ir.Node, Drift] | None) -> list[list[tuple[ir.Node, Reading]]]:
@@ -199,7 +217,9 @@ def _loads(some: Layers, budget: int, drifts: Mapping[ir.Node, Drift] | None) ->
     for node, reading in some:
         own, key = reading.layout, _key(reading, drifts)
         drift = drifts.get(reading.node) if drifts else None
-        columns = own.columns * (2 if drifts is not None else 1) + (drift.layout.columns // own.groups if drift else 0)
+        more = prod(own.shape) // (own.columns * own.groups) if drift or _by_outputs(reading) else 0
+        crossed = drifts is not None
+        columns = own.columns * (1 + (crossed and not _by_outputs(reading))) + more * crossed
         size = own.groups * own.columns * columns * 4 * (2 if drifts is not None else 1)
         if not loads or sum({**keys, key: size}.values()) > budget:
             loads.append([])

@@ -18,18 +18,21 @@ WIDE = 2048
 
 @dataclass(frozen=True, slots=True)
 class Seen(Moments):
-    """Moments with the drift of a sum that the layer's output goes into.
+    """Moments with what a layer's output should be.
 
     Attributes:
+        made: Mean of the products of the wanted outputs and the columns as read, of shape (G, outputs, K), where they
+            were collected instead of ``cross``.
         drift: Mean of the products of the drift and a column as read, of shape (G, outputs, K); ``None`` where the
-            output goes into no sum.
-        drifted: Mean of the drift, of shape (G, outputs).
+            output goes into no sum, or where ``made`` has it in it.
+        drifted: Mean of the drift, of shape (G, outputs), or of the wanted outputs where ``made`` is there.
         held: Moments of runs that are not in these.
     """
 
     held: Seen | None = None
     drift: Array | None = None
     drifted: Array | None = None
+    made: Array | None = None
 
     def aim(self, target: Array, free: bool) -> Array:
         """Products of the wanted outputs and the columns as read: of the float layer's outputs and the drift.
@@ -38,8 +41,11 @@ class Seen(Moments):
             target: The float layer's weight, of shape (G, outputs, K).
             free: Whether a bias takes care of the means.
         """
-        assert self.cross is not None
-        found: Array = target @ self.cross
+        if self.made is not None:
+            found: Array = self.made.astype(np.float64)
+        else:
+            assert self.cross is not None
+            found = target @ self.cross
         if self.drift is not None:
             found += self.drift
         if free:
@@ -53,14 +59,21 @@ class Seen(Moments):
 
     def square(self, free: bool) -> Array:
         """Second moments as read, about the means where a bias takes care of these."""
-        return self.spread if free else self.second
+        if not free:
+            return self.second
+        mean = self.read.astype(self.second.dtype)
+        found: Array = mean[:, :, None] * -mean[:, None, :]
+        found += self.second
+        return found
 
     def sound(self) -> bool:
         """Whether all of it is finite."""
-        parts = (self.second, self.cross, self.drift, self.drifted, self.mean, self.read)
+        parts = (self.second, self.cross, self.made, self.drift, self.drifted, self.mean, self.read)
         return all(np.isfinite(part).all() for part in parts if part is not None)
 
     def _wanted(self, target: Array) -> Array:
+        if self.made is not None and self.drifted is not None:
+            return self.drifted
         wanted: Array = np.einsum("gnk,gk->gn", target, self.mean)
         if self.drifted is not None:
             wanted = wanted + self.drifted
@@ -75,11 +88,14 @@ class Sums:
         groups: Groups of columns.
         columns: Columns of a group.
         crossed: Whether products of float rows and rows as read are wanted.
+        target: The float layer's weight, float32 of shape (groups, outputs, columns): then products of its outputs and
+            rows as read are collected instead, which takes less memory where it has fewer outputs than columns.
     """
 
     groups: int
     columns: int
     crossed: bool = True
+    target: Array | None = None
     _pending: list[tuple[Array, Array, Array | None]] = field(default_factory=list)
     _waiting: int = 0
     _rows: int = 0
@@ -115,6 +131,10 @@ class Sums:
             products.append((self._products.pop(0) / np.float32(self._rows)).astype(kind, copy=False))
         if not self.crossed:
             return Seen(self._rows, self._runs, means[0], means[0], products[0])
+        if self.target is not None:
+            return Seen(
+                self._rows, self._runs, means[0], means[1], products[0], None, held, None, means[2], products[1]
+            )
         drift, drifted = (products[2], means[2]) if len(products) > 2 else (None, None)
         return Seen(self._rows, self._runs, means[0], means[1], products[0], products[1], held, drift, drifted)
 
@@ -123,11 +143,15 @@ class Sums:
             return
         rows, read = (np.concatenate([each[i] for each in self._pending], axis=1) for i in (0, 1))
         drifts = [each[2] for each in self._pending if each[2] is not None]
-        parts = [rows, read, *([np.concatenate(drifts, axis=1)] if drifts else [])] if self.crossed else [rows]
+        more = [np.concatenate(drifts, axis=1)] if drifts else []
+        if self.target is not None:
+            wanted = rows @ self.target.transpose(0, 2, 1)
+            more = [wanted + more[0] if more else wanted]
+        parts = [rows, read, *more] if self.crossed else [rows]
         self._pending, self._waiting = [], 0
         self._rows += rows.shape[1]
         _plus(self._means, [part.sum(axis=1, dtype=np.float64) for part in parts])
-        turned = [read, rows, *parts[2:]] if self.crossed else [rows]
+        turned = [read, *(more if self.target is not None else [rows, *more])] if self.crossed else [rows]
         _plus(self._products, [part.transpose(0, 2, 1) @ read for part in turned])
 
 
@@ -146,11 +170,16 @@ def joined(one: Seen, other: Seen | None) -> Seen:
     rows = one.rows + other.rows
 
     def mixed(a: Array | None, b: Array | None) -> Array | None:
-        return None if a is None or b is None else a * (one.rows / rows) + b * (other.rows / rows)
+        if a is None or b is None:
+            return None
+        found: Array = b * np.array((other.rows / rows), b.dtype)
+        found += a * np.array((one.rows / rows), a.dtype)
+        return found
 
     mean, read, second = (mixed(getattr(one, name), getattr(other, name)) for name in ("mean", "read", "second"))
     assert mean is not None
     assert read is not None
     assert second is not None
-    cross, drift, drifted = (mixed(getattr(one, n), getattr(other, n)) for n in ("cross", "drift", "drifted"))
-    return Seen(rows, one.runs + other.runs, mean, read, second, cross, None, drift, drifted)
+    names = ("cross", "drift", "drifted", "made")
+    cross, drift, drifted, made = (mixed(getattr(one, name), getattr(other, name)) for name in names)
+    return Seen(rows, one.runs + other.runs, mean, read, second, cross, None, drift, drifted, made)

@@ -84,10 +84,17 @@ def _ordered(seen: Seen, order: Array) -> Seen:
     square = np.ix_(order, order)
     cross = None if seen.cross is None else seen.cross[:, square[0], square[1]]
     held = None if seen.held is None else _ordered(seen.held, order)
-    drift = None if seen.drift is None else seen.drift[:, :, order]
+    drift, made = (None if each is None else each[:, :, order] for each in (seen.drift, seen.made))
     second = seen.second[:, square[0], square[1]]
     return replace(
-        seen, mean=seen.mean[:, order], read=seen.read[:, order], second=second, cross=cross, drift=drift, held=held
+        seen,
+        mean=seen.mean[:, order],
+        read=seen.read[:, order],
+        second=second,
+        cross=cross,
+        drift=drift,
+        made=made,
+        held=held,
     )
 
 
