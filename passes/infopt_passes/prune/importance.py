@@ -145,10 +145,7 @@ def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
         Of shape (units,); infinite where nothing finite came out.
     """
     scores, alive, least = np.zeros(len(kept)), np.flatnonzero(kept), 0.0
-    try:
-        for reader in readers:
-            reader.begin()
-    except np.linalg.LinAlgError:
+    if not _begun(readers):
         return np.where(kept, np.inf, 0.0)
     if not kept.all():
         for reader in readers:
@@ -169,6 +166,15 @@ def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
                     reader.keep(start - len(alive) + len(order))
         alive = np.delete(alive, order)
     return scores
+
+
+def _begun(readers: Sequence[Reader]) -> bool:
+    try:
+        for reader in readers:
+            reader.begin()
+    except np.linalg.LinAlgError:
+        return False
+    return True
 
 
 def parked(second: Array, context: Context) -> Array:
