@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +20,18 @@ from infopt.model import Model, input_specs
 from infopt.passes import CalibrationSet, Context
 from infopt.readers.npz import open_npz
 from infopt_passes.calibrate.sweep import Streams
+from infopt_passes.prune import Prune
+from infopt_passes.prune.importance import importances
 from infopt_passes.prune.padding import counted, padding_mask
 from infopt_passes.prune.prepare import prepared
 from infopt_passes.prune.recover import rows_of
-from infopt_passes.prune.seen import in_order, observed, readings
+from infopt_passes.prune.seen import PER_SQUARE, PER_WEIGHT, in_order, observed, readings
 from infopt_passes.prune.sparse import sparsified
 from infopt_passes.prune.sparse.layers import Pair
-from infopt_passes.prune.sparse.solve import solved, stepped
+from infopt_passes.prune.sparse.solve import smallest, solved, stepped
 from infopt_passes.prune.stages import March, stages_of
 from infopt_passes.prune.sums import Sums, joined
+from infopt_passes.prune.work import Work
 
 if TYPE_CHECKING:
     from conftest import Build, MakeContext, RunFloat
@@ -204,3 +208,96 @@ def test_wide_layers_are_solved_in_steps_and_come_out_nearer(
     eliminated, in_steps, exactly = errors
     assert in_steps < 0.9 * eliminated
     assert in_steps < 1.2 * exactly
+
+
+KINDS = {
+    "one axis": ("(float[N, 8, 20] x) => (float[N, 8, 20] y) { y = Conv <pads = [1, 1]> (x, w) }", (8, 8, 3)),
+    "groups": ("(float[N, 8, 6, 6] x) => (float[N, 8, 6, 6] y) { y = Conv <group = 2> (x, w) }", (8, 4, 1, 1)),
+    "three axes of data": ("(float[N, 5, 8] x) => (float[N, 5, 6] y) { y = MatMul(x, w) }", (8, 6)),
+    "transposed": ("(float[N, 8] x) => (float[N, 6] y) { y = Gemm <transB = 1, alpha = 0.5> (x, w) }", (6, 8)),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_layers_of_every_kind_are_solved_on_samples(
+    name: str, build: Build, make_context: MakeContext, run_float: RunFloat
+) -> None:
+    text, shape = KINDS[name]
+    model = build(text, w=shape)
+    context = make_context(model, count=60)
+    result = sparsified(model, context, "unstructured", 0.3)
+    (weight,) = [node.inputs[WEIGHT_INPUT].const_value.numpy() for node in result.graph.graph]  # type: ignore[union-attr]
+    assert np.mean(weight == 0) == pytest.approx(0.3, abs=0.05)
+    feed = next(context.need_calibration("test").feeds())
+    wanted, found = run_float(model, feed)["y"], run_float(result, feed)["y"]
+    assert np.square(found - wanted).mean() < 0.15 * np.square(wanted).mean()
+
+
+def test_tables_that_are_looked_up_stay_as_they_are(build: Build, make_context: MakeContext) -> None:
+    model = build("(int64[N] x) => (float[N, 8] y) { e = Gather(t, x) y = MatMul(e, w) }", t=(16, 8), w=(8, 8))
+    result = sparsified(model, make_context(model, count=16), "unstructured", 0.5)
+    table = result.graph.graph.initializers["t"].const_value
+    assert table is not None
+    np.testing.assert_array_equal(table.numpy(), model.graph.graph.initializers["t"].const_value.numpy())  # type: ignore[union-attr]
+
+
+SLIM, SQUARE = 128, 512
+CHAIN = """(float[N, 8] x) => (float[N, 4] y) {
+    a = MatMul(x, u)
+    b = Relu(a)
+    c = MatMul(b, v)
+    d = Relu(c)
+    y = MatMul(d, w)
+}"""
+
+
+@pytest.mark.parametrize("kind", ["structured", "2:4", "unstructured"])
+@pytest.mark.parametrize("outputs", [SLIM, SQUARE])
+def test_memory_is_what_a_layer_is_said_to_take(
+    kind: Any, outputs: int, build: Build, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer that would take more is left alone, so what is said must hold."""
+    monkeypatch.setattr("infopt_passes.prune.sums.WIDE", 256)
+    monkeypatch.setattr("infopt_passes.prune.importance.WIDE", 256)
+    model = build(CHAIN, u=(8, SQUARE), v=(SQUARE, outputs), w=(outputs, 4))
+    context = replace(make_context(model, count=40), force=True)
+    said = PER_SQUARE * SQUARE**2 + PER_WEIGHT * SQUARE * outputs
+    assert "c" in {r.node.name for _, r in readings(pair(model), replace(context, memory=said))}
+    assert "c" not in {r.node.name for _, r in readings(pair(model), replace(context, memory=said - 1))}
+    Prune(kind=kind, importance="activations")(model, context)  # so that what is loaded once does not count
+    tracemalloc.start()
+    Prune(kind=kind, importance="activations")(model, context)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.15 * said + 2_000_000
+
+
+DROWNED = """(float[N, 8] x) => (float[N, 8] y) {
+    a = MatMul(x, u1)
+    b = Relu(a)
+    c = MatMul(b, v1)
+    d = MatMul(x, u2)
+    e = Relu(d)
+    f = MatMul(e, v2)
+    y = Add(c, f)
+}"""
+
+
+def test_what_is_drowned_in_a_sum_goes_before_what_is_not(build: Build, make_context: MakeContext) -> None:
+    """Both branches lose the same part of their own output; only one of them can be heard in the model's."""
+    rng = np.random.default_rng(0)
+    u, v = rng.standard_normal((8, 16)).astype(np.float32), rng.standard_normal((16, 8)).astype(np.float32)
+    model = build(DROWNED, u1=u, v1=v, u2=-u, v2=1e-3 * v)
+    work = Work.of(model.graph)
+    loud, quiet = importances(work, "activations", make_context(model, count=40), 1)
+    assert [group.name for group in work.groups] == ["a", "d"]
+    assert quiet.sum() < 1e-4 * loud.sum()
+
+
+@settings(max_examples=50, deadline=None)
+@given(scores=st.lists(st.integers(0, 3), min_size=1, max_size=20), data=st.data())
+def test_the_smallest_are_the_first_of_equal_ones(scores: list[int], data: Any) -> None:
+    count = data.draw(st.integers(0, len(scores)))
+    wanted = np.zeros(len(scores), bool)
+    wanted[np.argsort(scores, kind="stable")[:count]] = True
+    np.testing.assert_array_equal(smallest(np.array(scores, float), count), wanted)

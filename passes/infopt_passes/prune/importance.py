@@ -107,8 +107,8 @@ class Reader:
         if failed:
             raise np.linalg.LinAlgError("the second moments are not positive definite")
         self.inverse, _ = dpotri(factor, lower=True, overwrite_c=True)
-        upper = np.triu_indices(len(self.inverse), 1)
-        self.inverse[upper] = self.inverse.T[upper]
+        for row in range(len(self.inverse)):  # in place, where indices of a triangle would take as much as it does
+            self.inverse[row, row + 1 :] = self.inverse[row + 1 :, row]
 
     def losses(self, units: Array) -> Array:
         """Share of the outputs' variance that is lost without each of some units."""

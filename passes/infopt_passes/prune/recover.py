@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-from scipy.linalg import cho_factor, cho_solve
 
 from infopt.facts import BIAS_INPUT, WEIGHT_INPUT, is_constant
 from infopt.passes import Context
@@ -22,7 +21,7 @@ from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.places import Place, bias_place, output_channels, shifted
 from infopt_passes.prune.axes import Axis
 from infopt_passes.prune.seen import in_order, readings
-from infopt_passes.prune.sums import Seen, joined
+from infopt_passes.prune.sums import Seen, divided, joined
 from infopt_passes.prune.surgery import masks_of
 from infopt_passes.prune.work import Work
 
@@ -107,15 +106,24 @@ def _best(target: Array, own: Array, left: Array, seen: Seen, free: bool) -> Arr
     apart = seen.held if seen.held is not None and seen.held.rows else seen
     if not seen.rows or not seen.sound() or not apart.sound():
         return None
-    moments = seen.square(free), seen.aim(target, free)
-    fitted = {ridge: _solved(*moments, own, left, ridge) for ridge in RIDGES}
-    tried = {0.0: own} | {ridge: found for ridge, found in fitted.items() if np.isfinite(found).all()}
-    second, aim = apart.square(free), apart.aim(target, free)
-    best = min(tried, key=lambda ridge: _distance(tried[ridge], second, aim))
-    if not best:
+    ridge = _ridge(target, own, left, seen, free)
+    if ridge is None:
         return own
     every = joined(seen, seen.held)  # what was held back has chosen the ridge; now it counts like the rest
-    return _solved(every.square(free), every.aim(target, free), own, left, best)
+    return _solved(every.square(free), every.aim(target, free), own, left, ridge)
+
+
+def _ridge(target: Array, own: Array, left: Array, seen: Seen, free: bool) -> float | None:
+    """The ridge whose weight is nearest to the wanted outputs in the runs held back; ``None`` where the own is."""
+    apart = seen.held if seen.held is not None and seen.held.rows else seen
+    moments = seen.square(free), seen.aim(target, free)
+    held = apart.square(free), apart.aim(target, free)
+    chosen, least = None, _distance(own, *held)
+    for ridge in RIDGES:
+        found = _solved(*moments, own, left, ridge)
+        if np.isfinite(found).all() and (distance := _distance(found, *held)) < least:
+            chosen, least = ridge, distance
+    return chosen
 
 
 def _solved(second: Array, aim: Array, own: Array, left: Array, ridge: float) -> Array:
@@ -129,19 +137,8 @@ def _solved(second: Array, aim: Array, own: Array, left: Array, ridge: float) ->
         pull = ridge * max(float(np.trace(square)) / len(columns), 1e-12)
         square[np.diag_indices(len(columns))] += pull
         wanted = aim[group][np.ix_(rows, columns)] + pull * own[group][np.ix_(rows, columns)]
-        result[group][np.ix_(rows, columns)] = _divided(square, wanted)
+        result[group][np.ix_(rows, columns)] = divided(square, wanted)
     return result
-
-
-def _divided(square: Array, wanted: Array) -> Array:
-    """The ``x`` with ``x @ square = wanted``, for a symmetric matrix."""
-    try:
-        found: Array = cho_solve(
-            cho_factor(square, overwrite_a=True, check_finite=False), wanted.T, check_finite=False
-        ).T
-    except np.linalg.LinAlgError:
-        found = np.full(wanted.shape, np.nan)
-    return found
 
 
 def _distance(weight: Array, second: Array, aim: Array) -> float:

@@ -34,8 +34,9 @@ Layers = Sequence[tuple[ir.Node, Reading]]
 ROWS = 32768
 """Rows of a layer that all runs together give, about: least squares of new weights wants more than rounding does."""
 
-BYTES = 40
-"""Memory that a pair of a layer's columns takes: moments of fitted and held rows in float32, a solve in float64."""
+PER_SQUARE, PER_WEIGHT = 32, 120
+"""Bytes that a layer takes at most while it is fitted: for each pair of its columns (moments of fitted and held rows,
+and a solve), and for each of its weights (targets, candidates and steps in float64)."""
 
 HELD = 4
 """Of so many runs, one is held back to check fits with."""
@@ -65,7 +66,7 @@ def readings(work: Twins, context: Context) -> list[tuple[ir.Node, Reading]]:
         data = exact.inputs[0] if known else None
         if known is None or weight is None or weight.dtype != ir.DataType.FLOAT or is_constant(data):
             continue
-        if BYTES * known.groups * known.columns**2 <= context.memory:
+        if PER_SQUARE * known.groups * known.columns**2 + PER_WEIGHT * prod(known.shape) <= context.memory:
             found.append((node, Reading(exact, known, other=data.name if data is not None else None)))
     return found
 

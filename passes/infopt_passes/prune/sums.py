@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve
 
 from infopt_passes.fitting.moments import ENOUGH, Moments
 
@@ -183,3 +184,20 @@ def joined(one: Seen, other: Seen | None) -> Seen:
     names = ("cross", "drift", "drifted", "made")
     cross, drift, drifted, made = (mixed(getattr(one, name), getattr(other, name)) for name in names)
     return Seen(rows, one.runs + other.runs, mean, read, second, cross, None, drift, drifted, made)
+
+
+def divided(square: Array, wanted: Array) -> Array:
+    """The ``x`` with ``x @ square = wanted``, NaN where there is none.
+
+    Args:
+        square: A positive definite matrix of float64; it is used up.
+        wanted: Of shape (outputs, columns).
+    """
+    try:
+        # Transposed it is the same matrix, in the order in which LAPACK takes it without a copy.
+        found: Array = cho_solve(
+            cho_factor(square, overwrite_a=True, check_finite=False), wanted.T, check_finite=False
+        ).T
+    except np.linalg.LinAlgError:
+        found = np.full(wanted.shape, np.nan)
+    return found

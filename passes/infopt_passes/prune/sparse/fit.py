@@ -13,7 +13,7 @@ import numpy.typing as npt
 from infopt.sparsity import OF, ZEROS
 from infopt_passes.fitting.hessian import damping_for
 from infopt_passes.prune.sparse.solve import TINY, Eliminated, semi, smallest, solved, stepped, unstructured
-from infopt_passes.prune.sums import Seen, joined
+from infopt_passes.prune.sums import Seen, divided, joined
 
 Array = npt.NDArray[Any]
 
@@ -23,7 +23,7 @@ Distance = Callable[[Array], float]
 RIDGES = (1e-3, 1e-2, 1e-1)
 """Pulls towards a layer's own weight that are tried, as parts of the mean square of its columns."""
 
-MOST_WORK = 2e9
+MOST_WORK = 1e8
 """Multiplications that solving exactly may take for a layer; steps towards the solution must do beyond."""
 
 STEPS = (4, 12, 36)
@@ -74,7 +74,9 @@ def fitted(weight: Array, seen: Seen, count: int | None, free: bool) -> Sparse:
 
     usual = damping_for(exact.shape[2], seen.rows)
     second, wanted = seen.square(free), seen.aim(exact, free)
-    dense = min((exact, *(_dense(exact, wanted, second, ridge) for ridge in RIDGES)), key=distance)
+    dense = exact
+    for ridge in RIDGES:
+        dense = min(dense, _dense(exact, wanted, second, ridge), key=distance)
     found = _eliminated(exact, dense, second, count, usual)
     sound = [each.weight for each in found if np.isfinite(each.weight).all()]
     start = min([*sound, plain], key=distance)
@@ -134,8 +136,10 @@ def _exactly(second: Array, wanted: Array, kept: Array, own: Array, ridge: float
 
 def _dense(exact: Array, wanted: Array, second: Array, ridge: float) -> Array:
     """The dense weight whose outputs on the rows as read are nearest to the float ones."""
-    size = second.shape[1]
-    mean = np.maximum(np.einsum("gkk->g", second) / size, TINY)
-    pull = (ridge * mean)[:, None, None]
-    found: Array = np.linalg.solve(second + pull * np.eye(size), (wanted + pull * exact).transpose(0, 2, 1))
-    return found.transpose(0, 2, 1)
+    found = np.full(exact.shape, np.nan)
+    for group, square in enumerate(second):
+        damped = square.astype(np.float64)
+        pull = ridge * max(float(np.trace(damped)) / len(damped), TINY)
+        damped[np.diag_indices(len(damped))] += pull
+        found[group] = divided(damped, wanted[group] + pull * exact[group])
+    return found
