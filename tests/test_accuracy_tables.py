@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,31 +11,29 @@ import numpy as np
 import pytest
 from benchmarks.accuracy import readme
 from benchmarks.accuracy.__main__ import KEPT, main
-from benchmarks.accuracy.bars import Bar, best_peer, own_bar, peer_bar
+from benchmarks.accuracy.bars import best_peer, own_bar, peer_bar
 from benchmarks.accuracy.matrices import matrix_bytes, quantized_count
-from benchmarks.accuracy.records import Measured, Peer, Run, Store, Stream, read
+from benchmarks.accuracy.records import Measured, Peer, Run, Stream
 from benchmarks.accuracy.running import Plan
 from benchmarks.accuracy.stream import STREAMS, _compared
-from benchmarks.accuracy.subjects import for_target, unit
 from benchmarks.accuracy.tables import sheets
-from benchmarks.accuracy.variants import ABLATION, FAST, WEIGHTS, absent, label
+from benchmarks.accuracy.variants import ABLATION, FAST, WEIGHTS
+from benchmarks.bars import Bar
+from benchmarks.example import embedded
+from benchmarks.raw import Store, read
+from benchmarks.sheets import marked, put
+from benchmarks.subjects import for_target, unit
+from benchmarks.variants import absent, label
 from benchmarks.zoo import ZooModel
 
 from infopt.model import save
 from infopt.targets.onnxruntime import open_onnx
+from infopt_passes.quantize import Quantize
 
 if TYPE_CHECKING:
     from conftest import Build
 
 ROOT = Path(__file__).parents[1]
-SCORE = """
-def per_sample(outputs, labels):
-    return (outputs[0].argmax(1) == labels.reshape(len(labels), -1)[:, 0]).astype(float)
-
-
-def score(outputs, labels):
-    return float(per_sample(outputs, labels).mean())
-"""
 NOTHING = Measured("2026-01-01", 100, 0, {"cpu": "a CPU"})
 
 
@@ -46,23 +43,8 @@ def never(row: Any) -> Any:
 
 @pytest.fixture
 def fashion(tmp_path: Path) -> ZooModel:
-    """The embedded example as a folder of the zoo, with few pictures."""
-    folder = tmp_path / "fashion"
-    for name, count in (("calib", 20), ("eval", 40)):
-        (folder / name).mkdir(parents=True)
-        source = ROOT / "calibration_data" / "fashion" / name
-        pictures = sorted(source.glob("*.png"))[:count]
-        for picture in pictures:
-            (folder / name / picture.name).symlink_to(picture)
-        if name == "eval":
-            kept = {picture.name for picture in pictures} | {"file"}
-            with (source / "labels.csv").open() as old, (folder / name / "labels.csv").open("w") as new:
-                csv.writer(new).writerows(row for row in csv.reader(old) if row[0] in kept)
-    (folder / "model.onnx").symlink_to(ROOT / "examples" / "fashion" / "fashion.onnx")
-    (folder / "score.py").write_text(SCORE)
-    preprocess = {"color": "L", "scale": "1/255", "mean": [0.286], "std": [0.353], "layout": "NCHW"}
-    (folder / "meta.json").write_text(json.dumps({"batch_axes": "all 0", "preprocess": preprocess}))
-    return ZooModel(folder, tmp_path)
+    """The embedded example with few pictures."""
+    return embedded(tmp_path)
 
 
 def test_a_run_is_measured_once_and_shown(
@@ -79,9 +61,9 @@ def test_a_run_is_measured_once_and_shown(
     assert run.sqnr_db > 10
     assert run.seconds
     assert run.quantized
-    assert Store(file, read(file)).add(plan.row(), never) == run
+    assert Store(file, read(Measured, file)).add(plan.row(), never) == run
     other = replace(plan, options={"method": "none"})
-    assert Store(file, read(file)).add(other.row(), other.measure).reason == "method has no value 'none'"
+    assert Store(file, read(Measured, file)).add(other.row(), other.measure).reason == "method has no value 'none'"
     main(["--from", str(file)])
     assert f"{run.baseline:.4f}" in capsys.readouterr().out
 
@@ -99,9 +81,8 @@ def test_numbers_of_another_key_are_measured_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [*ABLATION, *WEIGHTS], ids=label)
 def test_a_variant_is_an_option_of_the_pass_or_says_what_is_missing(options: dict[str, Any]) -> None:
     from infopt.options import build
-    from infopt_passes.quantize import Quantize
 
-    reason = absent(options)
+    reason = absent(Quantize, options)
     if reason is None:
         assert build(Quantize, options, "variant")
     else:
@@ -133,14 +114,14 @@ def test_the_readme_is_changed_between_its_markers_alone(tmp_path: Path) -> None
     run = Run("m", "onnxruntime", label(FAST), drop=0.0012, baseline=0.9, score=0.8988, interval=(0.0, 0.003))
     measured = NOTHING.with_rows([run]).with_rows([Peer("m", "onnxruntime", "a", drop=0.0)])
     for _ in range(2):
-        readme.write(file, measured)
+        put(file, readme.MARK, readme.block(measured))
         text = file.read_text()
         assert text.startswith("before\n<!-- accuracy -->\nMeasured 2026-01-01 on a CPU")
         assert text.endswith(" |\n<!-- /accuracy -->\nafter\n")
         assert "old" not in text
     assert "+0.12" in readme.block(measured)
     with pytest.raises(ValueError, match="accuracy"):
-        readme.write(ROOT / "LICENSE", measured)
+        put(ROOT / "LICENSE", readme.MARK, "")
 
 
 def test_matrices_are_counted_once_with_their_scales(build: Build, tmp_path: Path) -> None:
@@ -203,6 +184,6 @@ def test_other_runtimes_get_the_form_of_the_model_that_they_read(leaky: ZooModel
 
 
 def test_the_readme_shows_the_raw_numbers_that_are_kept() -> None:
-    shown = readme.BLOCK.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    shown = marked(readme.MARK).search((ROOT / "README.md").read_text(encoding="utf-8"))
     assert shown
-    assert shown[0].strip() == readme.block(read(KEPT))
+    assert shown[0].strip() == readme.block(read(Measured, KEPT))

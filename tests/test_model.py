@@ -12,6 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from infopt import model as models
+from infopt import probe
 from infopt.data import infer_batch_axes
 from infopt.errors import InfoptError, InputError, ModelError
 from infopt.model import Model, Note, input_specs, load, save
@@ -141,12 +142,39 @@ def test_a_path_that_is_no_file_is_named(tmp_path: Path, name: str) -> None:
         load(tmp_path / name)
 
 
-def test_external_weights_stay_on_disk(external: Path) -> None:
+def test_large_external_weights_stay_on_disk(external: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "HELD", 0)
     model = load(external)
     tensors = [value.const_value for value in model.graph.graph.initializers.values()]
     assert all(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
     assert (model.parameters, model.bytes) == (10, 40)
     assert model.files == (external, external.with_name("m.bin"))
+
+
+def test_small_external_weights_are_read_and_their_file_is_still_the_models(external: Path) -> None:
+    """Exporters write shapes and axes beside the model, too; what only sees the message would miss them."""
+    model = load(external)
+    tensors = {name: value.const_value for name, value in model.graph.graph.initializers.items()}
+    assert not any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors.values())
+    assert {name: tensor.numpy().tolist() for name, tensor in tensors.items() if tensor is not None} == {
+        name: array.tolist() for name, array in values(external).items()
+    }
+    assert model.files == model.edited(model.graph.clone()).files == (external, external.with_name("m.bin"))
+
+
+def test_a_graph_with_much_that_is_new_runs_beside_weights_of_all_sizes_in_files(
+    build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, work = tmp_path / "model", tmp_path / "work"
+    folder.mkdir()
+    work.mkdir()
+    built = build("(float[N,64] x) => (float[N,64] y) { h = MatMul(x, w) y = Add(h, b) }", w=(64, 64), b=(64,)).graph
+    ir.save(built, folder / "m.onnx", external_data="m.bin", size_threshold_bytes=0)
+    monkeypatch.setattr(probe, "INLINE", 0)
+    feed = {"x": np.ones((1, 64), np.float32)}
+    (found,) = probe.opened(load(folder / "m.onnx").graph, work, {}).run(feed)
+    weights = values(folder / "m.onnx")
+    np.testing.assert_allclose(found, feed["x"] @ weights["w"] + weights["b"], rtol=1e-5, atol=1e-5)
 
 
 def test_missing_external_weights_are_named(external: Path) -> None:

@@ -19,8 +19,8 @@ from infopt.report import Criterion, KernelCount, Report, Verdict, read_report
 EXAMPLE = Path(__file__).parent / "goldens" / "report.json"
 
 PUBLIC_KEYS = {
-    "": "schema infopt command candidate verdict model target data accuracy accuracy_reason fidelity latency size "
-    "memory kernels layers classes samples steps environment warnings",
+    "": "schema infopt command candidate verdict model result pruned target data accuracy accuracy_reason fidelity "
+    "latency size memory kernels layers classes samples steps environment warnings",
     "verdict": "status reasons budgets",
     "model": "path sha256 nodes parameters bytes flops",
     "target": "name runtime version device isa",
@@ -34,7 +34,7 @@ PUBLIC_KEYS = {
     "latency.baseline_float": "setting accuracy ms",
     "latency.candidate": "setting ms",
     "latency.candidate.ms": "p50 p90 p99 distribution",
-    "size": "baseline_bytes candidate_bytes reason candidate_compressed_bytes",
+    "size": "baseline_bytes candidate_bytes reason candidate_compressed_bytes baseline_compressed_bytes",
     "memory": "peak_bytes reason",
     "kernels": "integer total float_nodes reason compressed",
     "kernels.float_nodes.0": "name op why cost",

@@ -1,15 +1,11 @@
-"""The bodies of If, Loop and Scan: what is in them, and how numbers about it are brought out of them."""
+"""The bodies of If, Loop and Scan: what is in them; see :mod:`infopt.carry` for how it is brought out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
-
-NOTHING = {"ReduceMin": np.inf, "ReduceMax": -np.inf, "ReduceSum": 0.0}
-"""What a reduction gives for a body that did not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +26,22 @@ class Body:
 def bodies(graph: ir.Graph) -> Iterator[Body]:
     """Every body in a graph, outer ones before those inside of them."""
     for node in graph:
-        for name, attribute in node.attributes.items():
-            if attribute.is_ref() or attribute.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
-                continue
-            for inner in [attribute.value] if attribute.type is ir.AttributeType.GRAPH else attribute.value:
-                yield Body(inner, node, name)
-                yield from bodies(inner)
+        for name, inner in _named(node):
+            yield Body(inner, node, name)
+            yield from bodies(inner)
+
+
+def inner_graphs(node: ir.Node) -> list[ir.Graph]:
+    """The bodies of one node."""
+    return [inner for _, inner in _named(node)]
+
+
+def _named(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+    for name, attribute in node.attributes.items():
+        if attribute.is_ref() or attribute.type not in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
+            continue
+        for inner in [attribute.value] if attribute.type is ir.AttributeType.GRAPH else attribute.value:
+            yield name, inner
 
 
 def body_values(graph: ir.Graph) -> dict[str, ir.Value]:
@@ -57,77 +63,25 @@ def name_apart(graph: ir.Graph) -> None:
             node.name = _free(node.name or node.op_type, nodes)
 
 
-def reduced(graph: ir.Graph, value: ir.Value, kind: str) -> ir.Value:
-    """A scalar of the main graph that reduces a float tensor in a body, over all runs of the body.
+def homes(graph: ir.Graph) -> dict[ir.Graph, str]:
+    """The name of a node in each body; one without nodes is left out."""
+    return {body.graph: name for body in bodies(graph) if (name := label_of(body.graph))}
 
-    Args:
-        graph: The main graph; changed in place.
-        value: A value of one of its bodies.
-        kind: ``"ReduceMin"``, ``"ReduceMax"`` or ``"ReduceSum"``; a body that does not run gives :data:`NOTHING`.
-    """
-    around = {body.graph: body for body in bodies(graph)}
+
+def label_of(graph: ir.Graph) -> str:
+    """The name of a graph's first node; empty where it has none."""
+    return next((node.name or "" for node in graph), "")
+
+
+def home_of(value: ir.Value) -> ir.Graph:
+    """The graph that makes or takes a value."""
     producer = value.producer()
-    home = _graph(producer.graph if producer is not None else value.graph)
-    key = f"{kind}:{value.name}"
-    scalar = _reduce(home, value, kind, key)
-    while home is not graph:
-        body = around[home]
-        home = _graph(body.owner.graph)
-        scalar = _given(body, scalar, f"{key}:{body.owner.name}")
-        if body.owner.op_type == "If":
-            _add_output(_other(body), _default(_other(body), kind, key), f"{key}:none")
-        else:  # what each iteration gave becomes a vector, maybe an empty one
-            start = _default(home, kind, f"{key}:{body.owner.name}:start", (1,))
-            both = _append(home, ir.node("Concat", [scalar, start], {"axis": 0}), f"{key}:{body.owner.name}:all")
-            scalar = _reduce(home, both, kind, f"{key}:{body.owner.name}:reduced")
-    return scalar
+    return _graph(producer.graph if producer is not None else value.graph)
 
 
 def _graph(holder: ir.Graph | ir.Function | None) -> ir.Graph:
     assert isinstance(holder, ir.Graph)  # functions are inlined before
     return holder
-
-
-def _given(body: Body, value: ir.Value, name: str) -> ir.Value:
-    """Make a value of a body one more output of its node, the last."""
-    owner = body.owner
-    count = len(body.graph.outputs) - (owner.op_type == "Loop")  # a Loop's condition is not given
-    body.graph.outputs.append(value)
-    for key in ("scan_output_axes", "scan_output_directions"):
-        if key in owner.attributes:
-            owner.attributes[key] = ir.AttrInt64s(key, [*owner.attributes[key].as_ints(), 0])
-    owner.resize_outputs(count + 1)
-    output = owner.outputs[count]
-    output.name, output.type = name, ir.TensorType(ir.DataType.FLOAT)
-    output.shape = ir.Shape([]) if owner.op_type == "If" else ir.Shape([None])
-    return output
-
-
-def _other(body: Body) -> ir.Graph:
-    other = "else_branch" if body.name == "then_branch" else "then_branch"
-    return body.owner.attributes[other].as_graph()
-
-
-def _add_output(graph: ir.Graph, value: ir.Value, name: str) -> None:
-    value.name = name
-    graph.outputs.append(value)
-
-
-def _default(graph: ir.Graph, kind: str, name: str, shape: tuple[int, ...] = ()) -> ir.Value:
-    tensor = ir.tensor(np.full(shape, NOTHING[kind], np.float32))
-    return _append(graph, ir.node("Constant", [], {"value": tensor}), name, shape)
-
-
-def _reduce(graph: ir.Graph, value: ir.Value, kind: str, name: str) -> ir.Value:
-    return _append(graph, ir.node(kind, [value], {"keepdims": 0}), name)
-
-
-def _append(graph: ir.Graph, node: ir.Node, name: str, shape: tuple[int, ...] | None = ()) -> ir.Value:
-    node.name, output = name, node.outputs[0]
-    output.name, output.type = f"{name}:value", ir.TensorType(ir.DataType.FLOAT)
-    output.shape = None if node.op_type == "Concat" or shape is None else ir.Shape(shape)
-    graph.append(node)
-    return output
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from infopt import __version__
 from infopt.cpu import cpu_name
 from infopt.evidence import Build, Evidence
-from infopt.flops import flops, unfollowed
+from infopt.flops import flops
+from infopt.following import unfollowed
 from infopt.manifest import Manifest, Record, sha256_file, sha256_files, write_manifest
 from infopt.model import Model
 from infopt.options import split_function
@@ -23,6 +24,7 @@ from infopt.report import (
     Memory,
     ModelFacts,
     Report,
+    ResultFacts,
     Size,
     TargetFacts,
 )
@@ -54,21 +56,22 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
     device = target.device() if build.artifact else "none"
     notes = [f"{note.node}: {note.why}" for note in build.model.notes if note.kind == "warning"]
     missing = [f"the {target.runtime} artifact was not built: {build.missing}"] if build.missing else []
-    files = [path.stat().st_size for path in build.artifact.files] if build.artifact else None
     before, after = _operations(resolved, resolved.model), _operations(resolved, build.model)
-    slow = unfollowed(before, after, evidence.latency.speedup)
+    slow = unfollowed(before, after, evidence.latency, build.model.pruned, target.table.multiple)
     report = Report(
         infopt=__version__,
         command=command,
         verdict=UNJUDGED,
         model=_model(resolved, before),
+        result=_result(build.model, after),
+        pruned=build.model.pruned,
         target=target_facts(target, target.version() if build.artifact else "none", device),
         data=_data(resolved),
         accuracy=evidence.accuracy,
         accuracy_reason=evidence.accuracy_reason,
         fidelity=evidence.fidelity,
         latency=evidence.latency,
-        size=Size(_model_bytes(resolved), sum(files) if files else None, build.missing, _packed(build)),
+        size=_size(resolved, build),
         memory=Memory(None, "that takes a run of the artifact alone"),
         kernels=evidence.kernels,
         classes=evidence.changes.classes,
@@ -81,8 +84,18 @@ def assemble(resolved: Resolved, build: Build, evidence: Evidence, command: str)
     return judged(report, resolved.recipe.budget)
 
 
-def _packed(build: Build) -> int | None:
-    return compressed_bytes(build.artifact.files) if build.artifact else None
+def _size(resolved: Resolved, build: Build) -> Size:
+    zeros = any(each.unit == "weights" for each in build.model.pruned)
+    before = compressed_bytes(resolved.model.files) if zeros else None
+    if build.artifact is None:
+        return Size(_model_bytes(resolved), None, build.missing, None, before)
+    files = build.artifact.files
+    total = sum(path.stat().st_size for path in files)
+    return Size(_model_bytes(resolved), total, build.missing, compressed_bytes(files), before)
+
+
+def _result(model: Model, operations: int | None) -> ResultFacts:
+    return ResultFacts(model.nodes, model.parameters, model.bytes, operations)
 
 
 def deliver(report: Report, resolved: Resolved, build: Build, evidence: Evidence, out: Path, final: Path) -> None:
@@ -172,7 +185,7 @@ def _data(resolved: Resolved) -> Data:
     samples = resolved.evaluation
     if samples is not None:
         labelled = samples.labels is not None
-        evaluation = EvalData(samples.path.as_posix(), len(samples), 0, samples.sha256(), labelled)
+        evaluation = EvalData(samples.path.as_posix(), len(samples), resolved.searched, samples.sha256(), labelled)
     return Data(calib, evaluation)
 
 

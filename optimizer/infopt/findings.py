@@ -73,7 +73,7 @@ def headline(report: Report) -> str:
         ``PASS  INT8 for openvino: top1 0.9176 -> 0.9171 (...), 1.62x faster than the best float (bf16), ...``
     """
     kinds = {finding.kind for finding in findings(report)}
-    what = _precision(report) or "candidate"
+    what = _precision(report) or ("pruned model" if report.pruned else "candidate")
     target = f" for {report.target.name}" if report.target else ""
     parts = [_accuracy_words(report), _speed_words(report), _size_words(report)]
     if "no integers" in kinds:

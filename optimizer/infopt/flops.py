@@ -14,10 +14,6 @@ COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
 """Operators that are counted; what the others compute is small beside it."""
 
 
-NOTABLE = 0.95
-"""A model with less than this part of its operations left is one that was pruned."""
-
-
 def flops(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> int | None:
     """Floating-point operations of one run, of the main graph.
 
@@ -45,17 +41,6 @@ def flops(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> int | None:
         return sum(node_flops(node, size) for node in known.graph)
     except (KeyError, IndexError):
         return None
-
-
-def unfollowed(before: int | None, after: int | None, speedup: float | None) -> list[str]:
-    """A warning where a model lost operations and its latency did not lose at least half as large a part."""
-    if not before or after is None or speedup is None or after >= NOTABLE * before:
-        return []
-    fewer, shorter = 1 - after / before, 1 - 1 / speedup
-    if shorter >= fewer / 2:
-        return []
-    why = "what takes the time is elsewhere: a larger --multiple, or --latency as the goal, may help"
-    return [f"latency did not follow: {fewer:.0%} fewer operations, {shorter:.0%} less time; {why}"]
 
 
 def static_sizes(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:

@@ -27,6 +27,9 @@ QUANTIZED_OPS = frozenset(
 )
 """Operators that show that a model has been quantized already."""
 
+HELD = 4096
+"""Weights in other files are read at once below this many bytes: they are shapes and axes, which every tool reads."""
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -34,7 +37,7 @@ class Note:
 
     Attributes:
         kind: ``"float"`` (kept in float), ``"warning"`` (the user should know), ``"choice"`` (what a pass tried, and
-            what came of it).
+            what came of it), ``"layer"`` (what became of one layer).
         node: Name of the node or tensor.
         why: The reason in words.
     """
@@ -85,6 +88,26 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class Pruned:
+    """What pruning left of a group of units that come and go together, or of a layer's weights.
+
+    Attributes:
+        name: The first tensor that is made with them, or the layer.
+        unit: What is counted: ``"channels"``, ``"units of 4 channels"`` (heads), ``"weights"``; ``"layer"`` for one
+            that was left alone.
+        before: How many there were; ``None`` where that was not counted.
+        after: How many are left; of weights, those that are not zero.
+        remark: Why all of it was left alone, or what is known of what is left.
+    """
+
+    name: str
+    unit: str
+    before: int | None = None
+    after: int | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A graph with its history. Passes take one and return another; nothing is changed in place.
 
@@ -94,6 +117,8 @@ class Model:
         steps: Passes that ran, in order.
         notes: Remarks of these passes.
         ranges: Calibrated range by tensor name, once quantized.
+        external: Names of the files of its external data, relative to that of the model.
+        pruned: What pruning left of each group, once pruned.
     """
 
     graph: ir.Model
@@ -101,10 +126,16 @@ class Model:
     steps: tuple[Step, ...] = ()
     notes: tuple[Note, ...] = ()
     ranges: tuple[tuple[str, Range], ...] = ()
+    external: tuple[str, ...] = ()
+    pruned: tuple[Pruned, ...] = ()
 
     def edited(self, graph: ir.Model, *notes: Note) -> Model:
         """The same model with another graph and further notes."""
         return replace(self, graph=graph, notes=self.notes + notes)
+
+    def with_pruned(self, *groups: Pruned) -> Model:
+        """The same model with what pruning left of further groups."""
+        return replace(self, pruned=self.pruned + groups)
 
     @property
     def nodes(self) -> int:
@@ -124,8 +155,7 @@ class Model:
     @property
     def files(self) -> tuple[Path, ...]:
         """The model's file and the files of its external data."""
-        external = {str(tensor.location) for tensor in _external(self.graph)}
-        return (self.path, *(self.path.parent / name for name in sorted(external)))
+        return (self.path, *(self.path.parent / name for name in self.external))
 
     @property
     def opset(self) -> int:
@@ -151,7 +181,7 @@ def weights(graph: ir.Model) -> Iterator[ir.TensorProtocol]:
 
 
 def load(path: Path) -> Model:
-    """Read an ONNX file; weights stay on disk until a pass asks for them.
+    """Read an ONNX file; large weights that lie in other files stay there until a pass asks for them.
 
     Args:
         path: The ``.onnx`` file.
@@ -174,9 +204,11 @@ def load(path: Path) -> Model:
     if not graph.graph.outputs or not graph.opset_imports:
         raise ModelError(f"{path} holds no ONNX graph", "the file may be empty, truncated or of another format")
     _check_connected(graph, path)
-    for tensor in _external(graph):
+    external = list(_external(graph))
+    for tensor in external:
         _check_external(tensor, path)
-    return Model(graph, path)
+    _hold_small(graph)
+    return Model(graph, path, external=tuple(sorted({str(tensor.location) for tensor in external})))
 
 
 @contextmanager
@@ -211,20 +243,31 @@ def save(graph: ir.Model, path: Path) -> None:
     """
     large = sum(t.nbytes for t in weights(graph)) > INLINE_LIMIT
     graph = graph.clone()
-    _load_attributes(graph)
     if large:
         ir.save(graph, path, external_data=f"{path.name}.data")
     else:
         write_inline(graph, path)
 
 
-def _load_attributes(graph: ir.Model) -> None:
-    """Read the tensors of Constant nodes that lie in other files: only weights are written beside a model."""
-    for node in graph.graph.all_nodes():
+def _hold_small(graph: ir.Model) -> None:
+    """Read small weights, and whatever Constant nodes hold, from other files; runtimes look for these in one folder."""
+    for holder in (graph.graph, *graph.graph.subgraphs()):
+        for value in holder.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes < HELD:
+                value.const_value = _held(tensor)
+    holders: list[ir.Graph | ir.Function] = [graph.graph, *graph.functions.values()]
+    for node in (node for holder in holders for node in holder.all_nodes()):
         for name, attribute in list(node.attributes.items()):
             tensor = None if attribute.is_ref() or attribute.type != ir.AttributeType.TENSOR else attribute.value
             if isinstance(tensor, ir.ExternalTensor):
-                node.attributes[name] = ir.AttrTensor(name, ir.tensor(tensor.numpy().copy(), name=tensor.name))
+                node.attributes[name] = ir.AttrTensor(name, _held(tensor))
+
+
+def _held(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
+    held = ir.Tensor(tensor.numpy().copy(), tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)
+    tensor.release()
+    return held
 
 
 def input_specs(graph: ir.Model) -> tuple[InputSpec, ...]:

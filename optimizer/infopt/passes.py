@@ -15,6 +15,7 @@ from infopt.options import plain
 if TYPE_CHECKING:
     from infopt.data import Feed, InputSpec, Samples
     from infopt.model import Model, Step
+    from infopt.selection import Selection
     from infopt.target import Target
 
 Tolerance = Literal["exact", "measured"] | float
@@ -59,6 +60,16 @@ class ForTarget(Protocol):
         Raises:
             OptionError: The target cannot; the message says what it can.
         """
+        ...
+
+
+@runtime_checkable
+class Selecting(Protocol):
+    """What a pass has besides, if it may look for the most that a budget allows; see :mod:`infopt.selection`."""
+
+    @property
+    def selects(self) -> bool:
+        """Whether its options leave that to the budget."""
         ...
 
 
@@ -120,6 +131,7 @@ class Context:
         progress: Called with (what, done, total) while a pass works.
         memory: Bytes that calibration may take for weights and activations.
         inputs: The model's inputs, with the sizes that the user fixed; empty where none were.
+        selection: Scores candidates, where a budget says how much a pass may do.
     """
 
     workdir: Path
@@ -128,8 +140,9 @@ class Context:
     seed: int = 0
     force: bool = False
     progress: Callable[[str, int, int], None] = field(default=lambda what, done, total: None)
-    memory: int = 1_000_000_000
+    memory: int = 2_000_000_000
     inputs: tuple[InputSpec, ...] = ()
+    selection: Selection | None = None
 
     def on_disk(self, model: Model) -> Path:
         """Write the model for a runtime that needs a file.

@@ -21,6 +21,7 @@ from infopt.passes import Context, run
 from infopt.recipe import Recipe
 from infopt.report import Report
 from infopt.resolve import Resolved, needs_calibration, resolve
+from infopt.selection import Parts, parted, selection
 from infopt.shapes import ShapeRange, complete, joined, of_samples, show_shape
 from infopt.target import Artifact, CompileOptions
 from infopt.ui import Listener, Silent
@@ -51,7 +52,8 @@ def execute(recipe: Recipe, command: str, listener: Listener | None = None) -> R
     listener = listener or Silent()
     final = output_directory(recipe)
     check_directory(final, force=recipe.job.force, protect=_sources(recipe))
-    resolved = resolve(recipe, needs_calibration(recipe.passes))
+    parts = parted(resolve(recipe, needs_calibration(recipe.passes)))
+    resolved = parts.resolved
     missing = resolved.target.available()
     if missing and recipe.job.require_engine:
         raise TargetUnavailable(f"target {resolved.target.name!r} is not available: {missing}")
@@ -63,7 +65,7 @@ def execute(recipe: Recipe, command: str, listener: Listener | None = None) -> R
         blamed_on(recipe.job.model),
     ):
         work = Path(scratch)
-        build = _build(resolved, _optimized(resolved, work, listener), out, missing, listener)
+        build = _build(resolved, _optimized(parts, work, listener), out, missing, listener)
         evidence = gather(resolved, build, work, listener)
         report = assemble(resolved, build, evidence, command)
         profile = calibration_profile(resolved, build, report.data.calib, work, listener)
@@ -83,9 +85,9 @@ def _sources(recipe: Recipe) -> list[Path]:
     return [path for path in paths if path is not None]
 
 
-def _optimized(resolved: Resolved, work: Path, listener: Listener) -> Model:
+def _optimized(parts: Parts, work: Path, listener: Listener) -> Model:
     listener.stage("Optimizing")
-    job = resolved.recipe.job
+    resolved, job = parts.resolved, parts.resolved.recipe.job
     context = Context(
         work,
         resolved.target,
@@ -96,7 +98,8 @@ def _optimized(resolved: Resolved, work: Path, listener: Listener) -> Model:
         memory=resolved.recipe.calibration.memory,
         inputs=resolved.inputs if resolved.shapes else (),
     )
-    return run(resolved.model, resolved.recipe.passes, context)
+    with selection(parts, listener) as chosen_by:
+        return run(resolved.model, resolved.recipe.passes, replace(context, selection=chosen_by))
 
 
 def _build(resolved: Resolved, model: Model, out: Path, missing: str | None, listener: Listener) -> Build:

@@ -13,17 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from infopt.bodies import body_values, reduced
+from infopt.bodies import body_values, home_of
+from infopt.carry import collected, reduced
+from infopt.model import HELD
 
 if TYPE_CHECKING:
     from infopt.model import Range
     from infopt.targets.onnxruntime import OnnxSession
 
-FLAT = 4096
+FLAT = HELD
 """Weights of at least this many bytes are given to the runtime as files, so that it maps them instead of copying."""
 
 INLINE = 1 << 24
 """Bytes of weights that a pass made for a model with external data, which are not worth another copy of that data."""
+
+
+Spot = tuple[str, str]
+"""The name of a tensor, and that of a node in the graph or body from which it is looked at."""
 
 
 def values_by_name(graph: ir.Graph) -> dict[str, ir.Value]:
@@ -51,33 +57,73 @@ def with_extremes(graph: ir.Model, names: Sequence[str], axes: Mapping[str, int]
     main.outputs.clear()
     for kind in ("ReduceMin", "ReduceMax", "ReduceSum"):
         for name in names:
+            axis = kept.get(name) if kind != "ReduceSum" else None
             if name not in values:
-                main.outputs.append(reduced(main, inner[name], kind))
+                main.outputs.append(reduced(main, inner[name], kind, axis=axis))
                 continue
-            per_channel = name in kept and kind != "ReduceSum"
-            _reduce(result, kind, values[name], kept[name] if per_channel else None)
+            _reduce(result, kind, values[name], axis)
     return result
 
 
-def with_outputs(graph: ir.Model, names: Iterable[str]) -> ir.Model:
-    """A copy of a model whose outputs are the named tensors, whole."""
+def with_outputs(graph: ir.Model, names: Iterable[str | Spot]) -> ir.Model:
+    """A copy of a model whose outputs are the named tensors, whole.
+
+    Args:
+        graph: The model; it is left as it was.
+        names: Tensors of the main graph give arrays. Tensors of bodies, and those of either that are looked at from
+            within a body, give lists of what they are in each run of the body; an empty array stands for no run. See
+            :func:`infopt.carry.can_collect`.
+    """
     result = graph.clone()
-    values = values_by_name(result.graph)
-    result.graph.outputs.clear()
-    for name in names:
-        node = ir.node("Identity", [values[name]], name=f"Identity:{name}")
-        _finish(result.graph, node, f"{name}:whole", values[name].dtype)
+    main = result.graph
+    main.outputs.clear()
+    listed = list(names)
+    outputs: dict[int, ir.Value] = {}
+    inner = [i for i, (_, home) in enumerate(_spots(main, listed)) if home is not main]
+    for i in inner:
+        # Outputs of a Loop change places each time, so that tensors are looked up anew.
+        ((value, home),) = _spots(main, [listed[i]])
+        outputs[i] = collected(main, value, home)
+    for i, (value, _) in enumerate(_spots(main, listed)):
+        if i not in outputs:
+            name = value.name
+            node = ir.node("Identity", [value], name=f"Identity:{name}")
+            outputs[i] = _append(main, node, value.dtype)
+            outputs[i].name = f"{name}:whole"
+    main.outputs.extend(outputs[i] for i in range(len(outputs)))
     return result
 
 
-def with_sizes(graph: ir.Model, names: Iterable[str]) -> ir.Model:
-    """A copy of a model whose outputs are the numbers of elements of the named tensors, int64 scalars."""
+def with_sizes(graph: ir.Model, names: Iterable[str | Spot]) -> ir.Model:
+    """A copy of a model whose outputs are the numbers of elements of the named tensors, scalars.
+
+    Args:
+        graph: The model; it is left as it was.
+        names: Of tensors that are looked at from within a body, the sizes of all runs are added up.
+    """
     result = graph.clone()
-    values = values_by_name(result.graph)
-    result.graph.outputs.clear()
-    for name in names:
-        _finish(result.graph, ir.node("Size", [values[name]], name=f"Size:{name}"), f"{name}:size", ir.DataType.INT64)
+    main = result.graph
+    main.outputs.clear()
+    for value, home in _spots(main, names):
+        if home is not main:
+            main.outputs.append(reduced(main, value, "Size", home))
+            continue
+        node = ir.node("Size", [value], name=f"Size:{value.name}")
+        _finish(main, node, f"{value.name}:size", ir.DataType.INT64)
     return result
+
+
+def _spots(main: ir.Graph, names: Iterable[str | Spot]) -> list[tuple[ir.Value, ir.Graph]]:
+    """Tensors, and the graphs in which they are looked at."""
+    values = body_values(main) | values_by_name(main)
+    nodes = {node.name: node for node in main.all_nodes()}
+    found = []
+    for name in names:
+        tensor, reader = (name, None) if isinstance(name, str) else name
+        home = home_of(values[tensor]) if reader is None else nodes[reader].graph
+        assert isinstance(home, ir.Graph)  # functions are inlined before
+        found.append((values[tensor], home))
+    return found
 
 
 def with_faults(graph: ir.Model, names: Sequence[str]) -> ir.Model:

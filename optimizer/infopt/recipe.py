@@ -77,7 +77,7 @@ class Calibration:
             parse=parse_size,
             show=show_size,
         ),
-    ] = 1_000_000_000
+    ] = 2_000_000_000
     synthetic: Annotated[bool, Opt("Allow made-up calibration inputs; accuracy is then not measured.")] = False
 
 

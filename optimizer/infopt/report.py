@@ -16,7 +16,7 @@ from infopt.bench import Latency
 from infopt.codec import decode, encode
 from infopt.errors import InputError
 from infopt.files import write_text
-from infopt.model import Step
+from infopt.model import Pruned, Step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,6 +82,23 @@ class ModelFacts:
 
     path: str
     sha256: str
+    nodes: int
+    parameters: int
+    bytes: int
+    flops: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFacts:
+    """The graph that passes made of the model.
+
+    Attributes:
+        nodes: Nodes, subgraphs included.
+        parameters: Weight elements.
+        bytes: Bytes of the weights.
+        flops: Floating-point operations of one sample, if they are known.
+    """
+
     nodes: int
     parameters: int
     bytes: int
@@ -160,12 +177,14 @@ class Size:
         candidate_bytes: All files of the artifact.
         reason: Why there is no artifact.
         candidate_compressed_bytes: The same files deflated, as an archive would hold them: what zeros save.
+        baseline_compressed_bytes: The original model's files deflated, where pruning left zeros to compare with.
     """
 
     baseline_bytes: int
     candidate_bytes: int | None
     reason: str | None = None
     candidate_compressed_bytes: int | None = None
+    baseline_compressed_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +320,9 @@ class Report:
         candidate: What was compared with the model, where that was named and not made: its path.
         verdict: The answer.
         model: What went in.
+        result: What passes made of it; ``None`` where none ran.
+        pruned: What pruning left of each group of units, or of each layer's weights, in the order of the graph; behind
+            them the layers that were left alone.
         target: The runtime; ``None`` where a command has none.
         data: Samples that went in.
         accuracy: Before and after; ``None`` when it was not measured.
@@ -324,6 +346,8 @@ class Report:
     candidate: str | None = None
     verdict: Verdict
     model: ModelFacts
+    result: ResultFacts | None = None
+    pruned: tuple[Pruned, ...] = ()
     target: TargetFacts | None
     data: Data
     accuracy: Accuracy | None

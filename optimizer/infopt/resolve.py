@@ -44,6 +44,7 @@ class Resolved:
         shapes: Ranges of dynamic shapes that the user gave.
         warnings: What the user should know.
         remarks: What was used and found, for ``-v``.
+        searched: Evaluation samples that were taken out of ``evaluation`` to choose among candidates.
     """
 
     recipe: Recipe
@@ -56,6 +57,7 @@ class Resolved:
     shapes: tuple[ShapeRange, ...]
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    searched: int = 0
 
     @property
     def synthetic(self) -> bool:

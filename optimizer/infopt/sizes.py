@@ -5,34 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import onnx_ir as ir
 
-from infopt.probe import opened, values_by_name, with_sizes
+from infopt.probe import Spot, opened, values_by_name, with_sizes
 
 if TYPE_CHECKING:
     from infopt.data import Feed
+
+K = TypeVar("K", str, Spot, str | Spot)
 
 ITEM = 4
 """Bytes of a float32: nothing else is quantized."""
 
 
-def tensor_bytes(graph: ir.Model, names: Sequence[str], feed: Feed, workdir: Path) -> dict[str, int]:
+def tensor_bytes(graph: ir.Model, names: Sequence[K], feed: Feed, workdir: Path) -> dict[K, int]:
     """Bytes of tensors when a model runs on a sample.
 
     They follow from the inferred shapes and the sizes that the sample gives to symbolic dimensions. Where that is not
-    enough, the model runs once and tells. Tensors in bodies, which are reduced there and never fetched, count nothing.
+    enough, the model runs once and tells.
 
     Args:
         graph: The model.
-        names: The tensors.
+        names: The tensors. Of those that are looked at from within a body, what all its runs have counts together.
         feed: The sample.
         workdir: Folder for files that only live during the run.
     """
     values = values_by_name(graph.graph)
     bound = _bound(graph.graph, feed)
-    known = {name: _elements(values[name], bound) if name in values else 0 for name in names}
+    known = {name: _elements(values.get(name) if isinstance(name, str) else None, bound) for name in names}
     missing = [name for name, elements in known.items() if elements is None]
     if missing:
         found = opened(with_sizes(graph, missing), workdir, {}).run(feed)
@@ -64,8 +66,8 @@ def _bound(graph: ir.Graph, feed: Feed) -> dict[str, int]:
     return sizes
 
 
-def _elements(value: ir.Value, bound: Mapping[str, int]) -> int | None:
-    if value.shape is None:
+def _elements(value: ir.Value | None, bound: Mapping[str, int]) -> int | None:
+    if value is None or value.shape is None:
         return None
     dims = [dim if isinstance(dim, int) else bound.get(dim.value or "") for dim in value.shape]
     return math.prod(dim for dim in dims if dim is not None) if None not in dims else None

@@ -91,6 +91,14 @@ def megabytes(size: int | None) -> str:
     return f"{digits(size / 1000**power)} {('', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
+def short(count: int | None) -> str:
+    """A large number with three digits and the unit that suits it, such as ``"81.5 M"``."""
+    if count is None:
+        return MISSING
+    power = min(int(math.log10(count) // 3), 4) if count >= 1000 else 0
+    return f"{digits(count / 1000**power)} {('', 'k', 'M', 'G', 'T')[power]}".strip()
+
+
 def percent(share: float | None) -> str:
     """A share of one as a percentage."""
     return MISSING if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from infopt import registry
 from infopt.data import Samples, infer_batch_axes, open_samples, parse_batch_axis
-from infopt.evaluate import evaluator
+from infopt.evaluate import Evaluator, evaluator
 from infopt.manifest import sha256_files
 from infopt.metrics import load_metric
 from infopt.model import input_specs, load
@@ -20,6 +20,8 @@ from infopt.target import Artifact
 from infopt.targets.onnxruntime import open_onnx
 
 if TYPE_CHECKING:
+    from infopt.accuracy import Accuracy
+
     from .zoo import ZooModel
 
 
@@ -55,10 +57,24 @@ def drops(model: ZooModel, kept: Path) -> Iterator[Callable[[Artifact], float]]:
 
 @contextmanager
 def _evaluated(model: ZooModel) -> Iterator[Callable[[Artifact], float]]:
-    graph, samples = load(model.path), evaluation_samples(model)
+    with judged(model) as judge:
+        before = judge.score(judge.baseline)
+
+        def drop(artifact: Artifact) -> float:
+            with registry.target(artifact.target).open(artifact) as session:
+                after = judge.score(judge.outputs(session, "peer"))
+            return before - after if judge.metric.higher_is_better else after - before
+
+        yield drop
+
+
+@contextmanager
+def judged(model: ZooModel) -> Iterator[Evaluator]:
+    """What scores sessions against the original model in float32."""
+    graph = load(model.path)
     axes = dict(parse_batch_axis(text) for text in model.options.get("batch_axis", ()))
     inputs = infer_batch_axes(input_specs(graph.graph), axes)
-    metric = load_metric(model.options["metric"])
+    samples, metric = evaluation_samples(model), load_metric(model.options["metric"])
 
     def quiet(what: str, done: int, total: int) -> None:
         pass
@@ -66,11 +82,12 @@ def _evaluated(model: ZooModel) -> Iterator[Callable[[Artifact], float]]:
     with evaluator(
         open_onnx(model.path, {}), samples, inputs, metric, names=graph.output_names, seed=0, progress=quiet
     ) as judge:
-        before = judge.score(judge.baseline)
+        yield judge
 
-        def drop(artifact: Artifact) -> float:
-            with registry.target(artifact.target).open(artifact) as session:
-                after = judge.score(judge.outputs(session, "peer"))
-            return before - after if metric.higher_is_better else after - before
 
-        yield drop
+def drop_interval(accuracy: Accuracy) -> tuple[float, float] | None:
+    """95 % interval of the drop."""
+    interval = accuracy.ci95
+    if interval and accuracy.higher_is_better:
+        return 0.0 - interval[1], 0.0 - interval[0]
+    return interval

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
-from dataclasses import dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from benchmarks.processes import INFOPT, Cost, cost, flags
 
 if TYPE_CHECKING:
     from benchmarks.zoo import PeerTools, ZooModel
 
-INFOPT = [sys.executable, "-c", "from infopt.cli import main; main()"]
 SAMPLES = 100
 ROUNDS = 3
 MAX_SECONDS = 0.7
@@ -28,38 +24,10 @@ MODELS = pytest.mark.parametrize(
 AGAINST = {"onnxruntime": ("minmax", "ort-u8s8"), "openvino": ("mean-minmax", "nncf-ov")}
 """The ranges, and the peer that takes the same ones, by target."""
 
-LAUNCH = """
-import json, os, sys, time
-start = time.perf_counter()
-child = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
-_, status, usage = os.wait4(child, 0)
-print(json.dumps([status, time.perf_counter() - start, usage.ru_maxrss / 1024]), file=sys.stderr)
-"""
-"""Starts a command from a process that is small itself: a child's peak memory begins with its parent's."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a process took: seconds of wall time and its peak memory in MB."""
-
-    seconds: float
-    megabytes: float
-
-
-def _cost(command: list[str]) -> Cost:
-    launch = [sys.executable, "-I", "-S", "-c", LAUNCH, *command]
-    environment = os.environ | {"CALIB": str(SAMPLES)}
-    done = subprocess.run(launch, check=True, capture_output=True, text=True, env=environment)
-    status, seconds, megabytes = json.loads(done.stderr.splitlines()[-1])
-    assert status == 0, done.stderr
-    return Cost(seconds, megabytes)
-
 
 def _ours(model: ZooModel, target: str, out: Path) -> list[str]:
     options: dict[str, Any] = {**model.calibration, "target": target, "ranges": AGAINST[target][0], "output": out}
-    listed = [(name, value if isinstance(value, tuple) else (value,)) for name, value in options.items()]
-    flags = [part for name, values in listed for one in values for part in (f"--{name.replace('_', '-')}", str(one))]
-    return [*INFOPT, "quantize", str(model.path), *flags, "--no-eval", "--samples", str(SAMPLES)]
+    return [*INFOPT, "quantize", str(model.path), *flags(options), "--no-eval", "--samples", str(SAMPLES)]
 
 
 def _medians(commands: dict[str, list[str]]) -> dict[str, Cost]:
@@ -67,12 +35,12 @@ def _medians(commands: dict[str, list[str]]) -> dict[str, Cost]:
     seen: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(ROUNDS):
         for name, command in commands.items():
-            seen[name].append(_cost(command))
+            seen[name].append(cost(command, CALIB=str(SAMPLES)))
     for name, costs in seen.items():
-        shown = ", ".join(f"{cost.seconds:.2f} s {cost.megabytes:.0f} MB" for cost in costs)
+        shown = ", ".join(f"{each.seconds:.2f} s {each.megabytes:.0f} MB" for each in costs)
         print(f"    {name:20} {shown}")
     return {
-        name: Cost(statistics.median(c.seconds for c in costs), statistics.median(c.megabytes for c in costs))
+        name: Cost(*(statistics.median(c) for c in zip(*map(astuple, costs), strict=True)))
         for name, costs in seen.items()
     }
 

@@ -40,7 +40,7 @@ def test_the_same_kind_of_data_has_not_drifted(made: Path) -> None:
     report = infopt.drift(made / "out", made / "new.npz")
     assert (report.verdict, drifted(report), report.reasons) == ("no drift", set(), ())
     assert {each.of for each in report.statistics} == {"input", "output", "tensor"}
-    assert {each.name for each in report.clipping} == {"x", "r", "c", "p"}
+    assert {each.name for each in report.clipping} == {"x", "r", "c"}
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_json_alone_is_on_stdout(
     assert held["schema"] == "infopt.drift/1"
     assert held["verdict"] == "no drift"
     assert held["tests"] == sum(each["q"] is not None for each in held["statistics"])
-    assert {each["name"] for each in held["clipping"]} == {"x", "r", "c", "p"}
+    assert {each["name"] for each in held["clipping"]} == {"x", "r", "c"}
 
 
 def test_files_are_written_whole_or_not_at_all(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infopt.noise import decibels, output_judge
 from infopt_passes.quantize import Quantize
 from infopt_passes.quantize.auto import FEWEST
-from infopt_passes.quantize.judge import decibels, judge
 from infopt_passes.quantize.settings import LAST_STEPS
 from infopt_passes.quantize.static import Settings
 from infopt_passes.quantize.structure import reason
@@ -63,7 +63,7 @@ def drawn(shapes: dict[str, Any], seed: int, spread: float) -> dict[str, Any]:
 def sqnr(model: Model, result: Model, context: Context) -> float:
     """Of the outputs, in dB, over all calibration samples, with Q/DQ as written."""
     assert context.calibration is not None
-    return decibels(judge(model.graph, context.calibration, context).noise(result.graph))
+    return decibels(output_judge(model.graph, context.calibration, context.workdir).noise(result.graph))
 
 
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -241,7 +241,7 @@ def test_integer_outputs_are_judged_where_there_are_no_others(build: Any, make_c
     text = f"(float[N,16] x) => (int64[N] y) {{ {MLP}  y = ArgMax<axis=1, keepdims=0>(l) }}"
     model = build(text, **drawn(MLP_SHAPES, 0, 2.0))
     context = make_context(model, "onnxruntime", 60)
-    judges = judge(model.graph, context.need_calibration("test"), context)
+    judges = output_judge(model.graph, context.need_calibration("test"), context.workdir)
     assert judges.noise(model.graph) == 0
     other = build(text, **drawn(MLP_SHAPES, 1, 2.0))
     assert 0.1 < judges.noise(other.graph) <= 1

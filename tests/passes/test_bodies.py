@@ -231,11 +231,12 @@ def test_other_precisions_reach_into_bodies_too(
             assert sqnr(run_float(before, feed)["y"], session.run(feed)[0]) > 25
 
 
+@pytest.mark.parametrize("ranges", ["minmax", "percentile"])
 def test_a_branch_that_calibration_never_took_stays_in_float_and_is_named(
-    model: Any, context: Any, run_float: Any
+    model: Any, context: Any, run_float: Any, ranges: Any
 ) -> None:
     before = model("if")
-    after = Quantize(method="fast")(before, context(before, "onnxruntime", feeds("if", (1, 1, 1))))
+    after = Quantize(method="fast", ranges=ranges)(before, context(before, "onnxruntime", feeds("if", (1, 1, 1))))
     assert [(note.node, note.why) for note in after.notes if note.kind == "warning"] == [
         ("y", "its else_branch never ran on the calibration samples: it stays in float")
     ]
@@ -253,12 +254,6 @@ def test_a_loop_that_never_ran_stays_in_float(model: Any, context: Any) -> None:
     after = Quantize(method="fast")(before, context(before, "onnxruntime", feeds("loop", (0, 0))))
     assert after.notes[0].why == "its body never ran on the calibration samples: it stays in float"
     assert not inner(after, "body", "QuantizeLinear")
-
-
-def test_histograms_are_not_kept_of_bodies_and_that_is_said(model: Any, context: Any) -> None:
-    before = model("if")
-    after = Quantize(method="fast", ranges="percentile")(before, context(before, "onnxruntime", feeds("if", (1, 0))))
-    assert any("percentile is not known in bodies" in note.why for note in after.notes)
 
 
 def test_bodies_side_by_side_may_use_the_same_names(build: Any, context: Any, run_float: Any) -> None:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from infopt.noise import decibels, output_judge
 from infopt.passes import Context
 from infopt_passes.quantize import Quantize
 from infopt_passes.quantize.equalize.channels import groups
 from infopt_passes.quantize.equalize.equalizing import equalized
-from infopt_passes.quantize.judge import decibels, judge
 from infopt_passes.quantize.prepare import prepared
 
 if TYPE_CHECKING:
@@ -298,7 +298,7 @@ def planted() -> dict[str, Any]:
 
 def sqnr(model: Model, context: Context, **options: Any) -> float:
     result = Quantize(method="fast", **options)(model, context)
-    return decibels(judge(model.graph, context.calibration, context).noise(result.graph))
+    return decibels(output_judge(model.graph, context.calibration, context.workdir).noise(result.graph))
 
 
 def test_planted_differences_of_channels_are_evened_out(build: Any, make_context: Any) -> None:

@@ -152,6 +152,39 @@ def test_unusual_layers_are_left_as_they_can_be(build: Any, sqnr: Any, option: s
     assert {node.name for node in result.graph.graph} >= {"a", "y"}
 
 
+def rough(*shape: int) -> np.ndarray:
+    """Weights of which few are large, so that the others are rounded to little."""
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal(shape) * np.where(rng.random(shape) < 0.02, 5, 0.2)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "weights"),
+    [
+        (
+            "openvino",
+            """(float[N,4,6,6] x) => (float[N,8,13,13] y) {
+                m = Conv(x, mix)  y = ConvTranspose<strides=[2,2]>(m, w, b) }""",
+            {"mix": (16, 4, 1, 1), "w": rough(16, 8, 3, 3), "b": (8,)},
+        ),
+        (
+            "tensorrt-rtx",
+            "(float[N,4,6,8] x) => (float[N,4,6,24] y) { m = MatMul(x, mix)  y = MatMul(m, w) }",
+            {"mix": (8, 32), "w": rough(4, 32, 24)},
+        ),
+    ],
+    ids=["transposed convolution", "batch of matrices"],
+)
+@pytest.mark.parametrize("options", [{"rounding": "least-squares"}, {"reconstruct": "on"}], ids=["round", "refit"])
+def test_layers_that_are_no_plain_matrix_are_fitted_too(
+    build: Any, sqnr: Any, target: str, text: str, weights: Any, options: Any
+) -> None:
+    model = build(text, **weights)
+    kept = {"keep_float": ("m",)}  # what it makes of few inputs is correlated
+    (plain, _), (fitted, _) = sqnr(model, target, **kept), sqnr(model, target, **kept, **options)
+    assert fitted > plain + 1.5
+
+
 # --- where shifts go --------------------------------------------------------------------------------------------
 
 

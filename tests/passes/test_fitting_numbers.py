@@ -20,7 +20,7 @@ from infopt_passes.quantize.fitting.bias import bias_shift
 from infopt_passes.quantize.fitting.refit import refit
 from infopt_passes.quantize.fitting.rounding import Grid, least_squares
 from infopt_passes.quantize.fitting.scales import least_error
-from infopt_passes.quantize.numbers import guarded, limits, quantize_bias, weight_scales
+from infopt_passes.quantize.numbers import guarded, limits, quantize_bias, quantize_weight, weight_scales
 
 SEEDS = st.integers(0, 10_000)
 ENDS = {"int8": (-128, 127), "int4": (-8, 7), "uint4": (0, 15)}
@@ -211,41 +211,45 @@ def test_fake_quantization_clips_and_rounds() -> None:
 # --- patches ------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
+    op=st.sampled_from(["Conv", "ConvTranspose"]),
     seed=SEEDS,
     axes=st.integers(1, 3),
     groups=st.integers(1, 2),
     auto=st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]),
 )
-def test_patches_times_weight_are_the_convolution(seed: int, axes: int, groups: int, auto: str) -> None:
-
+def test_patches_times_weight_are_the_convolution(op: str, seed: int, axes: int, groups: int, auto: str) -> None:
     rng = np.random.default_rng(seed)
     kernel, strides = rng.integers(1, 4, axes), rng.integers(1, 3, axes)
     dilations = np.ones(axes, int) if auto.startswith("SAME") else rng.integers(1, 3, axes)
     pads = rng.integers(0, 2, 2 * axes) if auto == "NOTSET" else np.zeros(2 * axes, int)
     data = rng.standard_normal((2, 2 * groups, *rng.integers(6, 9, axes))).astype(np.float32)
-    weight = rng.standard_normal((3 * groups, 2, *kernel)).astype(np.float32)
+    channels = (3 * groups, 2) if op == "Conv" else (2 * groups, 3)
+    weight = rng.standard_normal((*channels, *kernel)).astype(np.float32)
     attributes = {"kernel_shape": kernel.tolist(), "strides": strides.tolist(), "dilations": dilations.tolist()}
     attributes |= {"auto_pad": auto, "group": groups} | ({"pads": pads.tolist()} if auto == "NOTSET" else {})
-    node = ir.node("Conv", [ir.Value(name="x"), ir.Value(name="w")], attributes=attributes)
+    if op == "ConvTranspose":
+        attributes["output_padding"] = (strides - 1 if auto == "NOTSET" else np.zeros(axes, int)).tolist()
+    node = ir.node(op, [ir.Value(name="x"), ir.Value(name="w")], attributes=attributes)
     window = Window.of(node, [int(size) for size in kernel])
     known = Layout(window, groups, weight.shape)
     rows = patches(data, window, groups, 10_000, rng)
     found = rows @ known.matrix(weight).transpose(0, 2, 1)  # (groups, places, outputs)
-    wanted = _run_conv(data, weight, attributes)
+    assert (known.weight(known.matrix(weight)) == weight).all()
+    wanted = _run_conv(op, data, weight, attributes)
     flat = wanted.reshape(2, groups, 3, -1).transpose(1, 0, 3, 2).reshape(groups, -1, 3)
     assert found == pytest.approx(flat, abs=1e-4)
 
 
-def _run_conv(data: np.ndarray, weight: np.ndarray, attributes: dict[str, object]) -> np.ndarray:
+def _run_conv(op: str, data: np.ndarray, weight: np.ndarray, attributes: dict[str, object]) -> np.ndarray:
     import onnx
     import onnxruntime as ort
     from onnx import helper
 
     kind = onnx.TensorProto.FLOAT
     graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", "w"], ["y"], **attributes)],
+        [helper.make_node(op, ["x", "w"], ["y"], **attributes)],
         "g",
         [helper.make_tensor_value_info(name, kind, array.shape) for name, array in (("x", data), ("w", weight))],
         [helper.make_tensor_value_info("y", kind, None)],
@@ -253,6 +257,68 @@ def _run_conv(data: np.ndarray, weight: np.ndarray, attributes: dict[str, object
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"x": data, "w": weight})[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=SEEDS, batch=st.lists(st.integers(1, 3), min_size=1, max_size=2), data=st.lists(st.integers(1, 3), max_size=3)
+)
+def test_rows_of_a_batch_of_matrices_make_its_product(seed: int, batch: list[int], data: list[int]) -> None:
+    """Sizes of the batch are those of the weight, or 1 on either side."""
+    rng = np.random.default_rng(seed)
+    for i in range(1, min(len(batch), len(data)) + 1):
+        data[-i] = data[-i] if batch[-i] == 1 else int(rng.choice([1, batch[-i]]))
+    x, w = rng.standard_normal((*data, 4, 5)), rng.standard_normal((*batch, 5, 6))
+    known = Layout(None, int(np.prod(batch)), w.shape, columns_first=True)
+    assert (known.weight(known.matrix(w)) == w).all()
+    rows = known.rows(x, 10_000, rng)
+    found = rows @ known.matrix(w).transpose(0, 2, 1)  # (groups, places, outputs)
+    wanted = x @ w
+    axes = wanted.ndim - 2
+    each = [i for i, size in enumerate((1,) * (axes - len(batch)) + tuple(batch)) if size > 1]
+    rest = [i for i in range(axes + 1) if i not in each]
+    assert found == pytest.approx(wanted.transpose(*each, *rest, axes + 1).reshape(known.groups, -1, 6))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (2, 3, 6)])
+def test_groups_that_share_scales_take_new_ones_together(shape: tuple[int, ...]) -> None:
+    """One group has nothing to gain: its integers are of no use with the scale that the other one needs."""
+    rng = np.random.default_rng(0)
+    window = Window(shape[2:], (1, 1), (1, 1), (0,) * 4, transposed=True, extra=(0, 0)) if len(shape) == 4 else None
+    known = Layout(window, 2, shape, columns_first=window is None)
+    weight = rng.standard_normal(shape).astype(np.float32)
+    axis, outputs = (1, 3) if window else (2, 6)
+    rows = rng.standard_normal((2, 200, known.columns)).astype(np.float32)
+    found = seen(rows, rows, crossed=True)
+    scheme = Scheme("int8", symmetric=True, per_channel=True)
+    scales = weight_scales(weight, axis, scheme, None, 1.0)
+    assert scales.shape == (outputs,)
+    # The first group is as it should be, with another scale; the second one is far off.
+    scales = (scales * 0.8).astype(np.float32)
+    integers = known.matrix(quantize_weight(weight, scales, axis, scheme))
+    integers[1] = 0
+    current = Fit(scales, known.weight(integers))
+
+    def grid(array: np.ndarray) -> tuple[np.ndarray, Grid]:
+        chosen = weight_scales(array, axis, scheme, None, 1.0)
+        return chosen, Grid(known.per_row(chosen), limits(scheme))
+
+    result = refit(weight, current, known, found, grid, free=False)
+    assert result.scales is not None
+    assert result.integers is not None
+    assert result.scales.shape == (outputs,)
+    exact = known.matrix(weight).astype(np.float64)
+
+    def distance(fit: Fit) -> float:
+        assert fit.integers is not None
+        assert fit.scales is not None
+        own = known.matrix(fit.integers) * known.per_row(fit.scales)
+        return float(np.einsum("gnk,gnk->", own @ found.second - 2 * exact @ found.cross, own))
+
+    assert distance(result) < distance(current)
+    for output in range(outputs):  # each output has integers and scale of one and the same fit
+        ratio = known.matrix(result.integers)[:, output] * result.scales[output] - exact[:, output]
+        assert np.abs(ratio).max() < 0.05
 
 
 def test_few_places_are_drawn_alike_from_inputs_of_one_shape() -> None:

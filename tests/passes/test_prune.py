@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from passes.architectures import ARCHITECTURES, Net
 
 from infopt import registry
+from infopt.bench import CandidateLatency, FloatLatency, Latency, Times
 from infopt.data import infer_batch_axes
 from infopt.errors import InputError, OptionError
-from infopt.flops import flops, unfollowed
-from infopt.model import Model, input_specs
+from infopt.flops import flops
+from infopt.following import unfollowed
+from infopt.model import Model, Pruned, input_specs
 from infopt.passes import interface
 from infopt.readers.synthetic import SyntheticSamples
 from infopt_passes.prune import Prune
@@ -151,17 +153,32 @@ def test_the_last_to_go_do_not_save_more_than_is_asked_for() -> None:
 
 
 def test_unfollowed_operations_are_told_of() -> None:
-    assert unfollowed(100, 50, 2.0) == []
-    assert unfollowed(100, 100, 0.9) == []
-    assert "50% fewer operations, 9% less time" in unfollowed(100, 50, 1.1)[0]
+    assert unfollowed(100, 50, Latency(speedup=2.0)) == []
+    assert unfollowed(100, 100, Latency(speedup=0.9)) == []
+    assert "50% fewer operations, 9% less time" in unfollowed(100, 50, Latency(speedup=1.1))[0]
+    assert "50% fewer operations, 11% more time" in unfollowed(100, 50, Latency(speedup=0.9))[0]
+
+
+def test_the_likely_reason_of_a_latency_that_did_not_follow_is_told() -> None:
+    slow = Latency(
+        baseline_float=FloatLatency("float32", None, Times(3.0, 3.1, 3.2)),
+        candidate=CandidateLatency("float32", Times(2.9, 3.0, 3.0)),
+        speedup=1.03,
+    )
+    uneven = [Pruned("a", "channels", 32, 16), Pruned("b", "channels", 32, 13)]
+    assert "3.00 ms before, 2.90 ms after" in unfollowed(100, 50, slow)[0]
+    assert "moving data" in unfollowed(100, 50, slow, uneven[:1], 8)[0]
+    assert (
+        "1 groups have channel counts that are no multiples of 8, such as 13 of b"
+        in unfollowed(100, 50, slow, uneven, 8)[0]
+    )
 
 
 def test_an_axis_that_a_layer_norm_reads_stays_and_the_report_says_why(make_context: Any) -> None:
     model = ARCHITECTURES["gpt"]()
     result = Prune(flops=0.8, multiple=1, recover="none")(model, make_context(model, "onnxruntime"))
-    told = [note.why for note in result.notes if note.kind == "choice"]
-    assert any(why.startswith("left alone: LayerNormalization") for why in told)
-    assert any("units of 4 channels" in why for why in told)
+    assert any(each.remark.startswith("LayerNormalization") for each in result.pruned)
+    assert any(each.unit == "units of 4 channels" for each in result.pruned)
 
 
 def test_counts_are_multiples_and_the_goal_is_met(make_context: Any) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import onnx_ir as ir
 
 from infopt.blaming.graph import QuantizedLayer
-from infopt.blaming.judging import OutputJudge
 from infopt.blaming.opened import Opened, changed
 from infopt.blaming.report import LEAST_GAIN, BlamedLayer, Remedy
 from infopt.errors import InfoptError
 from infopt.model import Model
+from infopt.noise import OutputJudge
 from infopt.passes import run
 
 Changes = dict[str, str | tuple[str, ...]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from infopt import __version__
 from infopt.blaming.causes import causes, look
 from infopt.blaming.graph import QuantizedLayer, quantized_layers, rescaled
-from infopt.blaming.judging import Memo, OutputJudge, memo, output_judge
+from infopt.blaming.memory import Memo, memo
 from infopt.blaming.metric import measured_flips
 from infopt.blaming.opened import Opened, open_output
 from infopt.blaming.options import BlameOptions
@@ -24,6 +24,7 @@ from infopt.blaming.sweep import Moments, compare, decibels
 from infopt.errors import OptionError
 from infopt.manifest import sha256_files
 from infopt.model import Model
+from infopt.noise import OutputJudge, output_judge
 from infopt.output import check_directory, staged_file
 from infopt.passes import CalibrationSet
 from infopt.recipe import Recipe

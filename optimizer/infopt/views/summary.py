@@ -7,8 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infopt.findings import measured, unlabelled, why_unlabelled
+from infopt.views.pruning import compressed, fewer
 from infopt.views.tables import Column, Table
-from infopt.wording import MISSING, UNKNOWN, digits, limit_short, megabytes, metric, percent, signed, span, times
+from infopt.wording import (
+    MISSING,
+    UNKNOWN,
+    digits,
+    limit_short,
+    megabytes,
+    metric,
+    percent,
+    short,
+    signed,
+    span,
+    times,
+)
 
 if TYPE_CHECKING:
     from infopt.report import Criterion, Report, Status
@@ -28,7 +41,8 @@ class Line:
     """One measured quantity; texts are raw, a view escapes them.
 
     Attributes:
-        key: ``"accuracy"``, ``"latency"``, ``"size"``, ``"integers"``, ``"memory"``, or a limit's own name.
+        key: ``"accuracy"``, ``"latency"``, ``"size"``, ``"operations"``, ``"parameters"``, ``"integers"``,
+            ``"memory"``, or a limit's own name.
         what: Its name.
         before: Of the original, with its unit.
         after: Of the artifact.
@@ -50,7 +64,7 @@ class Line:
 
 def summary(report: Report) -> tuple[Line, ...]:
     """The lines in reading order; a limit on something else has a line of its own."""
-    lines = [_accuracy(report), _latency(report), _size(report), _integers(report)]
+    lines = [_accuracy(report), _latency(report), _size(report), *_pruned(report), _integers(report)]
     if _limits(report, "memory"):
         peak = megabytes(report.memory.peak_bytes)
         lines.append(
@@ -155,7 +169,22 @@ def _size(report: Report) -> Line:
         change = f"{times(before / after)} smaller" if before >= after else f"{times(after / before)} larger"
     peak = report.memory.peak_bytes
     memory = f"peak memory {megabytes(peak)}" if peak is not None and not _limits(report, "memory") else ""
-    return Line("size", "size", megabytes(before), megabytes(after), change, "", memory, limits)
+    told = "; ".join(filter(None, (compressed(report), memory)))
+    return Line("size", "size", megabytes(before), megabytes(after), change, "", told, limits)
+
+
+def _pruned(report: Report) -> Iterator[Line]:
+    """Operations and parameters, of a model that was pruned."""
+    found = report.result
+    if not report.pruned or found is None:
+        return
+    for key, before, after in (
+        ("operations", report.model.flops, found.flops),
+        ("parameters", report.model.parameters, found.parameters),
+    ):
+        if before != after:
+            shown = [short(number) for number in (before, after)]
+            yield Line(key, key, shown[0], shown[1], fewer(before, after))
 
 
 def _integers(report: Report) -> Line:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from infopt.findings import unlabelled, why_unlabelled
+from infopt.views import pruning as pruned_rows
 from infopt.wording import MISSING, UNKNOWN, digits, megabytes, metric, percent, signed, span, times
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def tables(report: Report) -> tuple[Table, ...]:
             _accuracy(report),
             _latency(report),
             _size(report),
+            *pruning(report),
             _kernels(report),
             _choices(report),
             _data(report),
@@ -165,6 +167,8 @@ def _size(report: Report) -> Table:
     columns = (Column("original"), Column("artifact"), Column("ratio"), Column("peak memory"))
     missing = "Not measured" if report.command == "compare" else "No artifact"
     notes = [f"{missing}: {size.reason or UNKNOWN}."] if after is None else []
+    if packed := pruned_rows.compressed(report):
+        notes.append(f"As an archive holds it: {packed}.")
     if memory.peak_bytes is None and memory.reason:
         notes.append(f"Memory was not measured: {memory.reason}.")
     return Table(
@@ -172,6 +176,19 @@ def _size(report: Report) -> Table:
         columns,
         ((megabytes(before or None), megabytes(after), ratio, megabytes(memory.peak_bytes)),),
         tuple(notes),
+    )
+
+
+def pruning(report: Report, most: int = MAX_ROWS) -> tuple[Table, Table]:
+    """What shrank, the most first, and what was left alone and why; at most so many rows of either."""
+    columns = (Column("group", "name"), Column("of", "text"), *map(Column, ("before", "after", "left")))
+    rows, alone = pruned_rows.shrunk(report), pruned_rows.left_alone(report)
+    remarks = (Column("", "text"),) if any(row[-1] for row in rows) else ()
+    shown = tuple(row if remarks else row[:-1] for row in rows[:most])
+    why = (Column("why", "text"), Column("layers"), Column("which", "name"))
+    return (
+        Table("Pruning", (*columns, *remarks), shown, tuple(pruned_rows.notes(report)), max(0, len(rows) - most)),
+        Table("Left alone", why, alone[:most], more=max(0, len(alone) - most)),
     )
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from infopt.bodies import body_values, home_of
+from infopt.carry import can_collect
 from infopt.model import Model
 from infopt.passes import CalibrationSet, Context
 from infopt.probe import opened, values_by_name
@@ -200,7 +202,8 @@ def calibrate(
 
     Args:
         model: The float model; its graph is in topological order.
-        names: Float tensors of the main graph or of bodies; of the latter, all observers see the extremes only.
+        names: Float tensors of the main graph or of bodies. Where a Scan is around another body, nothing but extremes
+            is seen of what is in it, by all observers.
         observer: How to fold.
         context: Brings the samples.
         axes: Axis of the channels, for tensors to observe per channel; only observers of extremes can.
@@ -215,11 +218,10 @@ def calibrate(
     wanted = dict(axes or {})
     if wanted and isinstance(observer, HistogramObserver):
         raise ValueError("histograms are kept per tensor only")
-    outside = values_by_name(model.graph.graph)
-    inner = [name for name in names if name not in outside] if isinstance(observer, HistogramObserver) else []
-    if inner:
-        rest = [name for name in names if name in outside]
-        known = calibrate(model, inner, ExtremesObserver(), context)
+    deep = out_of_sight(model.graph.graph, names) if isinstance(observer, HistogramObserver) else []
+    if deep:
+        rest = [name for name in names if name not in deep]
+        known = calibrate(model, deep, ExtremesObserver(), context)
         return known | (calibrate(model, rest, observer, context, axes=axes, grids=grids) if rest else {})
     samples = context.need_calibration("calibrate")
     folder = cache_folder()
@@ -231,6 +233,14 @@ def calibrate(
     return {name: finished(_on(observer, (grids or {}).get(name)), sweeper.progress.done[name]) for name in names}
 
 
+def out_of_sight(graph: ir.Graph, names: Sequence[str]) -> list[str]:
+    """The tensors of bodies that cannot be fetched."""
+    if values_by_name(graph).keys() >= set(names):
+        return []
+    inner = body_values(graph)
+    return [name for name in names if name in inner and not can_collect(graph, home_of(inner[name]))]
+
+
 def _on(observer: Observer, grid: Grid | None) -> Observer:
     return replace(observer, grid=grid) if grid and isinstance(observer, HistogramObserver) else observer
 
@@ -240,5 +250,7 @@ def finished(observer: Observer, state: Any) -> Spans:
     if isinstance(observer, ExtremesObserver):
         return observer.finish(state)
     low, high = observer.finish(state)
+    if state.low > state.high:  # in a body that never ran
+        return Spans(*(np.array([end]) for end in (math.inf, -math.inf) * 2))
     ends = (low, high, state.low, state.high)
     return Spans(*(np.array([end if math.isfinite(end) else 0.0]) for end in ends))

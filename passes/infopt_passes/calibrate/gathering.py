@@ -103,8 +103,11 @@ class GatheredHistograms:
 
     def add(self, outputs: Sequence[Array]) -> list[str]:
         """See :class:`Gathering`."""
-        for name, array in zip(self.group, outputs, strict=True):
-            self.histograms[name] = self.observer.update(self.histograms.get(name) or self.observer.init(), array)
+        for name, output in zip(self.group, outputs, strict=True):
+            state = self.histograms.get(name) or self.observer.init()
+            for array in output if isinstance(output, list) else [output]:  # a body runs any number of times
+                state = self.observer.update(state, array)
+            self.histograms[name] = state
         return [name for name, histogram in self.histograms.items() if not histogram.sound]
 
     def states(self) -> States:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ import numpy.typing as npt
 import onnx_ir as ir
 from threadpoolctl import threadpool_limits
 
+from infopt.bodies import homes
+from infopt.carry import can_collect
 from infopt.model import Range
 from infopt.passes import Context
-from infopt.probe import opened, with_outputs
+from infopt.probe import Spot, opened, with_outputs
 from infopt_passes.calibrate.sizes import tensor_bytes
 from infopt_passes.calibrate.sweep import Streams, streams, sweep
 from infopt_passes.fitting.layout import Layout
 from infopt_passes.fitting.moments import Adder, Moments
+from infopt_passes.fitting.patches import chosen
 
 Array = npt.NDArray[Any]
 
@@ -46,13 +50,15 @@ class Reading:
         node: The layer, in the float graph.
         layout: How it is a product.
         known: Range that its input is quantized with; ``None`` for one that stays float.
-        other: Name of the tensor that it reads in another graph, instead of a quantized copy of the float one.
+        other: The tensor that it reads in another graph, instead of a quantized copy of the float one.
+        home: Name of a node of the body that it is in; empty in the main graph. See :func:`infopt.carry.can_collect`.
     """
 
     node: ir.Node
     layout: Layout
     known: Range | None = None
-    other: str | None = None
+    other: str | Spot | None = None
+    home: str = ""
 
     @property
     def name(self) -> str:
@@ -63,7 +69,17 @@ class Reading:
     @property
     def key(self) -> tuple[Any, ...]:
         """Readings of one key have the same moments."""
-        return (self.name, self.known, self.other, *self.layout.key)
+        return (self.spot, self.known, self.other, *self.layout.key)
+
+    @property
+    def spot(self) -> str | Spot:
+        """What it reads in the float graph: the tensor, or the tensor as the layer's body sees it."""
+        return (self.name, self.home) if self.home else self.name
+
+
+def sights(graph: ir.Graph) -> dict[ir.Graph, str]:
+    """The main graph and the bodies that can be looked into, with what :attr:`Reading.home` is there."""
+    return {graph: "", **{body: name for body, name in homes(graph).items() if can_collect(graph, body)}}
 
 
 def moments(
@@ -76,7 +92,8 @@ def moments(
     """Run the calibration samples and hand out each layer's moments.
 
     Whole tensors are fetched, some rows of each are drawn with the context's seed, the same ones in both graphs, and
-    added up; layers that read the same rows share the sums.
+    added up; layers that read the same rows share the sums. Of a layer in a body, that is what it reads in all runs of
+    the body.
 
     Args:
         graph: The float model.
@@ -91,7 +108,7 @@ def moments(
         return
     samples = context.need_calibration("fit")
     folder = Path(tempfile.mkdtemp(prefix="moments-", dir=context.workdir))
-    sizes = tensor_bytes(graph, list(dict.fromkeys(r.name for r in readings)), next(samples.feeds()), folder)
+    sizes = tensor_bytes(graph, list(dict.fromkeys(r.spot for r in readings)), next(samples.feeds()), folder)
     copies = 2 if other is None else 4  # an output is copied out of the runtime
     budget = context.memory // SHARE
     share = streams(copies * sum(sizes.values()), budget)
@@ -101,9 +118,11 @@ def moments(
         first = {reading.key: reading for reading in reversed(group)}
         # The runtime has all processors: threads of small products would only take them from it.
         with threadpool_limits(1, user_api="blas"):
+            ran = dict.fromkeys(first, 0)
             for run, pairs in enumerate(_pairs(graph, other, list(first.values()), context, share, rows)):
                 for key, pair in pairs.items():
-                    (held if held and run % HELD == HELD - 1 else adders)[key].add(*pair)
+                    (held if held and ran[key] % HELD == HELD - 1 else adders)[key].add(*pair)
+                    ran[key] += bool(pair[0].shape[1])  # a body does not run every time
                 context.progress("looking at layers", run + 1, samples.runs)
         done: dict[tuple[Any, ...], Moments] = {}
         for reading in group:
@@ -129,18 +148,18 @@ def _adder(reading: Reading, crossed: bool) -> Adder:
 
 
 def _groups(
-    readings: Sequence[Reading], sizes: Mapping[str, int], activations: int, sums: int, crossed: bool
+    readings: Sequence[Reading], sizes: Mapping[str | Spot, int], activations: int, sums: int, crossed: bool
 ) -> list[list[Reading]]:
     """Split readings into runs whose tensors and sums fit into memory, where single ones allow it."""
     groups: list[list[Reading]] = []
-    tensors: set[str] = set()
+    tensors: set[str | Spot] = set()
     keys: dict[tuple[Any, ...], int] = {}
     for reading in readings:
-        more, size = {*tensors, reading.name}, _adder(reading, crossed).bytes * (2 if crossed else 1)
+        more, size = {*tensors, reading.spot}, _adder(reading, crossed).bytes * (2 if crossed else 1)
         full = sum(sizes[name] for name in more) > activations or sum({**keys, reading.key: size}.values()) > sums
         if not groups or full:
             groups.append([])
-            tensors, keys, more = set(), {}, {reading.name}
+            tensors, keys, more = set(), {}, {reading.spot}
         groups[-1].append(reading)
         tensors, keys[reading.key] = more, size
     return groups
@@ -152,8 +171,8 @@ def _pairs(
     """Float rows and rows as read, of each reading, run by run."""
     samples = context.need_calibration("fit")
     limit = int(np.clip(-(-rows // samples.runs), LEAST_ROWS, MOST_ROWS))
-    names = list(dict.fromkeys(reading.name for reading in readings))
-    floats = _outputs(graph, names, context, share)
+    spots = list(dict.fromkeys(reading.spot for reading in readings))
+    floats = _outputs(graph, spots, context, share)
     others = [] if other is None else list(dict.fromkeys(reading.other or "" for reading in readings))
     quantizeds = _outputs(other or graph, others, context, share)
     with closing(floats), closing(quantizeds):
@@ -161,18 +180,41 @@ def _pairs(
             quantized = next(quantizeds) if others else {}
             pairs = {}
             for reading in readings:
-                exact = reading.layout.rows(found[reading.name], limit, _rng(context, run))
-                if reading.other is not None:
-                    read = reading.layout.rows(quantized[reading.other], limit, _rng(context, run))
-                else:
+                given, rng = found[reading.spot], partial(_rng, context, run)
+                if reading.other is None:
+                    exact = _rows(reading.layout, _filled(given), limit, rng())
                     read = exact if reading.known is None else fake_quantized(exact, reading.known)
+                else:
+                    both = _alike(given, quantized[reading.other])
+                    exact, read = (_rows(reading.layout, side, limit, rng()) for side in both)
                 pairs[reading.key] = exact, read
             yield pairs
 
 
+def _filled(given: Array | list[Array]) -> list[Array]:
+    """What a tensor was in each run of its body, or in the only run of the main graph; empty ones are left out."""
+    return [array for array in (given if isinstance(given, list) else [given]) if array.size]
+
+
+def _alike(given: Array | list[Array], other: Array | list[Array]) -> tuple[list[Array], list[Array]]:
+    """The same of two graphs, as far as both ran alike: what a Loop or an If asks for may depend on the data."""
+    first, second = (each if isinstance(each, list) else [each] for each in (given, other))
+    pairs = [(a, b) for a, b in zip(first, second, strict=False) if a.size and a.shape == b.shape]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _rows(layout: Layout, given: Sequence[Array], limit: int, rng: np.random.Generator) -> Array:
+    """Rows of a layer's input, about as many from each run of its body."""
+    if not given:
+        return np.zeros((layout.groups, 0, layout.columns), np.float32)
+    some = [given[i] for i in chosen(len(given), limit, rng)]
+    parts = [layout.rows(array, -(-limit // len(some)), rng) for array in some]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
 def _outputs(
-    graph: ir.Model, names: Sequence[str], context: Context, share: Streams
-) -> Generator[dict[str, Array], None, None]:
+    graph: ir.Model, names: Sequence[str | Spot], context: Context, share: Streams
+) -> Generator[dict[str | Spot, Array | list[Array]], None, None]:
     """Tensors of a graph by name, run by run."""
     from infopt.targets.onnxruntime import EMULATE
 

@@ -44,7 +44,10 @@ class Prune:
     flops: Annotated[
         float | None,
         Opt(
-            "Part of the operations to keep, as 0.5 or 50%; 0.5 without any goal.", low=0, high=1, parse=parse_fraction
+            "Part of the operations to keep, as 0.5 or 50%; without any goal as little as --max-drop allows, else 0.5.",
+            low=0,
+            high=1,
+            parse=parse_fraction,
         ),
     ] = None
     params: Annotated[
@@ -71,11 +74,20 @@ class Prune:
         ),
     ] = "lsq"
     steps: Annotated[int, Opt("Times that pruning and recovery alternate on the way to the goal.", low=1)] = 1
+    time_limit: Annotated[
+        float, Opt("Seconds for finding the largest cut that --max-drop allows.", ("--time-limit",), low=1)
+    ] = 300.0
 
     @property
     def calibrated(self) -> bool:
         """Whether it looks at samples; see :class:`infopt.passes.Pass`."""
         return self.kind != "structured" or self.importance == "activations" or self.recover == "lsq"
+
+    @property
+    def selects(self) -> bool:
+        """Whether the budget is the goal; see :class:`infopt.passes.Selecting`."""
+        goals = (self.flops, self.params, self.latency, self.sparsity)
+        return self.kind != "2:4" and all(goal is None for goal in goals)
 
     def check_target(self, target: Target) -> None:
         """Stop before any work where the options do not fit together; see :class:`infopt.passes.ForTarget`.
@@ -108,6 +120,10 @@ class Prune:
             InputError: The model is quantized, nothing can be pruned, or the goal is out of reach.
             OptionError: The target gains nothing by this kind.
         """
+        if self.selects and context.selection is not None:
+            from infopt_passes.prune.search import largest
+
+            return largest(model, self, context, context.selection)
         target = context.target
         if self.kind == "2:4" and target is not None and not target.table.sparse and not context.force:
             why = f"{target.runtime} has no kernels for 2:4 sparse weights, so nothing would get faster"

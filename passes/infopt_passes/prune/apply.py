@@ -2,67 +2,91 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from infopt.errors import InputError
-from infopt.model import Model, Note
+from infopt.model import Model, Note, Pruned
+from infopt.noise import decibels
 from infopt.passes import Context
+from infopt_passes.prune.accept import State, Yardstick, accepted
 from infopt_passes.prune.allocate import Allocation
 from infopt_passes.prune.cost import Costs
 from infopt_passes.prune.importance import importances
+from infopt_passes.prune.plan import Goal, Ranked, costs_of, ranked
 from infopt_passes.prune.recover import FEWEST, Recovered, recover
 from infopt_passes.prune.work import Work
 
 if TYPE_CHECKING:
     from infopt_passes.prune import Prune
 
-MULTIPLE = 8
-"""Channel counts that most kernels run well, where no target says more."""
-
 
 @dataclass(frozen=True, slots=True)
-class Goal:
-    """What is to be reached.
+class Cut:
+    """A pruned model.
 
     Attributes:
-        kind: ``"flops"`` or ``"params"``.
-        share: What may be left of it.
-        asked: Whether the user asked for just that, rather than for nothing in particular.
+        model: The model, with what is told of it.
+        share: What is left of what the goal is about.
+        met: Whether that is what was to be reached.
     """
 
-    kind: str
+    model: Model
     share: float
-    asked: bool = True
+    met: bool
 
 
 def pruned(model: Model, options: Prune, context: Context) -> Model:
     """Prune a model; see :class:`infopt_passes.prune.Prune`."""
     from infopt_passes.prune import USUAL
 
-    done = model.quantized_nodes()
-    if done:
-        raise InputError(f"{model.path} is quantized (node {done[0]!r})", "prune the float model, then quantize it")
+    check_float(model)
     if options.calibrated:
         context.need_calibration("prune")
-    kind = "params" if options.params is not None else "flops"
     asked = options.params if options.params is not None else options.flops
-    goal = Goal(kind, USUAL if asked is None else asked, asked is not None)
+    share, kind = USUAL if asked is None else asked, "params" if options.params is not None else "flops"
+    order = ranked(model, context, options.importance, options.multiple)
     if options.latency is not None:
         from infopt_passes.prune.timed import share_for
 
-        multiple = multiple_of(options, context)
-        goal = Goal("flops", share_for(model, options.latency, options.importance, multiple, context))
-    return reached(model, options, context, goal)
+        check_groups(order)
+        share, asked = share_for(order, options.latency, context), options.latency
+    goal = Goal("params" if kind == "params" else "flops", share, asked is not None)
+    return reached(order, options, context, goal).model
 
 
-def reached(model: Model, options: Prune, context: Context, goal: Goal) -> Model:
+def check_float(model: Model) -> None:
+    """Stop where a model is quantized.
+
+    Raises:
+        InputError: It is.
+    """
+    if done := model.quantized_nodes():
+        raise InputError(f"{model.path} is quantized (node {done[0]!r})", "prune the float model, then quantize it")
+
+
+def check_groups(order: Ranked) -> None:
+    """Stop where nothing can be pruned.
+
+    Raises:
+        InputError: With what is in the way.
+    """
+    if not order.work.groups:
+        why = f"{order.model.path}: {_nothing(order.work)}"
+        raise InputError(why, "prune its weights with --kind unstructured instead")
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is seen in the outputs, and told of
+def reached(order: Ranked, options: Prune, context: Context, goal: Goal) -> Cut:
     """Prune to a goal in operations or parameters.
 
     Args:
-        model: The float model.
+        order: The ranked float model.
         options: What else is asked for.
         context: Brings samples, target and seed.
         goal: What is to be reached.
@@ -70,43 +94,72 @@ def reached(model: Model, options: Prune, context: Context, goal: Goal) -> Model
     Raises:
         InputError: Nothing can be pruned, or the goal is out of reach; unless it was not asked for.
     """
-    work = Work.of(model.graph)
-    if not work.groups:
-        why = "nothing can be pruned: " + _whys(work)
+    model = order.model
+    if not order.work.groups:
         if goal.asked:
-            raise InputError(f"{model.path}: {why}", "prune its weights with --kind unstructured instead")
-        return model.edited(model.graph.clone(), Note("warning", "prune", why))
-    costs = Costs.of(work.graph, shapes_of(context))
-    multiple = multiple_of(options, context)
-    notes: list[Note] = []
+            check_groups(order)
+        return Cut(model.edited(model.graph.clone(), Note("warning", "prune", _nothing(order.work))), 1.0, False)
+    work = Work.of(model.graph)
+    costs, multiple, met, notes = costs_of(work.graph, context), order.multiple, True, list[Note]()
+    yardstick = Yardstick.of(work, context)
+    allocation = Allocation(work.groups, order.scores, costs, goal.kind, multiple, work.kept)
     for step in range(options.steps):
-        share = goal.share ** ((step + 1) / options.steps)
-        scores = importances(work, options.importance, context, multiple)
-        allocation = Allocation(work.groups, scores, costs, goal.kind, multiple, work.kept)
-        met = allocation.reach(share)
+        state = State.of(work)
+        if step:
+            scores = importances(work, options.importance, context, multiple)
+            allocation = Allocation(work.groups, scores, costs, goal.kind, multiple, work.kept)
+        met = allocation.reach(goal.share ** ((step + 1) / options.steps))
         work.kept = allocation.kept
         work.zero()
-        if options.recover == "lsq":
-            notes = _told(recover_enough(work, context))
+        finite, told = _judged_recovery(work, options, context, yardstick)
+        named = f"step {step + 1} of {options.steps}"
+        if not finite:
+            state.restore(work)
+            allocation = Allocation(work.groups, order.scores, costs, goal.kind, multiple, work.kept)
+            allocation.reach(1.0)
+            notes.append(_rolled_back(named, allocation, goal))
+            met = False
+            break
+        notes = [note for note in notes if note.node.startswith("step ")] + _named(told, named, options.steps)
         if not met:
             notes.append(_out_of_reach(model, goal, allocation, work))
             break
-    table = [*_rows(work, costs, allocation), *_kept(work)]
-    return model.edited(work.cut(), *table, *notes)
+    table, changes = [*_totals(costs, allocation), *notes], [*_changes(work), *_left(work)]
+    share = allocation.share()
+    return Cut(model.edited(work.cut(), *table).with_pruned(*changes), share, met)
 
 
-def multiple_of(options: Prune, context: Context) -> int:
-    """What channel counts are brought to multiples of."""
-    table = context.target.table if context.target is not None else None
-    return options.multiple or (table.multiple if table is not None else MULTIPLE)
+def _judged_recovery(
+    work: Work, options: Prune, context: Context, yardstick: Yardstick | None
+) -> tuple[bool, list[Note]]:
+    """Recover, and take back what does harm; whether the outputs are finite numbers then, and what is told."""
+    if yardstick is None:
+        return True, _recovered(work, options, context)
+    plain, noise, told = accepted(work, yardstick, lambda: _recovered(work, options, yardstick.rest))
+    without = "" if plain == noise else f", {decibels(plain):.1f} dB before recovery"
+    why = f"error {decibels(noise):.1f} dB below what they say{without}, on {yardstick.samples} calibration samples"
+    return math.isfinite(noise), [Note("choice", "outputs", why), *told]
 
 
-def shapes_of(context: Context) -> dict[str, Sequence[int]]:
-    """Shapes of the inputs, as the first calibration sample has them."""
-    if context.calibration is None or not len(context.calibration):
-        return {spec.name: [d if isinstance(d, int) else 1 for d in spec.shape] for spec in context.inputs}
-    feed = next(iter(context.calibration.feeds()))
-    return {name: array.shape for name, array in feed.items()}
+def _recovered(work: Work, options: Prune, context: Context) -> list[Note]:
+    """Recover in place, as far as it goes layer by layer."""
+    if options.recover == "none":
+        return []
+    return _told(recover_enough(work, context))
+
+
+def _named(told: list[Note], step: str, steps: int) -> list[Note]:
+    """What is told of the outputs, by the step that it is about where there are several."""
+    if steps == 1:
+        return told
+    return [
+        replace(note, node=f"{step}, {note.node}") if note.node in ("outputs", "rolled back") else note for note in told
+    ]
+
+
+def _rolled_back(step: str, allocation: Allocation, goal: Goal) -> Note:
+    why = f"{step} gave values that are not finite: rolled back to the last good step"
+    return Note("warning", "prune", f"{why}, {allocation.share():.1%} of the {goal.kind} are kept")
 
 
 def recover_enough(work: Work, context: Context) -> Recovered | None:
@@ -145,16 +198,24 @@ def _whys(work: Work) -> str:
     return "; ".join(f"{why} ({count} layers)" if count > 1 else why for why, count in counted) or "it has no weights"
 
 
-def _rows(work: Work, costs: Costs, allocation: Allocation) -> list[Note]:
+def _nothing(work: Work) -> str:
+    return "nothing can be pruned: " + _whys(work)
+
+
+def _totals(costs: Costs, allocation: Allocation) -> list[Note]:
     rows = []
     for kind, what in (("flops", "operations"), ("params", "parameters")):
         whole, left = costs.total(kind, {}), costs.total(kind, allocation.left)
         rows.append(Note("choice", what, f"{whole:,.0f} -> {left:,.0f} ({left / max(whole, 1):.1%})"))
-    for group, kept in zip(work.groups, work.kept, strict=True):
-        what = "channels" if group.width == 1 else f"units of {group.width} channels"
-        rows.append(Note("choice", group.name, f"{group.units} -> {int(kept.sum())} {what}"))
     return rows
 
 
-def _kept(work: Work) -> list[Note]:
-    return [Note("choice", name, f"left alone: {why}") for name, why in work.found.kept.items()]
+def _changes(work: Work) -> Iterator[Pruned]:
+    for group, kept in zip(work.groups, work.kept, strict=True):
+        unit = "channels" if group.width == 1 else f"units of {group.width} channels"
+        yield Pruned(group.name, unit, group.units, int(kept.sum()))
+
+
+def _left(work: Work) -> Iterator[Pruned]:
+    for name, why in work.found.kept.items():
+        yield Pruned(name, "layer", remark=why)

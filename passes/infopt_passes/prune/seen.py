@@ -62,9 +62,16 @@ def readings(work: Twins, context: Context) -> list[tuple[ir.Node, Reading]]:
     found = []
     for exact, node in zip(work.exact.graph, work.graph.graph, strict=True):
         known = layout(exact)
+        known = known if known and known.ordinary else None
         weight = node.inputs[WEIGHT_INPUT] if known else None
         data = exact.inputs[0] if known else None
-        if known is None or weight is None or weight.dtype != ir.DataType.FLOAT or is_constant(data):
+        if (
+            known is None
+            or not known.ordinary
+            or weight is None
+            or weight.dtype != ir.DataType.FLOAT
+            or is_constant(data)
+        ):
             continue
         if PER_SQUARE * known.groups * known.columns**2 + PER_WEIGHT * prod(known.shape) <= context.memory:
             found.append((node, Reading(exact, known, other=data.name if data is not None else None)))

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from infopt.bench import interleave, speedup
 from infopt.errors import InputError
 from infopt.model import Model
 from infopt.passes import Context
 from infopt.target import Artifact, CompileOptions
-from infopt_passes.prune.allocate import Allocation
-from infopt_passes.prune.cost import Costs
-from infopt_passes.prune.importance import importances
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.plan import Goal, Ranked
 
 if TYPE_CHECKING:
     from infopt.data import Feed
@@ -30,14 +25,12 @@ SECONDS = 2.0
 """Time of measuring one of them beside the float model."""
 
 
-def share_for(model: Model, latency: float, importance: str, multiple: int, context: Context) -> float:
+def share_for(order: Ranked, latency: float, context: Context) -> float:
     """The part of the operations to keep for a part of the latency.
 
     Args:
-        model: The float model.
+        order: The ranked float model.
         latency: Part of its latency in the target's default float setting that may be left.
-        importance: See :func:`infopt_passes.prune.importance.importances`.
-        multiple: What channel counts are brought to multiples of.
         context: Brings target and samples.
 
     Raises:
@@ -45,31 +38,21 @@ def share_for(model: Model, latency: float, importance: str, multiple: int, cont
         RuntimeRefused: The target refuses a model.
     """
     feed = next(iter(context.need_calibration("prune").feeds()))
-    scores = importances(Work.of(model.graph), importance, context, multiple)
-    base = _compiled(model, context)
+    base = _compiled(order.model, context)
     low, high, seen = 0.0, 1.0, dict[float, float]()
     for trial in range(TRIALS):
         share = latency if trial == 0 else (low + high) / 2
-        seen[share] = _part(base, _trial(model, share, scores, multiple, feed), feed, context)
+        seen[share] = _part(base, order.cut(order.allocation(Goal("flops", share))), feed, context)
         context.progress("measuring latency", trial + 1, TRIALS)
         low, high = (share, high) if seen[share] <= latency else (low, share)
     met = [share for share, part in seen.items() if part <= latency]
     if not met:
         least = min(seen.values())
         raise InputError(
-            f"{model.path}: no more than {1 - least:.0%} of the latency could be saved on {base.target}",
+            f"{order.model.path}: no more than {1 - least:.0%} of the latency could be saved on {base.target}",
             f"give --latency {least:.2f} or more; what is left does not depend on the channels that can go",
         )
     return max(met)
-
-
-def _trial(model: Model, share: float, scores: Sequence[npt.NDArray[Any]], multiple: int, feed: Feed) -> Model:
-    work = Work.of(model.graph)
-    costs = Costs.of(work.graph, {name: array.shape for name, array in feed.items()})
-    allocation = Allocation(work.groups, scores, costs, "flops", multiple, work.kept)
-    allocation.reach(share)
-    work.kept = allocation.kept
-    return model.edited(work.cut())
 
 
 def _compiled(model: Model, context: Context) -> Artifact:

@@ -53,7 +53,14 @@ class Quantize:
             "samples that it sets apart; fast puts all that the target runs into integers, plainly."
         ),
     ] = "auto"
-    time_limit: Annotated[float, Opt("Seconds for choosing, with method auto.", ("--time-limit",), low=1)] = 60.0
+    time_limit: Annotated[
+        float | None,
+        Opt(
+            "Seconds for choosing, with method auto; by default 60, or 12 times what one candidate takes, at most 600.",
+            ("--time-limit",),
+            low=1,
+        ),
+    ] = None
     ranges: Annotated[
         Literal["auto", "minmax", "mean-minmax", "percentile", "entropy", "mse"],
         Opt(

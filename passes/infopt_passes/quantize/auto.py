@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from infopt.model import Model, Note
+from infopt.noise import OutputJudge, decibels, output_judge
 from infopt.passes import CalibrationSet
 from infopt_passes.calibrate.calibration import WEIGHTS_SHARE
-from infopt_passes.quantize.judge import Judge, decibels, judge
 from infopt_passes.quantize.price import prices
 from infopt_passes.quantize.settings import FIRST_STEPS, LAST_STEPS, Step, plain_settings
 from infopt_passes.quantize.spare import Spared, spared
@@ -33,6 +33,14 @@ MOST_JUDGES = 32
 
 MOST_TRIED_WITH = 64
 """Samples that candidates are calibrated with, at most; what is chosen is built with all samples."""
+
+USUAL_LIMIT = 60.0
+"""Seconds for choosing where nobody says how many, and candidates are quick."""
+
+CANDIDATES = 12
+"""So many candidates that are not quick shall find the time all the same."""
+
+LONGEST = 600.0
 
 GAIN = 0.2
 """An algorithm has to be better by so many dB: less may be the samples' doing."""
@@ -65,7 +73,7 @@ class Search:
     """
 
     static: Static
-    judge: Judge
+    judge: OutputJudge
     limit: float
     best: tuple[Settings, float]
     started: float
@@ -96,7 +104,7 @@ class Search:
         reserve = LAST * self.last * max(seconds, self.kept)
         if time.perf_counter() - self.started + seconds + reserve <= self.limit:
             return False
-        why = f"the time limit of {self.limit:g} s was reached before it was tried: the result depends on the machine"
+        why = f"the time limit of {self.limit:.3g} s was reached before it was tried: the result depends on the machine"
         self.notes.append(Note("warning", what, why))
         return True
 
@@ -146,9 +154,12 @@ def chosen(static: Static, options: Quantize) -> Model:
     apart, rest = _split(samples)
     some = rest.thinned(MOST_TRIED_WITH)
     own = Static(static.model, static.table, replace(static.context, calibration=some))
-    judges = judge(static.model.graph, apart, static.context)
-    search = Search(own, judges, options.time_limit, (plain, 0.0), started, min(len(samples) / len(some), MOST_LAST))
+    judges = output_judge(static.model.graph, apart, static.context.workdir)
+    limit = options.time_limit or USUAL_LIMIT
+    search = Search(own, judges, limit, (plain, 0.0), started, min(len(samples) / len(some), MOST_LAST))
     search.keep(plain, search.noise(plain))
+    if options.time_limit is None:
+        search.limit = max(USUAL_LIMIT, min(LONGEST, CANDIDATES * search.took))
     search.steps(FIRST_STEPS, options)
     left = search.spare()
     search.steps(LAST_STEPS, options)
@@ -174,7 +185,7 @@ def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spare
     else:
         # Every sample was calibrated with now, so that none is worth more than others.
         samples = static.context.need_calibration("quantize").thinned(MOST_JUDGES)
-        bare, judges = static.build(plain), judge(static.model.graph, samples, static.context)
+        bare, judges = static.build(plain), output_judge(static.model.graph, samples, static.context.workdir)
         before, after = judges.noise(bare.graph), judges.noise(result.graph)
         if after > before:
             why = f"{decibels(after):.1f} dB with what was chosen, {decibels(before):.1f} dB without: left plain"

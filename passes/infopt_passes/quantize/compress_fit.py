@@ -10,7 +10,7 @@ import onnx_ir as ir
 from infopt.model import Note
 from infopt.passes import Context
 from infopt.target import Scheme, Table
-from infopt_passes.fitting.gather import Reading, moments
+from infopt_passes.fitting.gather import Reading, moments, sights
 from infopt_passes.fitting.hessian import damping_for
 from infopt_passes.fitting.layout import layout
 from infopt_passes.fitting.moments import Moments
@@ -18,6 +18,7 @@ from infopt_passes.quantize.blocks import fitting_block
 from infopt_passes.quantize.compress import Weight, stored_scales, stored_weight
 from infopt_passes.quantize.fitting.fitted import FEWEST
 from infopt_passes.quantize.fitting.rounding import Grid, least_squares
+from infopt_passes.quantize.insert import graph_of
 from infopt_passes.quantize.numbers import Array, limits, stored_type
 from infopt_passes.quantize.plan import Plan
 from infopt_passes.quantize.static import MOST_FITTED_TO
@@ -26,7 +27,7 @@ from infopt_passes.quantize.static import MOST_FITTED_TO
 def fitted_integers(
     graph: ir.Model, plan: Plan, table: Table, block: int, context: Context
 ) -> tuple[dict[ir.Node, Array], list[Note]]:
-    """Integers of the planned layers of the main graph that are products of a matrix, as they are stored.
+    """Integers of the planned layers that are products of a matrix, as they are stored.
 
     Args:
         graph: The float model.
@@ -42,11 +43,11 @@ def fitted_integers(
     if len(samples) < FEWEST:
         return {}, [Note("warning", "rounding", f"needs at least {FEWEST} samples, and is left out")]
     context = replace(context, calibration=samples.thinned(MOST_FITTED_TO))
-    readings = []
-    for node in graph.graph:
-        known = layout(node) if node in plan.integer else None
-        if known is not None:
-            readings.append(Reading(node, known))
+    readings, inner = [], sights(graph.graph)
+    for node in graph.graph.all_nodes():
+        known, home = layout(node) if node in plan.integer else None, inner.get(graph_of(node))
+        if known is not None and home is not None:
+            readings.append(Reading(node, known, home=home))
     found: dict[ir.Node, Array] = {}
     notes = []
     for reading, seen in moments(graph, readings, context):

@@ -44,21 +44,21 @@ class Culprit:
 
 
 def roundings(graph: ir.Graph, plan: Plan, table: Table) -> list[Rounding]:
-    """All that a plan rounds in the main graph, in its order: what is near to each other errs alike.
+    """All that a plan rounds, in the graph's order: what is near to each other errs alike.
 
     Args:
-        graph: The main graph; the plan is about it.
+        graph: The main graph; the plan is about it and its bodies.
         plan: What is quantized.
         table: The target's table.
     """
-    position = {value: i for i, value in enumerate(value for node in graph for value in node.outputs)}
+    position = {value: i for i, value in enumerate(value for node in graph.all_nodes() for value in node.outputs)}
     placed: dict[frozenset[str], tuple[int, str]] = {}
     for node, rule in plan.integer.items():
-        if rule.role in COSTLY and node.graph is graph and node.inputs[0] is not None:
+        if rule.role in COSTLY and node.inputs[0] is not None:
             placed[frozenset({node.name or ""})] = position[node.outputs[0]], "in integers it"
     for group in plan.groups():
         nodes = [node for value in group for node in _touching(value, plan, table)]
-        if nodes and all(node.graph is graph and node.inputs[0] is not None for node in nodes):
+        if nodes and all(node.inputs[0] is not None for node in nodes):
             first = min(group, key=lambda value: position.get(value, -1))
             names = frozenset(node.name or "" for node in nodes)
             placed.setdefault(names, (position.get(first, -1), f"rounding {first.name}"))

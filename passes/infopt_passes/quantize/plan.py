@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -72,6 +72,7 @@ def make_plan(
     holders = [graph, *(body.graph for body in bodies(graph))]
     nodes = [node for holder in holders if holder not in float_bodies for node in holder]
     rules = {node: rule for node in nodes if (rule := row(node, opset, table))}
+    tail = set(nodes) - _leading_on(nodes)
     planner = Planner(table, frozenset(keep_float), Plan())
     for holder, why in float_bodies.items():
         planner.plan.kept.update((node, why) for node in holder if node.op_type in COMPUTE_OPS and node.domain == "")
@@ -82,11 +83,26 @@ def make_plan(
             planner.compute(node, rule)
         elif rule.role is Role.FLOAT and node.op_type in COMPUTE_OPS:
             planner.plan.kept[node] = rule.why
-    while planner.spread(rules):
+    # Behind the last layer, a pair would only take from what the model says: scores close to 0 become 0.
+    followers = {n: rule for n, rule in rules.items() if not (n in tail and rule.role is Role.FOLLOW)}
+    while planner.spread(followers):
         pass
     planner.choose_schemes()
     planner.carry()
     return planner.plan
+
+
+def _leading_on(nodes: Sequence[ir.Node]) -> set[ir.Node]:
+    """The nodes before a compute node, or before a node with a body, which may hold one."""
+    found: set[ir.Node] = set()
+    for node in reversed(nodes):
+        for use in (use for output in node.outputs for use in output.uses()):
+            inner = any(
+                a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in use.node.attributes.values()
+            )
+            if use.node in found or use.node.op_type in COMPUTE_OPS or inner or use.node.graph is not node.graph:
+                found.add(node)
+    return found
 
 
 def _float_bodies(graph: ir.Graph, table: Table, idle: Collection[ir.Graph]) -> dict[ir.Graph, str]:

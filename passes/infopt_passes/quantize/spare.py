@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
 
+from infopt.bodies import body_values, homes
 from infopt.facts import COMPUTE_OPS, WEIGHT_INPUT, channel_axis, is_constant
-from infopt.probe import values_by_name
+from infopt.noise import OutputJudge, decibels
+from infopt.probe import Spot, values_by_name
 from infopt_passes.calibrate.sizes import tensor_bytes
 from infopt_passes.quantize.culprits import Culprit, culprits, roundings
-from infopt_passes.quantize.judge import Judge, decibels
+from infopt_passes.quantize.insert import graph_of
 from infopt_passes.quantize.plan import make_plan
 from infopt_passes.quantize.static import Settings, Static
 from infopt_passes.quantize.structure import reason
@@ -60,7 +63,9 @@ class Spared:
     why: str
 
 
-def spared(static: Static, settings: Settings, judge: Judge, noise: float, late: Callable[[str], bool]) -> list[Spared]:
+def spared(
+    static: Static, settings: Settings, judge: OutputJudge, noise: float, late: Callable[[str], bool]
+) -> list[Spared]:
     """Find what makes the error and leave the layers around it in float, where that pays.
 
     Args:
@@ -84,8 +89,8 @@ def spared(static: Static, settings: Settings, judge: Judge, noise: float, late:
     trials = Trials(static, settings, some)
     worst = culprits(found, trials.gain, least=LEAST_GAIN, most=MOST_ASKED, late=lambda: late("looking for culprits"))
     names = {name for rounding in found for name in rounding.nodes}
-    nodes = [node for node in base.graph if node.name in names]
-    bargain = Bargain(trials, worst, _prices(base, nodes, judge), {node.name or "": node for node in nodes})
+    nodes = [node for node in base.graph.all_nodes() if node.name in names]
+    bargain = Bargain(trials, worst, _prices(base, nodes, some), {node.name or "": node for node in nodes})
     for _ in range(MOST_TAKEN):
         reached = decibels(noise * max(1 - bargain.gain, 0.0)) >= GOAL
         if reached or late("leaving further layers in float") or not bargain.take():
@@ -99,7 +104,7 @@ class Trials:
 
     static: Static
     settings: Settings
-    judge: Judge
+    judge: OutputJudge
     known: dict[frozenset[str], float] = field(default_factory=dict)
 
     def gain(self, names: frozenset[str]) -> float:
@@ -163,21 +168,33 @@ class Bargain:
         return sum(self.prices[name] for name in names)
 
 
-def _prices(graph: ir.Model, nodes: list[ir.Node], judge: Judge) -> dict[str, float]:
+def _prices(graph: ir.Model, nodes: list[ir.Node], judge: OutputJudge) -> dict[str, float]:
     """Each node's part of the work of all of them: what it multiplies, reads and writes."""
-    known = values_by_name(graph.graph)
-    touched = {node.name or "": [n for n in _names((*node.inputs, *node.outputs)) if n in known] for node in nodes}
-    folder = Path(tempfile.mkdtemp(prefix="sizes-", dir=judge.folder))
-    names = list({name: None for each in touched.values() for name in each})
-    sizes = tensor_bytes(graph, names, judge.feeds[0], folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    main = graph.graph
+    known, labels = values_by_name(main).keys() | body_values(main).keys(), {main: "", **homes(main)}
+
+    def spots(node: ir.Node, values: Iterable[ir.Value | None]) -> list[str | Spot]:
+        label = labels[graph_of(node)]
+        return [(name, label) if label else name for name in _names(values) if name in known]
+
+    touched = {node: spots(node, (*node.inputs, *node.outputs)) for node in nodes}
+    sizes = _sizes(graph, list({spot: None for each in touched.values() for spot in each}), judge)
     work = {
-        node.name or "": MOVED * sum(sizes[name] for name in touched[node.name or ""])
-        + sizes.get(node.outputs[0].name or "", 0) * _inner(node)
-        for node in nodes
+        node.name or "": MOVED * sum(sizes[spot] for spot in each)
+        + sum(sizes[spot] for spot in spots(node, node.outputs[:1])) * _inner(node)
+        for node, each in touched.items()
     }
     total = sum(work.values()) or 1
     return {name: count / total for name, count in work.items()}
+
+
+def _sizes(graph: ir.Model, spots: list[str | Spot], judge: OutputJudge) -> Counter[str | Spot]:
+    """Sizes of tensors; where there are bodies, which need not run, of all samples together."""
+    folder, result = Path(tempfile.mkdtemp(prefix="sizes-", dir=judge.folder)), Counter[str | Spot]()
+    for feed in judge.feeds if any(not isinstance(spot, str) for spot in spots) else judge.feeds[:1]:
+        result.update(tensor_bytes(graph, spots, feed, folder))
+    shutil.rmtree(folder, ignore_errors=True)
+    return result
 
 
 def _names(values: Iterable[ir.Value | None]) -> list[str]:

@@ -16,9 +16,8 @@ from onnx_ir.passes.common import NameFixPass, RemoveUnusedNodesPass
 from infopt.bodies import bodies, name_apart
 from infopt.model import Model, Note, Range
 from infopt.passes import Context
-from infopt.probe import values_by_name
 from infopt.target import Scheme, Table
-from infopt_passes.calibrate.calibration import calibrate
+from infopt_passes.calibrate.calibration import calibrate, out_of_sight
 from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.observers import Spans, observer
 from infopt_passes.quantize.equalize.equalizing import equalized
@@ -195,8 +194,7 @@ def _doubts(seen: Mapping[str, Spans]) -> list[Note]:
 
 
 def _unknown_in_bodies(graph: ir.Model, seen: Mapping[str, Spans], settings: Settings) -> list[Note]:
-    """Histograms are kept of the main graph's tensors only."""
-    inner = [name for name in seen if name not in values_by_name(graph.graph)]
-    if not inner or settings.ranges in EXTREMES:
-        return []
-    return [Note("warning", inner[0], f"its range spans all values: {settings.ranges} is not known in bodies")]
+    """Bodies that cannot be looked into have no histograms."""
+    inner = [] if settings.ranges in EXTREMES else out_of_sight(graph.graph, list(seen))
+    why = f"its range spans all values: {settings.ranges} is not known in the body of a Scan around it"
+    return [Note("warning", inner[0], why)] if inner else []

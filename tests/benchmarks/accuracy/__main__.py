@@ -7,23 +7,24 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from infopt.deliver import environment
 
-from ..zoo import MODELS, SAMPLES, PeerTools, ZooModel
+from ..raw import Store, read, today
+from ..sheets import put
+from ..subjects import TARGETS, found
+from ..variants import label
+from ..zoo import MODELS, ROOT, SAMPLES, PeerTools, ZooModel
 from . import readme
 from .peers import measure_peers
-from .records import ROOT, Measured, Store, read
+from .records import Measured
 from .running import SEED, Plan
 from .stream import STREAMS, Streamed
-from .subjects import TARGETS, found
-from .tables import Sheet, sheets
-from .variants import ABLATION, WEIGHTS, defaults, label, methods
+from .tables import sheets
+from .variants import ABLATION, WEIGHTS, defaults, methods
 
 PARTS = ("head-to-head", "ablation", "stream", "weights")
 KEPT = Path(__file__).with_name("measured.json")
@@ -35,12 +36,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     given = parsed(arguments)
     console = Console(width=None if Console().is_terminal else 220)
-    measured = read(given.source) if given.source else measure(given, console)
+    measured = read(Measured, given.source) if given.source else measure(given, console)
     for sheet in sheets(measured):
-        console.print(rich_table(sheet))
+        console.print(sheet.rich())
     console.print(f"raw numbers: {given.source or given.json}")
     if given.readme:
-        readme.write(ROOT / "README.md", measured)
+        put(ROOT / "README.md", readme.MARK, readme.block(measured))
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
@@ -61,7 +62,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 def measure(given: argparse.Namespace, console: Console) -> Measured:
     """Measure what is asked for."""
-    known = read(given.json) if given.json.exists() else Measured("", SAMPLES, SEED, {})
+    known = read(Measured, given.json) if given.json.exists() else Measured("", SAMPLES, SEED, {})
     store = Store(
         given.json, replace(known, date=today(), environment=environment(), default=label(defaults())), given.fresh
     )
@@ -100,19 +101,6 @@ def peer_tools(scratch: Path) -> PeerTools | None:
     if not python or not script.exists():
         return None
     return PeerTools(script, python, os.environ.get("INFOPT_MODELOPT_PYTHON"), Path(kept) if kept else scratch)
-
-
-def rich_table(sheet: Sheet) -> Table:
-    """A table for the terminal."""
-    table = Table(*sheet.head, title=sheet.title, title_justify="left")
-    for row in sheet.rows:
-        table.add_row(*row)
-    return table
-
-
-def today() -> str:
-    """The date, in UTC."""
-    return datetime.now(UTC).date().isoformat()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What is demanded, and whether it is kept: the point estimate decides, the interval says whether that means much."""
+"""What is demanded of quantized models."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ..bars import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,30 +18,6 @@ PEER_MARGIN = 0.002
 STREAM_DROP = 0.01
 INT4_DROP = 0.01
 INT4_BYTES = 0.45
-
-ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A limit, what was measured, and its interval if there is one."""
-
-    limit: float
-    value: float
-    interval: tuple[float, float] | None = None
-
-    @property
-    def met(self) -> bool:
-        """Whether the point estimate keeps the limit."""
-        return self.value <= self.limit + ROUNDING
-
-    @property
-    def undecided(self) -> bool:
-        """Whether the limit lies in the interval, so that more samples could turn the answer."""
-        return self.interval is not None and self.interval[0] <= self.limit < self.interval[1]
-
-    def __str__(self) -> str:
-        return ("met" if self.met else "NOT MET") + (", undecided" if self.undecided else "")
 
 
 def own_bar(run: Run) -> Bar | None:

@@ -16,10 +16,11 @@ from infopt.target import Artifact, Settings
 from infopt.targets.onnxruntime import EMULATE
 
 from ..judging import drops
+from ..raw import Store
+from ..sheets import short
+from ..subjects import for_target
 from .matrices import quantized_count
-from .records import Peer, Store
-from .running import short
-from .subjects import for_target
+from .records import Measured, Peer
 
 if TYPE_CHECKING:
     from ..zoo import PeerTools, ZooModel
@@ -35,7 +36,7 @@ SETTINGS: dict[str, dict[str, Settings]] = {
 """What an artifact is opened with, by the words that are put behind the peer's name."""
 
 
-def measure_peers(model: ZooModel, target: str, tools: PeerTools, store: Store) -> None:
+def measure_peers(model: ZooModel, target: str, tools: PeerTools, store: Store[Measured]) -> None:
     """Put all peers' drops into the store."""
     form = for_target(model, target)
     with drops(form, _kept(tools, form)) as drop:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..sheets import in_markdown, points
+from ..subjects import TARGETS
+from ..variants import label
 from .bars import best_peer, own_bar, peer_bar
-from .subjects import TARGETS
-from .tables import in_markdown, points, streams, weights, with_interval
-from .variants import ABLATION, FAST, label
+from .tables import streams, weights, with_interval
+from .variants import ABLATION, FAST
 
 if TYPE_CHECKING:
     from .records import Measured, Run
 
-BLOCK = re.compile(r"(?<=<!-- accuracy -->\n).*?(?=<!-- /accuracy -->)", re.DOTALL)
+MARK = "accuracy"
 
 ABLATED = "Each algorithm alone and together, ONNX Runtime: drop in points and SQNR of the worst output"
 
@@ -62,18 +62,6 @@ def _cell(run: Run | None) -> str:
     if run is None or run.drop is None or run.sqnr_db is None:
         return "-"
     return f"{points(run.drop)}, {run.sqnr_db:.1f} dB"
-
-
-def write(readme: Path, measured: Measured) -> None:
-    """Put the tables between README's markers.
-
-    Raises:
-        ValueError: There are none.
-    """
-    text = readme.read_text(encoding="utf-8")
-    if not BLOCK.search(text):
-        raise ValueError(f"{readme} has no <!-- accuracy --> and <!-- /accuracy -->")
-    readme.write_text(BLOCK.sub(lambda _: block(measured) + "\n", text), encoding="utf-8")
 
 
 def _accuracy(measured: Measured) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

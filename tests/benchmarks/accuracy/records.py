@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from infopt.codec import decode, encode
-from infopt.manifest import sha256_source
+from ..raw import Raw
 
-ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = "infopt.accuracy/1"
 
 
@@ -97,11 +93,8 @@ class Stream:
     size: dict[str, float] = field(default_factory=dict)
 
 
-Row = TypeVar("Row", Run, Peer, Stream)
-
-
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Raw):
     """The whole file.
 
     Attributes:
@@ -112,6 +105,8 @@ class Measured:
         default: The variant that a user gets without asking.
     """
 
+    TABLES: ClassVar[Mapping[type, str]] = {Run: "runs", Peer: "peers", Stream: "streams"}
+
     date: str
     samples: int
     seed: int
@@ -121,63 +116,3 @@ class Measured:
     streams: tuple[Stream, ...] = ()
     default: str = "method=fast"
     schema: str = SCHEMA
-
-    def with_rows(self, rows: list[Row]) -> Measured:
-        """The same with rows added; one replaces that of the same model, target and variant."""
-        measured = self
-        for row in rows:
-            name = {Run: "runs", Peer: "peers", Stream: "streams"}[type(row)]
-            known = {identity(old): old for old in getattr(measured, name)} | {identity(row): row}
-            changed: dict[str, Any] = {name: tuple(known.values())}
-            measured = replace(measured, **changed)
-        return measured
-
-    def find(self, row: Row) -> Row | None:
-        """The row of the same model, target and variant."""
-        rows: tuple[Any, ...] = (*self.runs, *self.peers, *self.streams)
-        return next((old for old in rows if type(old) is type(row) and identity(old) == identity(row)), None)
-
-
-def identity(row: Run | Peer | Stream) -> tuple[str, str, str]:
-    """What a table has one number of."""
-    return row.model, row.target, row.variant
-
-
-def read(path: Path) -> Measured:
-    """Read a file of raw numbers."""
-    measured: Measured = decode(Measured, json.loads(path.read_text(encoding="utf-8")), "")
-    return measured
-
-
-@dataclass
-class Store:
-    """The file while it is being filled.
-
-    Attributes:
-        path: The file; ``None`` keeps nothing.
-        measured: What is known.
-        fresh: Measure what is known too.
-    """
-
-    path: Path | None
-    measured: Measured
-    fresh: bool = False
-
-    def add(self, row: Row, measure: Callable[[Row], Row]) -> Row:
-        """The row with its numbers: those that are known for its key, else measured and written down."""
-        known = self.measured.find(row)
-        if known is not None and known.key == row.key and not self.fresh:
-            return known
-        done = measure(row)
-        self.measured = self.measured.with_rows([done])
-        if self.path is not None:
-            self.path.write_text(json.dumps(encode(asdict(self.measured)), indent=1) + "\n", encoding="utf-8")
-        return done
-
-
-def sources_sha256() -> str:
-    """A hash of infopt's sources: numbers of other sources are not its own."""
-    import hashlib
-
-    files = sorted(file for folder in ("optimizer", "passes") for file in (ROOT / folder).rglob("*.py"))
-    return hashlib.sha256("".join(map(sha256_source, files)).encode()).hexdigest()[:16]

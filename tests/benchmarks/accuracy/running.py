@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +13,16 @@ import infopt
 from infopt.deliver import versions
 from infopt.errors import InfoptError
 from infopt.opened import subject
+from infopt_passes.quantize import Quantize
 
+from ..judging import drop_interval
+from ..raw import sources_sha256
+from ..sheets import short
+from ..subjects import for_target, model_sha256, unit
+from ..variants import Options, absent, label
 from ..zoo import SAMPLES
 from .matrices import matrix_bytes, quantized_count
-from .records import Run, sources_sha256
-from .subjects import for_target, model_sha256, unit
-from .variants import Options, absent, label
+from .records import Run
 
 if TYPE_CHECKING:
     from infopt.report import Report
@@ -40,7 +43,7 @@ class Plan:
     def row(self) -> Run:
         """The row without its numbers."""
         name, target = self.model.name, self.target
-        return Run(name, target, label(self.options), self.key(), absent(self.options), dict(self.options))
+        return Run(name, target, label(self.options), self.key(), absent(Quantize, self.options), dict(self.options))
 
     def key(self) -> str:
         """A hash of all that the numbers depend on."""
@@ -70,25 +73,16 @@ def quantize(model: ZooModel, target: str, options: Options, out: Path) -> Repor
     return infopt.quantize(model.path, target=target, **given)
 
 
-def short(error: Exception) -> str:
-    """The first line of an error, without the folders of this machine."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r"/(?:[\w.+-]+/)+", "", line)[:200]
-
-
 def _numbers(row: Run, report: Report) -> Run:
     accuracy = report.accuracy
     assert accuracy is not None
     ratios = [each.sqnr_db for each in report.fidelity if each.sqnr_db is not None]
-    interval = accuracy.ci95
-    if interval and accuracy.higher_is_better:
-        interval = 0.0 - interval[1], 0.0 - interval[0]
     return replace(
         row,
         score=accuracy.candidate,
         baseline=accuracy.baseline,
         drop=accuracy.drop,
-        interval=interval,
+        interval=drop_interval(accuracy),
         n=accuracy.n,
         where=accuracy.where,
         sqnr_db=min(ratios, default=None),

@@ -17,9 +17,10 @@ from infopt.opened import subject
 from infopt.targets.onnxruntime import open_onnx
 
 from ..judging import evaluation_samples
+from ..sheets import short
+from ..subjects import for_target
 from .records import Stream
-from .running import Plan, quantize, short
-from .subjects import for_target
+from .running import Plan, quantize
 
 if TYPE_CHECKING:
     from infopt.data import Feed

@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .bars import (
-    INT4_BYTES,
-    INT4_DROP,
-    STREAM_DROP,
-    Bar,
-    best_peer,
-    own_bar,
-    peer_bar,
-    peers_of,
-)
-from .variants import ABLATION, FAST, WEIGHTS, label
+from ..bars import Bar
+from ..sheets import Cells, Sheet, brief, points
+from ..variants import label
+from .bars import INT4_BYTES, INT4_DROP, STREAM_DROP, best_peer, own_bar, peer_bar, peers_of
+from .variants import ABLATION, FAST, WEIGHTS
 
 if TYPE_CHECKING:
     from .records import Measured, Run
-
-Cells = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """A table in words."""
-
-    title: str
-    head: Cells
-    rows: tuple[Cells, ...]
 
 
 def sheets(measured: Measured) -> list[Sheet]:
     """All tables that there are numbers for."""
     every = [head_to_head(measured), peers(measured), ablation(measured), streams(measured), weights(measured)]
     return [sheet for sheet in every if sheet.rows]
-
-
-def points(value: float | None, sign: str = "+") -> str:
-    """A drop in points."""
-    return "-" if value is None else f"{value * 100 + 0.0:{sign}.2f}"
-
-
-def brief(reason: str) -> str:
-    """As much of a reason as a cell holds; the file has all of it."""
-    return textwrap.shorten(reason, 100, placeholder=" ...")
 
 
 def with_interval(run: Run) -> str:
@@ -138,12 +108,6 @@ def weights(measured: Measured) -> Sheet:
         rows.append((run.model, run.target, run.variant, *cells))
     head = ("model", "target", "options", "score", "drop, points [95 %]", "bytes of matrices", "ratio", "bars")
     return Sheet("Weights alone, 4 bits against 8", head, tuple(rows))
-
-
-def in_markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (head, *rows)]
-    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
 def _ablated(run: Run) -> Cells:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, get_args, get_origin
-
-from infopt.options import fields
 from infopt_passes.quantize import Quantize
 
-Options = Mapping[str, Any]
+from ..variants import Options
 
 FAST: Options = {"method": "fast"}
 
@@ -41,19 +37,3 @@ def defaults() -> Options:
 def methods() -> tuple[Options, ...]:
     """The defaults, and the plain method where that is another."""
     return (defaults(),) if defaults() == FAST else (defaults(), FAST)
-
-
-def label(options: Options) -> str:
-    """A variant in words."""
-    return ", ".join(f"{name}={value}" for name, value in options.items())
-
-
-def absent(options: Options) -> str | None:
-    """Why the pass cannot be given these options, or ``None``: it lacks one of them or its value."""
-    known = {field.name: field.type for field in fields(Quantize)}
-    for name, value in options.items():
-        if name not in known:
-            return f"the pass has no option {name!r}"
-        if get_origin(known[name]) is Literal and value not in get_args(known[name]):
-            return f"{name} has no value {value!r}"
-    return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from infopt.findings import quantizes
 from infopt.views.html.charts.latency import latency_notes
-from infopt.views.tables import Column, Table, tables
+from infopt.views.tables import Column, Table, pruning, tables
 from infopt.wording import MISSING, UNKNOWN, digits, metric, span
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MAX_PICTURES = 1_000_000
 """Characters of all thumbnails together: the page stays below two megabytes."""
 
 _PICTURE = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
-_OWN = ("Layers", "Classes", "Samples", "Most changed samples", "Budget")
+_OWN = ("Layers", "Pruning", "Left alone", "Classes", "Samples", "Most changed samples", "Budget")
 """Tables of other views that this page shows in its own way."""
 
 _METHODS = {"tango": "Tango's score interval", "bca": "BCa bootstrap", "bootstrap": "percentile bootstrap"}
@@ -72,6 +72,7 @@ def sections(report: Report) -> list[Section]:
         Section("accuracy", "Accuracy", of("Accuracy", "Fidelity"), notes=tuple(_accuracy_notes(report))),
         Section("latency", "Latency", of("Latency"), notes=tuple(latency_notes(report.latency))),
         Section("size", "Size and memory", of("Size")),
+        _pruning(report),
         Section("kernels", "What runs as integers", of("Kernels")),
         _layers(report),
         _classes(report),
@@ -98,6 +99,12 @@ def _accuracy_notes(report: Report) -> Iterator[str]:
     if evaluated and evaluated.search:
         told = f"{evaluated.search} others chose among candidates and are not in this number"
         yield f"Confirmed on {evaluated.samples} samples; {told}."
+
+
+def _pruning(report: Report) -> Section:
+    found = tuple(table for table in pruning(report, MAX_ROWS) if table.rows or table.notes)
+    missing = "" if found else "nothing was pruned"
+    return Section("pruning", "What was pruned", found, missing)
 
 
 def _layers(report: Report) -> Section:

@@ -23,12 +23,17 @@ def sparsified(model: Model, context: Context, pattern: Pattern, share: float) -
             has one of its own and takes no notice.
 
     Returns:
-        The sparse model, with a note for each layer.
+        The sparse model, with what became of each layer.
 
     Raises:
         InputError: The model is quantized, there are no samples, or no layer can be made sparse.
         OptionError: The share is not between 0 and 1.
     """
-    from infopt_passes.prune.sparse.apply import applied
+    import numpy as np
 
-    return applied(model, context, pattern, share)
+    from infopt_passes.prune.sparse.apply import applied
+    from infopt_passes.prune.sparse.layers import changes
+
+    with np.errstate(over="ignore", invalid="ignore"):  # layers where something overflows are told of
+        result = applied(model, context, pattern, share)
+    return result.with_pruned(*changes(result, result.notes[len(model.notes) :]))

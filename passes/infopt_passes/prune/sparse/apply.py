@@ -102,9 +102,9 @@ def _told(name: str, new: Array, found: Sparse, seen: Seen, columns: int) -> lis
     zero = float(np.mean(new == 0))
     if not found.finite:
         why = "its solve was not finite, so only the smallest weights went and nothing makes up for them"
-        return [Note("choice", name, f"{zero:.1%} zero"), Note("warning", name, why)]
+        return [Note("layer", name, f"{zero:.1%} zero"), Note("warning", name, why)]
     decibels = f"output error {_decibels(found.error)}, {_decibels(found.plain)} with the smallest weights gone"
-    notes = [Note("choice", name, f"{zero:.1%} zero, {decibels}")]
+    notes = [Note("layer", name, f"{zero:.1%} zero, {decibels}")]
     if found.damped is not None:
         notes.append(Note("warning", name, f"its inputs depend on each other: damped by {found.damped:.2g}"))
     still = int(np.sum(np.einsum("gkk->gk", seen.second) == 0))

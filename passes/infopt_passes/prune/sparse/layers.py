@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from infopt.facts import COMPUTE_OPS, WEIGHT_INPUT
-from infopt.model import Note
+from infopt.model import Model, Note, Pruned
 from infopt.passes import Context
 from infopt.sparsity import OF
 from infopt_passes.fitting.gather import Reading
@@ -46,7 +46,7 @@ def chosen(work: Pair, context: Context, pattern: str) -> tuple[list[tuple[ir.No
         if reading is not None and why is None:
             found.append((node, reading))
         else:
-            notes.append(Note("choice", node.name or node.op_type, f"left dense: {why}"))
+            notes.append(Note("layer", node.name or node.op_type, f"left dense: {why}"))
     return found, notes
 
 
@@ -73,3 +73,20 @@ def _obstacle(node: ir.Node, layout: Layout | None, pattern: str) -> str | None:
 def _weighted(node: ir.Node) -> bool:
     weight = node.inputs[WEIGHT_INPUT] if len(node.inputs) > WEIGHT_INPUT else None
     return weight is not None and weight.const_value is not None
+
+
+def changes(model: Model, notes: Iterable[Note]) -> Iterator[Pruned]:
+    """What is left of the weights of each layer that there is a note on."""
+    told = {note.node: note.why for note in notes if note.kind == "layer"}
+    for node in model.graph.graph.all_nodes():
+        why = told.pop(node.name or node.op_type, None)
+        weight = node.inputs[WEIGHT_INPUT] if why is not None and len(node.inputs) > WEIGHT_INPUT else None
+        if why is None or weight is None or weight.const_value is None:
+            continue
+        array = weight.const_value.numpy()
+        dense = why.startswith("left dense")
+        yield Pruned(node.name or node.op_type, "weights", array.size, array.size if dense else _nonzero(array), why)
+
+
+def _nonzero(array: Array) -> int:
+    return int(np.count_nonzero(array))

@@ -125,5 +125,5 @@ def _shift(graph: ir.Graph, node: ir.Node, amounts: Any) -> None:
         holder.resize_inputs(index + 1)
     old = holder.inputs[index]
     holder.replace_input_with(index, own)
-    if old is not None and not old.uses() and not old.is_graph_output():
-        taken.pop(old.name or "", None)
+    if old is not None and not old.uses() and not old.is_graph_output() and isinstance(old.graph, ir.Graph):
+        old.graph.initializers.pop(old.name or "", None)

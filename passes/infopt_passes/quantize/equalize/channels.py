@@ -51,18 +51,18 @@ class Group:
 
 
 def groups(graph: ir.Graph) -> list[Group]:
-    """The groups of a main graph, in its order; shapes are inferred.
+    """The groups of a main graph and of its bodies, in its order; shapes are inferred. None reaches across bodies.
 
     Args:
         graph: The graph; constants are initializers.
     """
     found: list[Group] = []
     seen: set[ir.Value] = set()
-    for node in graph:
+    for node in graph.all_nodes():
         channels, axis = _start(node)
-        if channels < 2 or node.outputs[0] in seen:
+        if channels < 2 or node.outputs[0] in seen or not isinstance(node.graph, ir.Graph):
             continue
-        search = Search(graph, Group(channels))
+        search = Search(node.graph, Group(channels))
         whole = search.follow(node.outputs[0], axis)
         seen |= search.group.values.keys()
         if whole and search.group.readers:
@@ -72,7 +72,7 @@ def groups(graph: ir.Graph) -> list[Group]:
 
 @dataclass(slots=True)
 class Search:
-    """Collects one group."""
+    """Collects one group, of the main graph or of one body."""
 
     graph: ir.Graph
     group: Group

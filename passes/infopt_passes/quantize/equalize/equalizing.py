@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.model import Model, Note
+from infopt.noise import OutputJudge, decibels, output_judge
 from infopt.passes import Context
 from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.observers import ExtremesObserver, Spans
@@ -17,7 +18,6 @@ from infopt_passes.quantize.equalize.absorb import absorb, pairs
 from infopt_passes.quantize.equalize.channels import Group, groups
 from infopt_passes.quantize.equalize.factors import Floats, from_activations, from_weights
 from infopt_passes.quantize.equalize.rescale import made, reader, rescale
-from infopt_passes.quantize.judge import Judge, decibels, judge
 
 Kind = Literal["weights", "activations"]
 
@@ -40,7 +40,7 @@ class Trial:
 
     graph: ir.Model
     divisors: Sequence[Floats | None]
-    judge: Judge
+    judge: OutputJudge
 
     def rescaled(self, count: int | None = None) -> ir.Model:
         """A copy of the model with its first groups, or all of them, rescaled."""
@@ -83,7 +83,7 @@ def equalized(model: Model, kind: Kind, context: Context) -> tuple[ir.Model, lis
         return graph, []
     samples = context.need_calibration("quantize")
     some = replace(samples, indices=tuple(samples.indices)[:CHECKED])
-    after, notes = _checked(Trial(graph, divisors, judge(graph, some, context)), found)
+    after, notes = _checked(Trial(graph, divisors, output_judge(graph, some, context.workdir)), found)
     return after if kind == "activations" else _absorbed(model.edited(after), context), notes
 
 
@@ -119,6 +119,8 @@ def _divisors(group: Group, seen: dict[str, Spans], kind: Kind) -> Floats | None
     """The divisors of a group; ``None`` where it is best as it is."""
     readers = [reader(node, group.channels) for node in group.readers]
     peak = np.max([_peak(seen[value.name or ""]) for value in group.rounded()], axis=0)
+    if not np.isfinite(peak).all():
+        return None  # in a body that never ran
     if kind == "weights":
         divisors = from_weights(made(group), readers, peak, group.ceiling)
     else:

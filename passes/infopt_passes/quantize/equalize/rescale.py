@@ -128,8 +128,8 @@ def _scale(graph: ir.Graph, node: ir.Node, index: int, factors: Any, tag: str) -
     value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(tensor.shape.numpy())
     graph.register_initializer(value)
     node.replace_input_with(index, value)
-    if not old.uses() and not old.is_graph_output():
-        graph.initializers.pop(old.name or "", None)
+    if not old.uses() and not old.is_graph_output() and isinstance(old.graph, ir.Graph):
+        old.graph.initializers.pop(old.name or "", None)
 
 
 def _product(tensor: ir.TensorProtocol, factors: Any) -> ir.TensorProtocol:

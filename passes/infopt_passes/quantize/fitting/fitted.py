@@ -14,7 +14,7 @@ from infopt.facts import BIAS_INPUT, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.model import Note, Range
 from infopt.passes import Context
 from infopt.target import Role, Scheme, Table
-from infopt_passes.fitting.gather import Reading, moments
+from infopt_passes.fitting.gather import Reading, moments, sights
 from infopt_passes.fitting.hessian import damping_for
 from infopt_passes.fitting.layout import Layout, layout
 from infopt_passes.fitting.moments import Moments
@@ -24,6 +24,7 @@ from infopt_passes.quantize.fitting.bias import bias_shift
 from infopt_passes.quantize.fitting.rounding import Grid, least_squares
 from infopt_passes.quantize.fitting.scales import least_error
 from infopt_passes.quantize.flow import Flow
+from infopt_passes.quantize.insert import graph_of
 from infopt_passes.quantize.lazy import lent
 from infopt_passes.quantize.numbers import guarded, limits, quantize_weight, weight_scales
 from infopt_passes.quantize.plan import Plan
@@ -77,6 +78,7 @@ class Fitter:
         ranges: Scale and zero point by tensor name.
         table: The target's table.
         context: Brings the samples.
+        homes: The main graph and the bodies that can be looked into; see :attr:`Reading.home`.
         notes: What the user should know.
         scarce: Layers that the samples tell too little about, with the reason.
     """
@@ -86,14 +88,19 @@ class Fitter:
     ranges: Mapping[str, Range]
     table: Table
     context: Context
+    homes: Mapping[ir.Graph, str] = field(init=False)
     notes: list[Note] = field(default_factory=list)
     scarce: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Find the bodies."""
+        self.homes = sights(self.graph.graph)
 
     def layers(self) -> list[ir.Node]:
         """The nodes with an integer weight, in the graph's order."""
         return [
             node
-            for node in self.graph.graph
+            for node in self.graph.graph.all_nodes()
             if node in self.plan.integer
             and self.plan.integer[node].role is Role.COMPUTE
             and is_constant(node.inputs[WEIGHT_INPUT])
@@ -123,15 +130,17 @@ class Fitter:
         return moments(self.graph, readings, self.context)
 
     def reading(self, node: ir.Node) -> Reading | None:
-        """What to look at for a layer, if it is a product of a matrix."""
-        known = layout(node)
+        """What to look at for a layer, if it is a product of a matrix, and where it is can be looked at."""
+        known, home = layout(node), self.homes.get(graph_of(node))
+        if home is None:
+            return None
         origin = Flow(self.table, self.plan.integer, self.plan.edges).origin(node.inputs[0])
         name = origin.name if origin is not None and origin in self.plan.edges else ""
         if known and COPIES * known.groups * known.columns**2 * 8 > self.context.memory:
             why = f"its {known.columns} inputs are too many for --memory: it is rounded to nearest"
             self.notes.append(Note("warning", node.name or "", why))
             return None
-        return Reading(node, known, self.ranges.get(name or "")) if known else None
+        return Reading(node, known, self.ranges.get(name or ""), home=home) if known else None
 
     def scheme(self, node: ir.Node) -> Scheme:
         """How the target wants a node's weight."""
@@ -173,7 +182,7 @@ class Fitter:
             return Fit(scales=scales)
         integers = quantize_weight(weight, scales, axis % weight.ndim, scheme)
         matrix, steps = known.matrix(weight), known.per_row(scales)
-        corrected = wanted.bias and bias_place(node) is not None
+        corrected = wanted.bias and known.single and bias_place(node) is not None
         if wanted.rounding == "least-squares":
             # A bias that is corrected afterwards takes the mean of the error with it.
             target = seen.spread if corrected and seen.rows >= ABUNDANT * known.columns else seen.second
@@ -205,10 +214,9 @@ def _searched(
     known, seen = looked
     if known is not None and seen is not None:
         matrix = known.matrix(weight)
-        importance = np.broadcast_to(seen.diagonal[:, None, :], matrix.shape)
-        rows = matrix.reshape(-1 if scales.ndim else 1, known.columns if scales.ndim else weight.size)
-        return least_error(rows, scales.reshape(-1), limits(scheme), np.reshape(importance, rows.shape)).reshape(
-            scales.shape
-        )
+        rows, importance = (known.by_scale(m) for m in (matrix, np.broadcast_to(seen.diagonal[:, None], matrix.shape)))
+        if not scales.ndim:
+            rows, importance = rows.reshape(1, -1), importance.reshape(1, -1)
+        return least_error(rows, scales.reshape(-1), limits(scheme), importance).reshape(scales.shape)
     rows = np.moveaxis(weight, axis, 0).reshape(len(scales) if scales.ndim else 1, -1)
     return least_error(rows, scales.reshape(-1), limits(scheme)).reshape(scales.shape)

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from infopt.bodies import body_values
+from infopt.bodies import body_values, name_apart
 from infopt.facts import WEIGHT_INPUT, channel_axis
 from infopt.model import Note
 from infopt.probe import values_by_name
+from infopt_passes.fitting.depths import depths
 from infopt_passes.fitting.gather import Reading, moments
 from infopt_passes.fitting.moments import Moments
 from infopt_passes.fitting.places import bias_place
@@ -55,7 +56,8 @@ def reconstructed(
     readings = [reading for node in fitter.layers() if node in chosen and (reading := fitter.reading(node))]
     for wave in _waves(fitter.graph.graph, readings, waves):
         quantized, twins = _quantized(fitter, result)
-        there = [_elsewhere(reading, twins[reading.node]) for reading in wave]
+        names = {node.name or "": twin.name or "" for node, twin in twins.items()}
+        there = [_elsewhere(reading, twins[reading.node], names.get(reading.home, "")) for reading in wave]
         for reading, seen in moments(fitter.graph, there, fitter.context, quantized):
             result[reading.node] = _refitted(fitter, reading, seen, result.get(reading.node))
     return result
@@ -64,14 +66,9 @@ def reconstructed(
 def _waves(graph: ir.Graph, readings: Sequence[Reading], most: int) -> list[list[Reading]]:
     """Rows of layers that do not feed each other, in the graph's order; at most so many, evenly chosen."""
     wanted = {reading.node: reading for reading in readings}
-    depths: dict[ir.Value, int] = {}
     rows: dict[int, list[Reading]] = {}
-    for node in graph:
-        depth = max((depths.get(value, 0) for value in node.inputs if value is not None), default=0)
-        if node in wanted:
-            rows.setdefault(depth, []).append(wanted[node])
-            depth += 1
-        depths.update(dict.fromkeys(node.outputs, depth))
+    for node, depth in depths(graph, wanted.keys()).items():
+        rows.setdefault(depth, []).append(wanted[node])
     taken = sorted({len(rows) - 1 - i * len(rows) // most for i in range(most)}) if len(rows) > most else sorted(rows)
     return [rows[depth] for depth in taken]
 
@@ -95,14 +92,15 @@ def _refitted(fitter: Fitter, reading: Reading, seen: Moments, before: Fit | Non
         scales = weight_scales(weight, axis, scheme, *fitter.guards(node))
         return scales, Grid(known.per_row(scales), limits(scheme))
 
-    free = bias_place(node) is not None
+    free = known.single and bias_place(node) is not None
     return lent(value.const_value, lambda weight: refit(weight, current, known, seen, grid, free))
 
 
-def _elsewhere(reading: Reading, twin: ir.Node) -> Reading:
-    """A reading of what a node's twin in the quantized model reads."""
+def _elsewhere(reading: Reading, twin: ir.Node, home: str) -> Reading:
+    """A reading of what a node's twin in the quantized model reads; there, a node of its body may be called another."""
     value = twin.inputs[0]
-    return replace(reading, known=None, other=value.name if value is not None else None)
+    name = (value.name if value is not None else None) or ""
+    return replace(reading, known=None, other=(name, home) if home else name)
 
 
 def _quantized(fitter: Fitter, fits: Mapping[ir.Node, Fit]) -> tuple[ir.Model, dict[ir.Node, ir.Node]]:
@@ -112,6 +110,7 @@ def _quantized(fitter: Fitter, fits: Mapping[ir.Node, Fit]) -> tuple[ir.Model, d
     plan = _moved(fitter.plan, twins, values_by_name(clone.graph) | body_values(clone.graph))
     moved = {twins[node]: fit for node, fit in fits.items()}
     insert(clone.graph, plan, fitter.ranges, fitter.table, moved)
+    name_apart(clone.graph)  # bodies that read one tensor have pairs of the same names
     return clone, twins
 
 

@@ -58,12 +58,12 @@ def refit(
     integers = least_squares(wanted, second, steps, damping_for(layout.columns, seen.rows)).integers
     old = layout.matrix(current.integers) * layout.per_row(current.scales)
     new = integers * layout.per_row(scales)
-    better = distance(new) < distance(old)
+    better = _nearer(distance(new), distance(old), layout)
     if not (scales.ndim and current.scales.ndim):
         better[:] = distance(new).sum() < distance(old).sum()
         scales = scales if better.all() else current.scales
     else:
-        scales = np.where(better.reshape(-1), scales, current.scales)
+        scales = np.where(better[0] if layout.shared else better.reshape(-1), scales, current.scales)
     taken = better[:, :, None]
     kept = layout.weight(np.where(taken, integers, layout.matrix(current.integers)).astype(current.integers.dtype))
     shift = current.shift
@@ -71,6 +71,13 @@ def refit(
         # Layers in front may have shifted the input by any amount.
         shift = bias_shift(matrix, np.where(taken, new, old), seen, absurd=None) * np.float32(layout.factor)
     return Fit(scales, kept, shift)
+
+
+def _nearer(new: Array, old: Array, layout: Layout) -> Array:
+    """Which outputs are nearer to the float layer's: those of all groups that share a scale together."""
+    if layout.shared:
+        return np.broadcast_to(new.sum(axis=0) < old.sum(axis=0), new.shape).copy()
+    return new < old
 
 
 def _targets(seen: Moments, free: bool) -> tuple[Array, Array]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from infopt.model import load
 
-from ..judging import evaluation_samples
-from ..zoo import DISTINCT, ZooModel
+from .judging import evaluation_samples
+from .zoo import DISTINCT, ZooModel
 
 TARGETS = ("onnxruntime", "openvino", "tensorrt-rtx")
 
