@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from passes.architectures import ARCHITECTURES, Net
+from passes.reads import reads
 
 from infopt import registry
 from infopt.data import infer_batch_axes
@@ -41,27 +42,26 @@ def silenced(work: Work) -> Model:
     gone = {(value.name, axis): mask for (value, axis), mask in work.removed().items()}
     graph = work.exact.clone()
     for node in list(graph.graph):
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU"):
-            continue
-        for index in (0, 1) if node.op_type == "MatMul" else (0,):
+        for index, axis in reads(node):
             data = node.inputs[index]
             assert data is not None
             assert data.shape is not None
             rank = len(data.shape)
-            axis = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": (rank - 1, rank - 2)[index]}.get(
-                node.op_type, 2
-            )
             mask = gone.get((data.name, axis))
             if mask is None:
                 continue
             shape = [1] * rank
             shape[axis] = len(mask)
-            name = f"{node.name}:{index}:mask"
+            name = f"{node.name}:{index}:{axis}:mask"
             value = ir.Value(name=name, const_value=ir.tensor(mask.astype(np.float32).reshape(shape), name=name))
             value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
             graph.graph.register_initializer(value)
             product = ir.node("Mul", [data, value], name=f"{name}ed")
-            product.outputs[0].name = f"{name}ed"
+            product.outputs[0].name, product.outputs[0].shape, product.outputs[0].type = (
+                f"{name}ed",
+                data.shape,
+                data.type,
+            )
             graph.graph.insert_before(node, product)
             node.replace_input_with(index, product.outputs[0])
     return Model(graph, Path("model.onnx"))

@@ -12,6 +12,8 @@ from onnx_ir.passes.common import (
 )
 
 from infopt.bodies import name_apart
+from infopt.contributed import note_shapes
+from infopt_passes.prune.recurrent import name_states
 from infopt_passes.prune.shapes import written_sizes
 from infopt_passes.quiet import quiet
 
@@ -31,10 +33,11 @@ def prepared(graph: ir.Model) -> ir.Model:
         RemoveInitializersFromInputsPass()(result)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
         RemoveUnusedNodesPass()(result)
+        name_states(result.graph)
         NameFixPass()(result)
         name_apart(result.graph)
         for _ in range(ROUNDS):
             ShapeInferencePass()(result)
-            if not written_sizes(result.graph):
+            if not any([written_sizes(result.graph), note_shapes(result.graph)]):
                 break
     return result

@@ -1,4 +1,4 @@
-"""Shapes that are written into a graph: the target of a Reshape, the sizes of a Resize."""
+"""Shapes that are written into a graph: the target of a Reshape, the sizes of a Resize, the repeats of a Tile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx_ir as ir
 from infopt.facts import is_constant
 from infopt_passes.prune.ties import given, numbers
 
-SHAPE_INPUT = {"Reshape": 1, "Resize": 3}
+SHAPE_INPUT = {"Reshape": 1, "Resize": 3, "Expand": 1, "ConstantOfShape": 0, "Tile": 1}
 """Position of the input that holds sizes, of operators that have one."""
 
 
@@ -52,7 +52,7 @@ def can_rewrite(node: ir.Node, axis: int) -> bool:
 
 
 def rewrite(node: ir.Node, sizes: dict[int, int], constant: Callable[[np.ndarray], ir.Value]) -> None:
-    """Write new sizes of axes into a Reshape or a Resize; -1 and 0 stay what they are.
+    """Write new sizes of axes into a node that has them as an input; -1 and 0 stay what they are.
 
     Args:
         node: The node.
@@ -87,20 +87,22 @@ def rewrite(node: ir.Node, sizes: dict[int, int], constant: Callable[[np.ndarray
 
 
 def written_sizes(graph: ir.Graph) -> bool:
-    """Note, in place, sizes of Reshape outputs that inference does not see in a Concat of numbers.
+    """Note, in place, sizes of outputs that inference does not see in a Concat of numbers.
 
     Returns:
         Whether anything new was noted.
     """
     news = False
     for node in graph:
-        listed = entries(node.inputs[1]) if node.op_type == "Reshape" and len(node.inputs) > 1 else None
-        output = node.outputs[0]
+        if node.op_type not in ("Reshape", "Expand", "ConstantOfShape") or node.domain != "":
+            continue
+        listed, output = entries(given(node, SHAPE_INPUT[node.op_type])), node.outputs[0]
         if listed is None or (output.shape is not None and len(output.shape) != len(listed)):
             continue
+        least = 1 if node.op_type == "Expand" else 0  # one that is expanded to 1 keeps its size
         old = list(output.shape) if output.shape is not None else [ir.SymbolicDim(None)] * len(listed)
         new = [
-            number if number is not None and number > 0 and not isinstance(size, int) else size
+            number if number is not None and number > least and not isinstance(size, int) else size
             for size, (number, _) in zip(old, listed, strict=True)
         ]
         if output.shape is None or new != old:
