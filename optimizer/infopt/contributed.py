@@ -11,37 +11,54 @@ DOMAIN = "com.microsoft"
 Shape = list[int | ir.SymbolicDim]
 
 SAME = frozenset(
-    "Gelu BiasGelu FastGelu QuickGelu SkipLayerNormalization SkipSimplifiedLayerNormalization RotaryEmbedding".split()
+    "Gelu BiasGelu FastGelu QuickGelu SkipLayerNormalization SkipSimplifiedLayerNormalization RotaryEmbedding "
+    "SimplifiedLayerNormalization LayerNormalization RMSNormalization Softmax Relu Tanh Sigmoid Erf Sqrt Cast".split()
 )
 """Operators whose first output has the shape of their first input."""
 
+BROADCAST = frozenset("Add Sub Mul Div Pow".split())
+
 
 def note_shapes(graph: ir.Graph) -> bool:
-    """Note, in place, shapes of what contributed operators make.
+    """Note, in place, shapes of what contributed operators make, and of usual ones between them.
 
     Returns:
         Whether anything new was noted; inference may find more behind it then.
     """
+    if all(node.domain != DOMAIN and node.op_type != "SimplifiedLayerNormalization" for node in graph):
+        return False
     news = False
     for node in graph:
-        found = _shape(node)
-        output = node.outputs[0]
-        if found is not None and (output.shape is None or list(output.shape) != found):
-            if output.shape is not None and all(isinstance(size, int) for size in output.shape):
-                continue
-            output.shape, news = ir.Shape(found), True
-            output.type = output.type or (node.inputs[0].type if node.inputs[0] is not None else None)
+        found = _shape(node) if any(value.shape is None for value in node.outputs) else None
+        same = node.outputs[:1] + node.outputs[3:] if node.op_type.startswith("Skip") else node.outputs[:1]
+        for output in same if found is not None else ():
+            if output.shape is None and output.name:
+                output.shape, news = ir.Shape(found or ()), True
+                output.type = output.type or (node.inputs[0].type if node.inputs[0] is not None else None)
     return news
 
 
 def _shape(node: ir.Node) -> Shape | None:
     first = _sizes(node, 0)
-    if first is None or (node.domain != DOMAIN and node.op_type != "SimplifiedLayerNormalization"):
+    if first is None or node.domain not in ("", DOMAIN):
         return None
-    if node.op_type in SAME or node.domain == "":
+    if node.op_type in SAME:
         return first
-    rule = RULES.get(node.op_type)
+    if node.domain == "" and node.op_type in BROADCAST:
+        return _wider(first, _sizes(node, 1))
+    rule = RULES.get(node.op_type) if node.domain == DOMAIN else _product if node.op_type == "MatMul" else None
     return rule(node, first) if rule is not None else None
+
+
+def _wider(one: Shape, other: Shape | None) -> Shape | None:
+    """Shape of what is broadcast, where one of both is no wider than 1 or alike on every axis."""
+    if other is None:
+        return None
+    long, short = (one, other) if len(one) >= len(other) else (other, one)
+    pairs = list(zip(long[len(long) - len(short) :], short, strict=True))
+    if not all(a == b or 1 in (a, b) for a, b in pairs):
+        return None
+    return [*long[: len(long) - len(short)], *(b if a == 1 else a for a, b in pairs)]
 
 
 def _sizes(node: ir.Node, index: int) -> Shape | None:
