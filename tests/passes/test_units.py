@@ -241,6 +241,36 @@ def test_counts_that_are_attributes_are_rewritten() -> None:
     assert fused.attributes["num_heads"].value == 3
 
 
+def test_keys_and_values_that_all_heads_share_are_still_one_head() -> None:
+    net = tokens(23)
+    q, k, v = net.linear("x", 32), net.linear("x", 4), net.linear("x", 4)
+    y = net.op("Attention", q, k, v, q_num_heads=8, kv_num_heads=1, width=32)
+    work = Work.of(net.model(net.linear(y, 16)).graph)
+    work.kept = [np.arange(8) > 2]
+    attention = next(node for node in work.cut().graph if node.op_type == "Attention")
+    assert (attention.attributes["q_num_heads"].value, attention.attributes["kv_num_heads"].value) == (5, 1)
+
+
+def test_operations_of_fused_attention_are_those_of_its_parts() -> None:
+    shapes = {"x": (3, TOKENS, 16)}
+
+    def count(made: Any, opset: int = 20) -> int | None:
+        net = tokens(opset)
+        return flops(net.model(made(net)).graph, shapes)
+
+    wanted = count(lambda net: net.mixed(*(net.heads("x", 4, 24) for _ in range(3)), 24))
+
+    def operator(net: Sequence) -> str:
+        y = net.op("Attention", *(net.linear("x", 24) for _ in range(3)), q_num_heads=4, kv_num_heads=4, width=24)
+        return net.linear(y, 16)
+
+    def fused(net: Sequence) -> str:
+        y = net.fused("Attention", "x", net.weight(16, 72), net.weight(72), width=24, num_heads=4)
+        return net.linear(y, 16)
+
+    assert count(operator, 23) == count(fused) == wanted
+
+
 def test_packed_queries_keys_and_values_lose_whole_heads() -> None:
     net = tokens()
     packed = net.reshape(net.linear("x", 48), -1, TOKENS, 4, 3, 4)
