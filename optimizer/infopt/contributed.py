@@ -30,7 +30,7 @@ def note_shapes(graph: ir.Graph) -> bool:
     news = False
     for node in graph:
         found = _shape(node) if any(value.shape is None for value in node.outputs) else None
-        same = node.outputs[:1] + node.outputs[3:] if node.op_type.startswith("Skip") else node.outputs[:1]
+        same = [node.outputs[0], *(node.outputs[3:] if node.op_type.startswith("Skip") else ())]
         for output in same if found is not None else ():
             if output.shape is None and output.name:
                 output.shape, news = ir.Shape(found or ()), True

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from passes.architectures import Net
 
 from infopt.model import Model
@@ -107,9 +107,10 @@ def lstm_with_peepholes() -> Model:
     """Peepholes, lengths, and initial states that are made of a shape as exporters do."""
     net = steps()
     batch = net.op("Gather", net.op("Shape", "x"), net.ints(1), axis=0)
-    zeros = net.op("ConstantOfShape", net.op("Concat", net.ints(1), batch, net.ints(12), axis=0))
+    half = numpy_helper.from_array(np.array([0.5], np.float32))
+    begun = net.op("ConstantOfShape", net.op("Concat", net.ints(1), batch, net.ints(12), axis=0), value=half)
     lengths = net.op("Expand", net.constant(np.array([5], np.int32)), batch)
-    y, _, cells = net.recurrent("LSTM", "x", 12, 1, [lengths, zeros, zeros, net.weight(1, 36)], clip=2.0)
+    y, _, cells = net.recurrent("LSTM", "x", 12, 1, [lengths, begun, begun, net.weight(1, 36)], clip=2.0)
     both = net.op("Add", net.flat(y), net.op("Expand", cells, net.ints(TOKENS, 1, 12)))
     return net.model(net.linear(both, 3))
 

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 from passes.sequences import GATES, SEQUENCES, TOKENS, Sequence, steps, tokens
 from passes.test_prune import check_equal, feed_of
 
@@ -17,6 +18,7 @@ from infopt.model import Model
 from infopt_passes.prune import Prune
 from infopt_passes.prune.cost import Costs
 from infopt_passes.prune.importance import importances
+from infopt_passes.prune.recover import recover
 from infopt_passes.prune.recurrent import products
 from infopt_passes.prune.work import Work
 
@@ -74,6 +76,8 @@ def test_operations_of_recurrent_layers_are_those_of_all_gates_steps_and_directi
         assert flops(model.graph, shapes) == 2 * TOKENS * 5 * 2 * gates * 6 * (8 + 6)
 
 
+HALF = numpy_helper.from_array(np.array([0.5], np.float32))
+
 LAYER = st.fixed_dictionaries(
     {
         "kind": st.sampled_from(sorted(GATES)),
@@ -122,7 +126,7 @@ def begun(net: Sequence, layer: Any) -> list[str]:
     """Initial states for two samples: made of a shape, or constants, the same one twice or not."""
     count, shape = (2 if layer["kind"] == "LSTM" else 1), (layer["ways"], 2, layer["units"])
     if layer["states"] == "made":
-        return [net.op("ConstantOfShape", net.ints(*shape)) for _ in range(count)]
+        return [net.op("ConstantOfShape", net.ints(*shape), value=HALF) for _ in range(count)]
     if layer["states"] == "shared":
         return [net.weight(*shape)] * count
     return [net.weight(*shape) for _ in range(count)] if layer["states"] else []
@@ -183,8 +187,6 @@ def test_the_hidden_unit_that_nobody_needs_goes_first(importance: str, reader: s
 
 def faint(tensor: Any, column: int, factor: float) -> None:
     """Scale a column of a weight."""
-    from onnx import numpy_helper
-
     array = numpy_helper.to_array(tensor).copy()
     array[:, :, column] *= factor
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
@@ -299,29 +301,78 @@ def test_cached_keys_and_values_are_known_outside_so_that_heads_stay() -> None:
     assert "'past' is an input of the model" in work.found.kept.values()
 
 
-def test_layers_behind_recurrent_ones_are_refitted(make_context: Any, run_float: Any) -> None:
-    """A hidden unit that is the twin of another can go without a loss, once what reads it is refitted."""
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("kind", GATES)
+def test_a_hidden_unit_with_a_twin_can_go_without_a_loss(
+    kind: str, read: bool, make_context: Any, run_float: Any
+) -> None:
+    """Whatever reads both is refitted: the product behind and, where they are read by their own kind, the layer."""
     net = steps()
-    y = net.flat(net.recurrent("LSTM", "x", 4)[0])
+    y = net.flat(net.recurrent(kind, "x", 4)[0])
     for tensor in net.weights[:3]:
-        twin(tensor)
+        twin(tensor, read)
     model = net.model(net.linear(y, 3))
     context = make_context(model, count=32)
     feed = next(context.calibration.feeds())
     errors = {}
-    for recover in ("none", "lsq"):
-        result = Prune(params=0.95, multiple=1, recover=recover)(model, context)
+    for how in ("none", "lsq"):
+        result = Prune(params=0.95, multiple=1, recover=how)(model, context)
         (wanted,), (found,) = run_float(model, feed).values(), run_float(result, feed).values()
-        errors[recover] = float(np.abs(wanted - found).max() / np.abs(wanted).max())
-    assert errors["lsq"] < 0.5 * errors["none"]
+        errors[how] = float(np.abs(wanted - found).max() / np.abs(wanted).max())
+    assert 20 * errors["lsq"] < errors["none"]
 
 
-def twin(tensor: Any) -> None:
-    """Make the last unit of an LSTM's W, R or B the same as the one before, and let none of its kind read them."""
-    from onnx import numpy_helper
-
+def twin(tensor: Any, read: bool) -> None:
+    """Make the last unit of W, R or B the same as the one before; its kind reads both, or none of them."""
     array = numpy_helper.to_array(tensor).copy()
     array[:, 3::4] = array[:, 2::4]
-    if array.shape[-1] == 4:
+    if array.shape[-1] == 4 and not read:
         array[:, :, 2:] = 0
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+def test_a_recurrent_layer_is_refitted_to_what_is_left_of_its_features(make_context: Any, run_float: Any) -> None:
+    """Of twins in the layer in front one can go without a loss, once W reads the other twice; its mean is in B."""
+    net = steps()
+    one = net.flat(net.recurrent("LSTM", "x", 4)[0])
+    for tensor in net.weights[:3]:
+        twin(tensor, True)
+    model = net.model(net.linear(net.flat(net.recurrent("GRU", one, 6)[0]), 3))
+    context = make_context(model, count=32)
+    work = Work.of(model.graph)
+    first = next(i for i, group in enumerate(work.groups) if group.units == 4)
+    work.kept[first] = np.array([True, True, True, False])
+    work.zero()
+    told = recover(work, context)
+    assert not told.left
+    feed = next(context.calibration.feeds())
+    (wanted,), (found,) = run_float(model, feed).values(), run_float(model.edited(work.cut()), feed).values()
+    assert np.abs(wanted - found).max() < 0.02 * np.abs(wanted).max()
+
+
+def test_fits_that_take_states_further_away_are_taken_back(make_context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = steps()
+    model = net.model(net.linear(net.flat(net.recurrent("LSTM", "x", 6)[0]), 3))
+    work = Work.of(model.graph)
+    work.kept = [np.arange(6) > 1]
+    work.zero()
+    node = next(node for node in work.graph.graph if node.op_type == "LSTM")
+    before = [node.inputs[index].const_value.numpy().copy() for index in (1, 2, 3)]
+    monkeypatch.setattr("infopt_passes.prune.regates.fitted", lambda target, own, *rest: own + 5.0)
+    told = recover(work, make_context(model, count=32))
+    assert node.name in told.left
+    for index, array in zip((1, 2, 3), before, strict=True):
+        np.testing.assert_array_equal(node.inputs[index].const_value.numpy(), array)
+
+
+def test_layers_that_begin_with_the_same_zeros_are_not_alike() -> None:
+    net = steps()
+    batch = net.op("Gather", net.op("Shape", "x"), net.ints(1), axis=0)
+    zeros = net.op("ConstantOfShape", net.op("Concat", net.ints(2), batch, net.ints(6), axis=0))
+    x = "x"
+    for layer in (0, 1):
+        state = net.op("Slice", zeros, *(net.ints(n) for n in (layer, layer + 1, 0)))
+        x = net.flat(net.recurrent("LSTM", x, 6, 1, ["", state, state])[0])
+    work = Work.of(net.model(net.linear(x, 3)).graph)
+    assert [group.units for group in work.groups] == [6, 6]
+    assert not any(node.op_type == "ConstantOfShape" for node in work.graph.graph)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.moments import Moments
 from infopt_passes.fitting.places import bias_place
 from infopt_passes.prune.groups import Group
-from infopt_passes.prune.recurrent import is_recurrent, products
-from infopt_passes.prune.seen import COPIES, observed, readings
-from infopt_passes.prune.weights import is_weight
+from infopt_passes.prune.seen import observed, readings
+from infopt_passes.prune.states import recurrent_products
+from infopt_passes.prune.weights import is_weight, weight_of
 from infopt_passes.prune.work import Work
 
 Array = npt.NDArray[Any]
@@ -49,27 +49,20 @@ def activations(work: Work, context: Context, chunk: int) -> list[Array]:
         chunk: Units of a group that go at once.
     """
     places = [_read_by(group) for group in work.groups]
-    wanted = {key for found in places for key in found}
-    some = [(node, reading) for node, reading in readings(work, context) if (node, WEIGHT_INPUT) in wanted]
-    slots = dict.fromkeys((id(reading) for _, reading in some), WEIGHT_INPUT)
-    for node, slot, reading in _recurrent(work, context, wanted):
-        some.append((node, reading))
-        slots[id(reading)] = slot
+    wanted = {node for found in places for node in found}
+    some = [(node, reading) for node, reading in readings(work, context) if node in wanted]
     readers: list[list[Reader]] = [[] for _ in work.groups]
-    states: dict[ir.Node, list[list[Reader]]] = defaultdict(list)
     for node, reading, seen in observed(work, some, context):
-        key = node, slots[id(reading)]
-        for known in _readers(*key, reading, seen):
-            copies = [
-                Reader(*known, _columns(found[key], reading, work.groups[number].units), number)
-                for number, found in enumerate(places)
-                if key in found
-            ]
-            for reader in copies:
-                readers[reader.group].append(reader)
-            if is_recurrent(node):
-                states[node].append(copies)
-    _share_wholes(states.values())
+        known = _reader(node, reading, seen)
+        for number, found in enumerate(places):
+            if known is not None and node in found:
+                columns = _columns(found[node], reading, work.groups[number].units)
+                readers[number].append(Reader(*known, columns))
+    for product, whole in recurrent_products(work, context):
+        for number, columns in product.columns.items():
+            inverse = _inverted(product.second)
+            if inverse is not None and whole > TINY:
+                readers[number].append(Reader(product.matrix, inverse, whole, columns))
     result = []
     for group, kept, own in zip(work.groups, work.kept, readers, strict=True):
         result.append(eliminated(own, kept, max(1, chunk // group.width)) if own else _of_weights(group))
@@ -86,14 +79,12 @@ class Reader:
         inverse: Inverse of the damped second moments of its columns.
         whole: The variance of its outputs.
         columns: The columns of each unit, of shape (units, columns of a unit).
-        group: Number of the group.
     """
 
     weight: Array
     inverse: Array
     whole: float
     columns: Array
-    group: int = 0
 
     def losses(self, units: Array) -> Array:
         """Share of the outputs' variance that is lost without each of some units."""
@@ -143,65 +134,37 @@ def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
     return scores
 
 
-def _recurrent(
-    work: Work, context: Context, wanted: Set[tuple[ir.Node, int]]
-) -> Iterator[tuple[ir.Node, int, Reading]]:
-    """Products of recurrent layers that read units: of each layer all, so that what they add up to is known."""
-    layers = {node for node, _ in wanted if is_recurrent(node)}
-    for exact, node in work.pairs():
-        for slot, reading in products(exact) if node in layers else ():
-            weight = exact.inputs[slot]
-            known = reading.layout
-            small = COPIES * known.groups * known.columns**2 * 8 <= context.memory
-            if weight is not None and weight.dtype == ir.DataType.FLOAT and small:
-                yield node, slot, reading
-
-
-def _share_wholes(layers: Iterable[Sequence[Sequence[Reader]]]) -> None:
-    """What gates are lost without is a part of all that they add up from features and states, in both directions."""
-    for layer in layers:
-        whole = sum(copies[0].whole for copies in layer if copies)
-        for copies in layer:
-            for reader in copies:
-                reader.whole = whole
-
-
-def _readers(node: ir.Node, slot: int, reading: Reading, seen: Moments) -> list[tuple[Array, Array, float]]:
-    """Weight, inverse second moments and variance of outputs of each product; none where samples show nothing."""
-    weight = node.inputs[slot]
+def _reader(node: ir.Node, reading: Reading, seen: Moments) -> tuple[Array, Array, float] | None:
+    """Weight, inverse second moments and variance of outputs of a layer; ``None`` where samples show nothing."""
+    weight = node.inputs[WEIGHT_INPUT]
     assert weight is not None
     assert weight.const_value is not None
-    moments = seen.spread if bias_place(node) else seen.second
-    if (reading.layout.groups != 1 and not is_recurrent(node)) or not seen.rows or not np.isfinite(moments).all():
-        return []
-    matrices = reading.layout.matrix(weight.const_value.numpy()).astype(np.float64)
-    return [found for pair in zip(matrices, moments, strict=True) if (found := _reader(*pair)) is not None]
-
-
-def _reader(matrix: Array, second: Array) -> tuple[Array, Array, float] | None:
-    whole = float(np.einsum("nk,nk->", matrix @ second, matrix))
-    mean = float(np.trace(second)) / len(second)
-    if whole <= TINY or mean <= TINY:
+    second = (seen.spread if bias_place(node) else seen.second)[0]
+    if reading.layout.groups != 1 or not seen.rows or not np.isfinite(second).all():
         return None
-    return matrix, np.linalg.inv(second + DAMPING * mean * np.eye(len(second))), whole
+    matrix = reading.layout.matrix(weight.const_value.numpy())[0].astype(np.float64)
+    whole = float(np.einsum("nk,nk->", matrix @ second, matrix))
+    inverse = _inverted(second) if whole > TINY else None
+    return None if inverse is None else (matrix, inverse, whole)
 
 
-def _read_by(group: Group) -> dict[tuple[ir.Node, int], Array]:
-    """Layers with a constant weight, and its position, that read a group: indices of each unit on the weight's axis."""
+def _inverted(second: Array) -> Array | None:
+    """Inverse of damped second moments; ``None`` where nothing was seen but zeros."""
+    mean = float(np.trace(second)) / len(second)
+    return np.linalg.inv(second + DAMPING * mean * np.eye(len(second))) if mean > TINY else None
+
+
+def _read_by(group: Group) -> dict[ir.Node, Array]:
+    """Layers with a constant weight that read a group: the indices of each unit on the weight's axis."""
     found = {}
     for (value, axis), places in group.places.items():
         for use in value.uses():
-            if axis == _read_axis(use.node, use.idx) and is_weight(value):
-                found[use.node, use.idx] = places
+            if use.idx == WEIGHT_INPUT and weight_of(use.node) is value and axis == _read_axis(use.node):
+                found[use.node] = places
     return found
 
 
-def _read_axis(node: ir.Node, slot: int) -> int | None:
-    """Axis of what is read, in the weight at a position."""
-    if is_recurrent(node):
-        return 2 if slot in (1, 2) else None
-    if slot != WEIGHT_INPUT or node.domain != "":
-        return None
+def _read_axis(node: ir.Node) -> int | None:
     if node.op_type == "Conv":
         return 1 if node.attributes.get_int("group", 1) == 1 else None
     if node.op_type == "Gemm":

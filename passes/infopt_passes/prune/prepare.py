@@ -13,7 +13,7 @@ from onnx_ir.passes.common import (
 
 from infopt.bodies import name_apart
 from infopt.contributed import note_shapes
-from infopt_passes.prune.recurrent import name_states
+from infopt_passes.prune.recurrent import drop_zeros, name_states
 from infopt_passes.prune.shapes import written_sizes
 from infopt_passes.quiet import quiet
 
@@ -32,6 +32,7 @@ def prepared(graph: ir.Model) -> ir.Model:
     with quiet():
         RemoveInitializersFromInputsPass()(result)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
+        drop_zeros(result.graph)
         RemoveUnusedNodesPass()(result)
         name_states(result.graph)
         NameFixPass()(result)

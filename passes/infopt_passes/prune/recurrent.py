@@ -59,6 +59,32 @@ def unname_states(node: ir.Node) -> None:
             value.name = ""
 
 
+def drop_zeros(graph: ir.Graph) -> None:
+    """Leave out, in place, initial states that are zero, as they are without: layers that share them are not alike."""
+    for node in graph:
+        for index in STATES if is_recurrent(node) else ():
+            if is_zero(given(node, index)):
+                node.replace_input_with(index, None)
+
+
+def is_zero(value: ir.Value | None) -> bool:
+    """Whether all elements of a tensor are known to be zero, whatever its shape is."""
+    if value is None:
+        return False
+    if is_constant(value):
+        return value.const_value is not None and not value.const_value.numpy().any()
+    node = value.producer()
+    if node is None or node.domain != "" or value.is_graph_input():
+        return False
+    if node.op_type == "ConstantOfShape":
+        written = node.attributes.get_tensor("value", None)
+        return written is None or not written.numpy().any()
+    moved = ("Expand", "Slice", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Gather", "Split", "Identity", "Cast")
+    if node.op_type == "Concat":
+        return all(is_zero(part) for part in node.inputs)
+    return node.op_type in moved and is_zero(node.inputs[0])
+
+
 def recurrent(node: ir.Node, tie: Ties) -> None:
     """Tie features that are read to W, and the hidden units of weights, states and outputs to each other."""
     tie(node.inputs[0], 2, node.inputs[1], 2)
