@@ -108,7 +108,8 @@ def _groups(axes: Axes, kin: Kin) -> Iterator[Group]:
 
 def _kept(graph: ir.Graph, axes: Axes, kin: Kin) -> Iterator[tuple[str, str]]:
     for node in graph:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"):
+        weighty = any(is_constant(value) and len(value.shape or ()) > 1 for value in node.inputs if value is not None)
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN") or not weighty:
             continue
         output = node.outputs[0]
         axis = 1 if node.op_type.startswith("Conv") else len(output.shape or ()) - 1

@@ -13,9 +13,10 @@ from onnx_ir.passes.common import (
 
 from infopt.bodies import name_apart
 from infopt_passes.prune.shapes import written_sizes
+from infopt_passes.prune.sizes import spelled
 from infopt_passes.quiet import quiet
 
-ROUNDS = 4
+ROUNDS = 8
 """Sizes in Reshapes open up shapes behind them, which may be read to make further ones."""
 
 
@@ -35,6 +36,8 @@ def prepared(graph: ir.Model) -> ir.Model:
         name_apart(result.graph)
         for _ in range(ROUNDS):
             ShapeInferencePass()(result)
-            if not written_sizes(result.graph):
+            if not (written_sizes(result.graph) | spelled(result)):
                 break
+            LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
+            RemoveUnusedNodesPass()(result)
     return result
