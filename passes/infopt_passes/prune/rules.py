@@ -128,10 +128,34 @@ def product(node: ir.Node, tie: Ties, turned: bool, flipped: bool) -> None:
 
 def _normalized(node: ir.Node, tie: Ties) -> None:
     """BatchNormalization and InstanceNormalization: one number per channel in each vector."""
-    for output in node.outputs[:1]:
-        tie.all_but(node.inputs[0], output)
+    data, output = node.inputs[0], node.outputs[0]
+    over = range(2, rank(data) or 0) if node.op_type == "InstanceNormalization" else ()
+    tie.all_but(data, output, *over)
     for vector in node.inputs[1:]:
-        tie(vector, 0, node.outputs[0], 1)
+        tie(vector, 0, output, 1)
+    for value in (data, output):
+        if over:
+            tie.freeze(value, f"{_called(node)} computes its mean over them", *over)
+
+
+def _einsum(node: ir.Node, tie: Ties) -> None:
+    """Axes of one letter are one."""
+    equation = node.attributes["equation"].as_string().replace(" ", "")
+    read, arrow, made = equation.partition("->")
+    terms = [*read.split(","), made]
+    values = [*node.inputs, node.outputs[0]]
+    if not arrow or len(terms) != len(values) or any(len(t) != rank(v) for t, v in zip(terms, values, strict=True)):
+        return
+    places = [
+        (letter, value, axis) for term, value in zip(terms, values, strict=True) for axis, letter in enumerate(term)
+    ]
+    for letter in set(read) - {","}:
+        (_, one, first), *others = [place for place in places if place[0] == letter]
+        if len({size_of(value, axis) for _, value, axis in places if _ == letter and value is not None}) == 1:
+            for _, value, axis in others:
+                tie(one, first, value, axis)
+            if one is not None:
+                tie.spoken.add((one, first))
 
 
 def _layer_norm(node: ir.Node, tie: Ties) -> None:
@@ -194,6 +218,7 @@ def _rules() -> dict[str, Rule]:
         (("Softmax", "LogSoftmax", "Hardmax"), _along),
         (("Gemm",), _gemm),
         (("MatMul",), _matmul),
+        (("Einsum",), _einsum),
     )
     return table | {name: rule for names, rule in same for name in names}
 

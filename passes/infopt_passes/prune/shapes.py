@@ -44,15 +44,23 @@ def can_rewrite(node: ir.Node, axis: int) -> bool:
     index = SHAPE_INPUT.get(node.op_type)
     if index is None:
         return True  # nothing is written down in Flatten, Squeeze, Unsqueeze
-    listed = entries(given(node, index))
+    listed = _entries_of(node, index)
     if listed is None or axis >= len(listed):
         return False
     number, part = listed[axis]
     return number is not None and part != -1
 
 
+def _entries_of(node: ir.Node, index: int) -> list[tuple[int | None, int | None]] | None:
+    """The numbers of the shape that a node is told, one for each axis of its output."""
+    listed, shape = entries(given(node, index)), node.outputs[0].shape
+    if listed is None or node.op_type != "Expand" or shape is None:
+        return listed
+    return [(1, None)] * (len(shape) - len(listed)) + listed
+
+
 def rewrite(node: ir.Node, sizes: dict[int, int], constant: Callable[[np.ndarray], ir.Value]) -> None:
-    """Write new sizes of axes into a node that has them as an input; -1 and 0 stay what they are.
+    """Write new sizes of axes into a node; -1 and 0 of a Reshape and 1 of an Expand stay what they are.
 
     Args:
         node: The node.
@@ -61,10 +69,11 @@ def rewrite(node: ir.Node, sizes: dict[int, int], constant: Callable[[np.ndarray
     """
     index = SHAPE_INPUT[node.op_type]
     value = given(node, index)
-    listed = entries(value)
+    listed = _entries_of(node, index)
     assert value is not None
     assert listed is not None
-    changed = {axis: size for axis, size in sizes.items() if (listed[axis][0] or 0) > 0}
+    least = 1 if node.op_type == "Expand" else 0
+    changed = {axis: size for axis, size in sizes.items() if (listed[axis][0] or 0) > least}
     if not changed:
         return
     if is_constant(value):
