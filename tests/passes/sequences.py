@@ -250,6 +250,19 @@ def geglu() -> Model:
     return net.model(net.op("Add", "x", net.linear(inner, 16)))
 
 
+def attention_of_three_axes() -> Model:
+    """Tokens first, the batch free and joined with the heads, as PyTorch's own multi-head attention is exported."""
+    net = Sequence(TOKENS, "N", WIDTH, width=WIDTH)
+    batch = net.op("Gather", net.op("Shape", "x"), net.ints(1), axis=0)
+    joined = net.op("Concat", net.ints(TOKENS), net.op("Mul", batch, net.ints(4)), net.ints(4), axis=0)
+    apart = net.op("Concat", batch, net.ints(4, TOKENS, 4), axis=0)
+    q, k, v = (net.turn(net.op("Reshape", net.linear("x", 16), joined, width=16), 1, 0, 2) for _ in range(3))
+    q, k, v = (net.op("Reshape", part, apart, width=16) for part in (q, k, v))
+    scores = net.op("Softmax", net.op("MatMul", q, net.turn(k, 0, 1, 3, 2)), axis=-1)
+    y = net.turn(net.op("MatMul", scores, v), 2, 0, 1, 3)
+    return net.model(net.gemm(net.reshape(y, -1, 16, width=16), 16))
+
+
 def single_head() -> Model:
     net = tokens()
     q, k, v = (net.op("MatMul", "x", net.weight(16, 16), width=16) for _ in range(3))
@@ -321,7 +334,15 @@ SEQUENCES: dict[str, Callable[[], Model]] = {
     for function in (
         *(stacked_lstm, bidirectional_gru, rnn_of_last_states, lstm_with_peepholes, residual_lstm, encoder_decoder),
         *(conv_recurrent, grouped_query, tiled_query, multi_query, llama, gpt_per_head, cross_attention, swin_bias),
-        *(einsum_attention, geglu, single_head, operator_attention, operator_attention_of_heads, fused_bert),
+        *(
+            attention_of_three_axes,
+            einsum_attention,
+            geglu,
+            single_head,
+            operator_attention,
+            operator_attention_of_heads,
+            fused_bert,
+        ),
         *(fused_multi_head, fused_grouped_query),
     )
 }

@@ -18,6 +18,7 @@ from infopt.model import Model
 from infopt_passes.prune import Prune
 from infopt_passes.prune.cost import Costs
 from infopt_passes.prune.importance import importances
+from infopt_passes.prune.prepare import prepared
 from infopt_passes.prune.recover import recover
 from infopt_passes.prune.recurrent import products
 from infopt_passes.prune.work import Work
@@ -37,6 +38,7 @@ FOUND = {
     "gpt_per_head": [(4, 4)],
     "cross_attention": [(4, 4)],
     "swin_bias": [(4, 4)],
+    "attention_of_three_axes": [(4, 4)],
     "einsum_attention": [(4, 1)],
     "geglu": [(24, 1)],
     "single_head": [(16, 1), (16, 1)],
@@ -376,3 +378,24 @@ def test_layers_that_begin_with_the_same_zeros_are_not_alike() -> None:
     work = Work.of(net.model(net.linear(x, 3)).graph)
     assert [group.units for group in work.groups] == [6, 6]
     assert not any(node.op_type == "ConstantOfShape" for node in work.graph.graph)
+
+
+@pytest.mark.parametrize(("perm", "is_known"), [((1, 0, 2), True), ((2, 1, 0), False)])
+def test_axes_that_are_joined_and_taken_apart_become_one_transpose(
+    perm: tuple[int, ...], is_known: bool, run_float: Any
+) -> None:
+    """Where the axes behind are others than those that were joined, the chain stays."""
+    net = Sequence(5, "N", 6, width=6)
+    batch = net.op("Gather", net.op("Shape", "x"), net.ints(1), axis=0)
+    joined = net.op(
+        "Reshape", "x", net.op("Concat", net.ints(5), net.op("Mul", batch, net.ints(2)), net.ints(3), axis=0)
+    )
+    sizes = [batch, net.ints(2, 5, 3)] if is_known else [net.ints(3, 5), batch, net.ints(2)]
+    target = net.op("Concat", *sizes, axis=0)
+    model = net.model(net.op("Relu", net.op("Reshape", net.turn(joined, *perm), target)))
+    graph = prepared(model.graph)
+    kinds = [node.op_type for node in graph.graph if node.op_type in ("Reshape", "Transpose")]
+    assert kinds == (["Reshape", "Transpose"] if is_known else ["Reshape", "Transpose", "Reshape"])
+    feed = {"x": np.random.default_rng(0).standard_normal((5, 4, 6)).astype(np.float32)}
+    (wanted,), (found,) = run_float(model, feed).values(), run_float(model.edited(graph), feed).values()
+    np.testing.assert_array_equal(wanted, found)
