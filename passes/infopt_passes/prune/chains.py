@@ -89,8 +89,8 @@ def _rewrite(graph: ir.Graph, first: ir.Node, last: ir.Node, target: list[int], 
     data, output = first.inputs[0], last.outputs[0]
     assert data is not None
     if len(target) != len(data.shape or ()):
-        name = f"{last.name}:apart"
-        value = ir.Value(name=name, const_value=ir.tensor(np.array(target, np.int64), name=name))
+        told = f"{last.name}:apart"
+        value = ir.Value(name=told, const_value=ir.tensor(np.array(target, np.int64), name=told))
         value.type, value.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([len(target)])
         graph.register_initializer(value)
         apart = ir.node("Reshape", [data, value], name=f"{last.name}:reshape")
