@@ -352,6 +352,32 @@ def test_a_recurrent_layer_is_refitted_to_what_is_left_of_its_features(make_cont
     assert np.abs(wanted - found).max() < 0.02 * np.abs(wanted).max()
 
 
+def test_a_hidden_unit_that_never_changes_moves_into_the_bias_of_its_gates(make_context: Any, run_float: Any) -> None:
+    """Its part of the candidate state is behind the reset gate, where only the second half of the bias is."""
+    net = steps()
+    y = net.flat(net.recurrent("GRU", "x", 4, linear_before_reset=1)[0])
+    for tensor, half in zip(net.weights[:3], (0, 0, 12), strict=True):
+        array = numpy_helper.to_array(tensor).copy()
+        array[:, 3::4] = 0
+        if half:
+            array[:, 3], array[:, 11] = -20, 1  # no update gate, and a candidate that is always the same
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    model = net.model(net.linear(y, 3))
+    context = make_context(model, count=32)
+    work = Work.of(model.graph)
+    work.kept = [np.array([True, True, True, False])]
+    errors = []
+    for refit in (False, True):
+        work.zero()
+        if refit:
+            recover(work, context)
+        feed = next(context.calibration.feeds())
+        (wanted,) = run_float(model, feed).values()
+        (found,) = run_float(model.edited(work.graph.clone()), feed).values()
+        errors.append(float(np.abs(wanted - found)[-1].max()))  # the first step reads no state: no bias knows that
+    assert 10 * errors[1] < errors[0]
+
+
 def test_fits_that_take_states_further_away_are_taken_back(make_context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     net = steps()
     model = net.model(net.linear(net.flat(net.recurrent("LSTM", "x", 6)[0]), 3))

@@ -46,7 +46,8 @@ def _taken_apart(first: ir.Node, turn: ir.Node, last: ir.Node) -> tuple[list[int
     """The axes in front taken apart so far that a Transpose alone makes those behind.
 
     Returns:
-        The target of a Reshape to them, and the axes' order behind; ``None`` where that is not certain.
+        The target of a Reshape to them, empty where none is needed, and the axes' order behind; ``None`` where that is
+        not certain.
     """
     front, back, turned = (_sizes(value) for value in (first.inputs[0], last.outputs[0], turn.outputs[0]))
     if front is None or back is None or turned is None or 1 in (*front, *back, *turned):
@@ -58,7 +59,7 @@ def _taken_apart(first: ir.Node, turn: ir.Node, last: ir.Node) -> tuple[list[int
     inner = [runs[perm.index(axis)] for axis in range(len(perm))]
     order = [axis for run in inner for axis in run]  # axes behind, as they come in front
     fine = [back[axis] for axis in order]
-    target = _target(front, fine) if _runs(front, fine) is not None else None
+    target = [] if front == fine else _target(front, fine)
     return None if target is None else (target, [order.index(axis) for axis in range(len(back))])
 
 
@@ -88,7 +89,7 @@ def _target(front: list[Size], fine: list[Size]) -> list[int] | None:
 def _rewrite(graph: ir.Graph, first: ir.Node, last: ir.Node, target: list[int], perm: list[int]) -> None:
     data, output = first.inputs[0], last.outputs[0]
     assert data is not None
-    if len(target) != len(data.shape or ()):
+    if target:
         told = f"{last.name}:apart"
         value = ir.Value(name=told, const_value=ir.tensor(np.array(target, np.int64), name=told))
         value.type, value.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([len(target)])
