@@ -14,15 +14,17 @@ import onnx_ir as ir
 from scipy.linalg.blas import dgemm
 from scipy.linalg.lapack import dpotrf, dpotri
 
-from infopt.facts import WEIGHT_INPUT, is_constant
+from infopt.facts import WEIGHT_INPUT
 from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.places import bias_place
 from infopt_passes.prune.groups import Group
 from infopt_passes.prune.seen import observed, readings
 from infopt_passes.prune.sensitivity import Change, scaled, trial_size
+from infopt_passes.prune.states import recurrent_products
 from infopt_passes.prune.sums import WIDE, Seen
-from infopt_passes.prune.work import Work, weight_of
+from infopt_passes.prune.weights import is_weight, weight_of
+from infopt_passes.prune.work import Work
 
 Array = npt.NDArray[Any]
 
@@ -64,10 +66,15 @@ def activations(work: Work, context: Context, chunk: int) -> list[Array]:
                 columns = _columns(found[node], reading, work.groups[number].units)
                 change = Change(node, reading.layout, known[0], seen.read[0])
                 readers[number].append(Reader(known[0], second, known[2], columns, change))
+    for product, whole in recurrent_products(work, context):
+        for number, columns in product.columns.items():
+            if min(whole, float(np.trace(product.second))) > TINY:
+                readers[number].append(Reader(product.matrix, parked(product.second, context), whole, columns))
     result, trials = [], []
     for group, kept, own in zip(work.groups, work.kept, readers, strict=True):
         result.append(eliminated(own, kept, max(1, chunk // group.width)) if own else _of_weights(group))
-        trials.append([reader.trial for reader in own if reader.trial is not None and reader.trial.gone])
+        tried = [reader.trial for reader in own if reader.trial is not None and reader.trial.gone]
+        trials.append(tried if len(tried) == len(own) else [])
         own.clear()
     return scaled(work.graph, result, trials, work.kept, context)
 
@@ -230,7 +237,7 @@ def _columns(places: Array, reading: Reading, units: int) -> Array:
 def _of_weights(group: Group) -> Array:
     shares: Mapping[ir.Value, list[Array]] = defaultdict(list)
     for (value, axis), places in group.places.items():
-        if is_constant(value) and value.const_value is not None and len(value.shape or ()) > 1:
+        if value.const_value is not None and len(value.shape or ()) > 1 and is_weight(value):
             shares[value].append(_share(value.const_value.numpy(), axis, places))
     return np.asarray(sum((np.maximum.reduce(found) for found in shares.values()), np.zeros(group.units)))
 

@@ -11,6 +11,7 @@ from infopt.facts import is_constant
 from infopt_passes.prune.axes import rank, size_of
 from infopt_passes.prune.moves import MOVES
 from infopt_passes.prune.ties import Ties, given, listed
+from infopt_passes.prune.ties import called as _called
 
 Rule = Callable[[ir.Node, Ties], None]
 
@@ -99,13 +100,25 @@ def _gemm(node: ir.Node, tie: Ties) -> None:
 
 
 def _matmul(node: ir.Node, tie: Ties) -> None:
+    product(node, tie, False, False)
+
+
+def product(node: ir.Node, tie: Ties, turned: bool, flipped: bool) -> None:
+    """Tie what a product of matrices ties together.
+
+    Args:
+        node: It reads the two first.
+        tie: Of the node.
+        turned: Whether the last two axes of the first input change places before it is multiplied.
+        flipped: The same of the second.
+    """
     one, other, output = node.inputs[0], node.inputs[1], node.outputs[0]
     left, right, out = rank(one) or 0, rank(other) or 0, rank(output) or 0
     if left < 2 or right < 2 or out != max(left, right):
         return
-    tie(one, left - 1, other, right - 2)
-    tie(one, left - 2, output, out - 2)
-    tie(other, right - 1, output, out - 1)
+    tie(one, left - 1 - turned, other, right - 2 + flipped)
+    tie(one, left - 2 + turned, output, out - 2)
+    tie(other, right - 1 - flipped, output, out - 1)
     for value, own in ((one, left), (other, right)):
         for axis in range(own - 2):
             if value is not None and size_of(value, axis) != 1:
@@ -115,10 +128,34 @@ def _matmul(node: ir.Node, tie: Ties) -> None:
 
 def _normalized(node: ir.Node, tie: Ties) -> None:
     """BatchNormalization and InstanceNormalization: one number per channel in each vector."""
-    for output in node.outputs[:1]:
-        tie.all_but(node.inputs[0], output)
+    data, output = node.inputs[0], node.outputs[0]
+    over = range(2, rank(data) or 0) if node.op_type == "InstanceNormalization" else ()
+    tie.all_but(data, output, *over)
     for vector in node.inputs[1:]:
-        tie(vector, 0, node.outputs[0], 1)
+        tie(vector, 0, output, 1)
+    for value in (data, output):
+        if over:
+            tie.freeze(value, f"{_called(node)} computes its mean over them", *over)
+
+
+def _einsum(node: ir.Node, tie: Ties) -> None:
+    """Axes of one letter are one."""
+    equation = node.attributes["equation"].as_string().replace(" ", "")
+    read, arrow, made = equation.partition("->")
+    terms = [*read.split(","), made]
+    values = [*node.inputs, node.outputs[0]]
+    if not arrow or len(terms) != len(values) or any(len(t) != rank(v) for t, v in zip(terms, values, strict=True)):
+        return
+    places = [
+        (letter, value, axis) for term, value in zip(terms, values, strict=True) for axis, letter in enumerate(term)
+    ]
+    for letter in set(read) - {","}:
+        (_, one, first), *others = [place for place in places if place[0] == letter]
+        if len({size_of(value, axis) for _, value, axis in places if _ == letter and value is not None}) == 1:
+            for _, value, axis in others:
+                tie(one, first, value, axis)
+            if one is not None:
+                tie.spoken.add((one, first))
 
 
 def _layer_norm(node: ir.Node, tie: Ties) -> None:
@@ -168,19 +205,6 @@ def _pool(node: ir.Node, tie: Ties) -> None:
         tie.freeze(node.inputs[0], f"{_called(node)} gives indices", 1)
 
 
-def _recurrent(node: ir.Node, tie: Ties) -> None:
-    """Features that are read may go; hidden units stay: they feed back into gates laid out side by side."""
-    tie(node.inputs[0], 2, node.inputs[1], 2)
-    for value in (*node.inputs[1:], *node.outputs):
-        for axis in range(rank(value) or 0):
-            if value is not None and (value, axis) not in tie.spoken:
-                tie.freeze(value, f"{_called(node)} feeds its hidden units back", axis)
-
-
-def _called(node: ir.Node) -> str:
-    return f"{node.op_type} {node.name or node.outputs[0].name!r}"
-
-
 def _rules() -> dict[str, Rule]:
     table: dict[str, Rule] = dict(MOVES)
     same: tuple[tuple[tuple[str, ...], Rule], ...] = (
@@ -190,21 +214,14 @@ def _rules() -> dict[str, Rule]:
         (POOLS, _pool),
         (("Conv", "ConvTranspose"), _conv),
         (("BatchNormalization", "InstanceNormalization"), _normalized),
-        (("LayerNormalization", "RMSNormalization"), _layer_norm),
+        (("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"), _layer_norm),
         (("Softmax", "LogSoftmax", "Hardmax"), _along),
-        (("LSTM", "GRU", "RNN"), _recurrent),
         (("Gemm",), _gemm),
         (("MatMul",), _matmul),
+        (("Einsum",), _einsum),
     )
     return table | {name: rule for names, rule in same for name in names}
 
 
 RULES = _rules()
-
-
-def apply(node: ir.Node, tie: Ties) -> None:
-    """Tie what a node ties together, and freeze the rest."""
-    rule = RULES.get(node.op_type) if node.domain == "" else None
-    if rule is not None:
-        rule(node, tie)
-    tie.finish(f"{_called(node)} " + ("needs them as they are" if rule else "is an operator without a rule"))
+"""Rule by operator, of the operators of ONNX that compute."""

@@ -80,6 +80,8 @@ def readings(work: Twins, context: Context) -> list[tuple[ir.Node, Reading]]:
 
 def observed(work: Twins, some: Layers, context: Context) -> Iterator[tuple[ir.Node, Reading, Seen]]:
     """Moments of what layers read in the model as it is, without cross moments, in as few sweeps as memory allows."""
+    if not some:
+        return
     order = [0] * len(list(work.graph.graph))
     march = March(Alone(work.graph), order, context, _share(work, [some], context))
     yield from Gatherer(march, padding_mask(work.exact, context)).wave(0, some, None)

@@ -1,4 +1,4 @@
-"""Shapes that are written into a graph: the target of a Reshape, the sizes of a Resize."""
+"""Shapes that are written into a graph: the target of a Reshape, the sizes of a Resize, the repeats of a Tile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx_ir as ir
 from infopt.facts import is_constant
 from infopt_passes.prune.ties import given, numbers
 
-SHAPE_INPUT = {"Reshape": 1, "Resize": 3}
+SHAPE_INPUT = {"Reshape": 1, "Resize": 3, "Expand": 1, "ConstantOfShape": 0, "Tile": 1}
 """Position of the input that holds sizes, of operators that have one."""
 
 
@@ -44,15 +44,23 @@ def can_rewrite(node: ir.Node, axis: int) -> bool:
     index = SHAPE_INPUT.get(node.op_type)
     if index is None:
         return True  # nothing is written down in Flatten, Squeeze, Unsqueeze
-    listed = entries(given(node, index))
+    listed = _entries_of(node, index)
     if listed is None or axis >= len(listed):
         return False
     number, part = listed[axis]
     return number is not None and part != -1
 
 
+def _entries_of(node: ir.Node, index: int) -> list[tuple[int | None, int | None]] | None:
+    """The numbers of the shape that a node is told, one for each axis of its output."""
+    listed, shape = entries(given(node, index)), node.outputs[0].shape
+    if listed is None or node.op_type != "Expand" or shape is None:
+        return listed
+    return [(1, None)] * (len(shape) - len(listed)) + listed
+
+
 def rewrite(node: ir.Node, sizes: dict[int, int], constant: Callable[[np.ndarray], ir.Value]) -> None:
-    """Write new sizes of axes into a Reshape or a Resize; -1 and 0 stay what they are.
+    """Write new sizes of axes into a node; -1 and 0 of a Reshape and 1 of an Expand stay what they are.
 
     Args:
         node: The node.
@@ -61,10 +69,11 @@ def rewrite(node: ir.Node, sizes: dict[int, int], constant: Callable[[np.ndarray
     """
     index = SHAPE_INPUT[node.op_type]
     value = given(node, index)
-    listed = entries(value)
+    listed = _entries_of(node, index)
     assert value is not None
     assert listed is not None
-    changed = {axis: size for axis, size in sizes.items() if (listed[axis][0] or 0) > 0}
+    least = 1 if node.op_type == "Expand" else 0
+    changed = {axis: size for axis, size in sizes.items() if (listed[axis][0] or 0) > least}
     if not changed:
         return
     if is_constant(value):
@@ -87,20 +96,22 @@ def rewrite(node: ir.Node, sizes: dict[int, int], constant: Callable[[np.ndarray
 
 
 def written_sizes(graph: ir.Graph) -> bool:
-    """Note, in place, sizes of Reshape outputs that inference does not see in a Concat of numbers.
+    """Note, in place, sizes of outputs that inference does not see in a Concat of numbers.
 
     Returns:
         Whether anything new was noted.
     """
     news = False
     for node in graph:
-        listed = entries(node.inputs[1]) if node.op_type == "Reshape" and len(node.inputs) > 1 else None
-        output = node.outputs[0]
+        if node.op_type not in ("Reshape", "Expand", "ConstantOfShape") or node.domain != "":
+            continue
+        listed, output = entries(given(node, SHAPE_INPUT[node.op_type])), node.outputs[0]
         if listed is None or (output.shape is not None and len(output.shape) != len(listed)):
             continue
+        least = 1 if node.op_type == "Expand" else 0  # one that is expanded to 1 keeps its size
         old = list(output.shape) if output.shape is not None else [ir.SymbolicDim(None)] * len(listed)
         new = [
-            number if number is not None and number > 0 and not isinstance(size, int) else size
+            number if number is not None and number > least and not isinstance(size, int) else size
             for size, (number, _) in zip(old, listed, strict=True)
         ]
         if output.shape is None or new != old:
