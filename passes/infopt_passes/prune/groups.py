@@ -41,7 +41,7 @@ class Group:
     @property
     def width(self) -> int:
         """The fewest rows of a weight that a unit takes: 1 for channels, more for heads and groups of channels."""
-        widths = (p.shape[1] for (v, _), p in self.places.items() if is_constant(v) and len(v.shape or ()) > 1)
+        widths = (p.shape[1] for (v, _), p in self.places.items() if is_constant(v) and _is_weight(v))
         return min(widths, default=1)
 
 
@@ -56,6 +56,14 @@ class Structure:
 
     groups: tuple[Group, ...]
     kept: Mapping[str, str]
+
+
+LAYERS = frozenset("Conv ConvTranspose Gemm MatMul LSTM GRU RNN".split())
+
+
+def _is_weight(value: ir.Value) -> bool:
+    """Whether a constant is the matrix of a layer, and not what is added to its result."""
+    return len(value.shape or ()) > 1 and any(use.node.op_type in LAYERS for use in value.uses())
 
 
 def structure(graph: ir.Graph) -> Structure:
@@ -108,8 +116,9 @@ def _groups(axes: Axes, kin: Kin) -> Iterator[Group]:
 
 def _kept(graph: ir.Graph, axes: Axes, kin: Kin) -> Iterator[tuple[str, str]]:
     for node in graph:
-        weighty = any(is_constant(value) and len(value.shape or ()) > 1 for value in node.inputs if value is not None)
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN") or not weighty:
+        if node.op_type not in LAYERS or not any(
+            is_constant(value) and _is_weight(value) for value in node.inputs if value
+        ):
             continue
         output = node.outputs[0]
         axis = 1 if node.op_type.startswith("Conv") else len(output.shape or ()) - 1

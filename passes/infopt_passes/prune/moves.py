@@ -41,7 +41,7 @@ def _reshape(node: ir.Node, tie: Ties) -> None:
 
 
 def _leading(node: ir.Node, tie: Ties, one: Axis, other: Axis) -> None:
-    """The slowest of several axes before and after, as groups of channels of maps: each of the fewer is some of the more."""
+    """The slowest of several axes before and after, as groups of channels of maps: one of the fewer is some of more."""
     before, after = size_of(*one), size_of(*other)
     if before is None or after is None or max(before, after) % min(before, after) or not can_rewrite(node, other[1]):
         return
