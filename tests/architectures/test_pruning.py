@@ -18,7 +18,8 @@ from infopt.passes import run
 from infopt_passes.prune.allocate import Allocation
 from infopt_passes.prune.cost import Costs
 from infopt_passes.prune.importance import magnitudes
-from infopt_passes.prune.work import PRODUCTS, Work, weight_of
+from infopt_passes.prune.weights import PRODUCTS, weight_of
+from infopt_passes.prune.work import Work
 from infopt_passes.simplify import Simplify
 
 if TYPE_CHECKING:

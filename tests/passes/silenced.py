@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+from passes.reads import reads
 
 from infopt.data import infer_batch_axes
 from infopt.model import Model, input_specs
@@ -30,29 +31,25 @@ def silenced(work: Work) -> Model:
     gone = {(value.name, axis): mask for (value, axis), mask in work.removed().items()}
     graph = work.exact.clone()
     for node in list(graph.graph):
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU"):
-            continue
-        for index in (0, 1) if node.op_type == "MatMul" else (0,):
+        for index, axis in reads(node):
             data = node.inputs[index]
             assert data is not None
             assert data.shape is not None
             rank = len(data.shape)
-            axis = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": (rank - 1, rank - 2)[index]}.get(
-                node.op_type, 2
-            )
             mask = gone.get((data.name, axis))
             if mask is None:
                 continue
             shape = [1] * rank
             shape[axis] = len(mask)
-            name = f"{node.name}:{index}:mask"
+            name = f"{node.name}:{index}:{axis}:mask"
             value = ir.Value(name=name, const_value=ir.tensor(mask.astype(np.float32).reshape(shape), name=name))
             value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
             graph.graph.register_initializer(value)
             product = ir.node("Mul", [data, value], name=f"{name}ed")
-            product.outputs[0].name = f"{name}ed"
+            made = product.outputs[0]
+            made.name, made.shape, made.type = f"{name}ed", data.shape, data.type
             graph.graph.insert_before(node, product)
-            node.replace_input_with(index, product.outputs[0])
+            node.replace_input_with(index, made)
     return Model(graph, Path("model.onnx"))
 
 

@@ -47,16 +47,20 @@ class Reading:
         layout: How it is a product.
         known: Range that its input is quantized with; ``None`` for one that stays float.
         other: Name of the tensor that it reads in another graph, instead of a quantized copy of the float one.
+        source: Name of the tensor that it reads in the float graph, where that is not the node's first input.
     """
 
     node: ir.Node
     layout: Layout
     known: Range | None = None
     other: str | None = None
+    source: str | None = None
 
     @property
     def name(self) -> str:
         """Name of the tensor that it reads in the float graph."""
+        if self.source is not None:
+            return self.source
         value = self.node.inputs[0]
         return (value.name if value is not None else None) or ""
 

@@ -11,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from infopt.facts import WEIGHT_INPUT, is_constant
+from infopt.facts import WEIGHT_INPUT
 from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.moments import Moments
 from infopt_passes.fitting.places import bias_place
 from infopt_passes.prune.groups import Group
 from infopt_passes.prune.seen import observed, readings
-from infopt_passes.prune.work import Work, weight_of
+from infopt_passes.prune.states import recurrent_products
+from infopt_passes.prune.weights import is_weight, weight_of
+from infopt_passes.prune.work import Work
 
 Array = npt.NDArray[Any]
 
@@ -56,6 +58,11 @@ def activations(work: Work, context: Context, chunk: int) -> list[Array]:
             if known is not None and node in found:
                 columns = _columns(found[node], reading, work.groups[number].units)
                 readers[number].append(Reader(*known, columns))
+    for product, whole in recurrent_products(work, context):
+        for number, columns in product.columns.items():
+            inverse = _inverted(product.second)
+            if inverse is not None and whole > TINY:
+                readers[number].append(Reader(product.matrix, inverse, whole, columns))
     result = []
     for group, kept, own in zip(work.groups, work.kept, readers, strict=True):
         result.append(eliminated(own, kept, max(1, chunk // group.width)) if own else _of_weights(group))
@@ -137,10 +144,14 @@ def _reader(node: ir.Node, reading: Reading, seen: Moments) -> tuple[Array, Arra
         return None
     matrix = reading.layout.matrix(weight.const_value.numpy())[0].astype(np.float64)
     whole = float(np.einsum("nk,nk->", matrix @ second, matrix))
+    inverse = _inverted(second) if whole > TINY else None
+    return None if inverse is None else (matrix, inverse, whole)
+
+
+def _inverted(second: Array) -> Array | None:
+    """Inverse of damped second moments; ``None`` where nothing was seen but zeros."""
     mean = float(np.trace(second)) / len(second)
-    if whole <= TINY or mean <= TINY:
-        return None
-    return matrix, np.linalg.inv(second + DAMPING * mean * np.eye(len(second))), whole
+    return np.linalg.inv(second + DAMPING * mean * np.eye(len(second))) if mean > TINY else None
 
 
 def _read_by(group: Group) -> dict[ir.Node, Array]:
@@ -171,7 +182,7 @@ def _columns(places: Array, reading: Reading, units: int) -> Array:
 def _of_weights(group: Group) -> Array:
     shares: Mapping[ir.Value, list[Array]] = defaultdict(list)
     for (value, axis), places in group.places.items():
-        if is_constant(value) and value.const_value is not None and len(value.shape or ()) > 1:
+        if value.const_value is not None and len(value.shape or ()) > 1 and is_weight(value):
             shares[value].append(_share(value.const_value.numpy(), axis, places))
     return np.asarray(sum((np.maximum.reduce(found) for found in shares.values()), np.zeros(group.units)))
 

@@ -41,7 +41,7 @@ def _reshape(node: ir.Node, tie: Ties) -> None:
 
 
 def _leading(node: ir.Node, tie: Ties, one: Axis, other: Axis) -> None:
-    """The slowest of several axes before and after, as groups of channels of maps: one of the fewer is some of more."""
+    """The slowest of several axes on both sides, as groups of channels: each of the fewer is some of the more."""
     before, after = size_of(*one), size_of(*other)
     if before is None or after is None or max(before, after) % min(before, after) or not can_rewrite(node, other[1]):
         return
@@ -122,8 +122,21 @@ def _gather(node: ir.Node, tie: Ties) -> None:
     for axis in range(total):
         if axis != along:
             tie(data, axis, output, axis if axis < along else axis - 1 + extra)
+    if extra == 1 and _chosen(node, tie, along):
+        return
     for axis in range(extra):
         tie(indices, axis, output, along + axis)
+
+
+def _chosen(node: ir.Node, tie: Ties, along: int) -> bool:
+    """Positions that are picked by known indices; one alone is not one of many alike."""
+    data, output, wanted = node.inputs[0], node.outputs[0], numbers(node.inputs[1])
+    size = size_of(data, along) if data is not None else None
+    if data is None or size is None or wanted is None or len(wanted) < 2 or size_of(output, along) != len(wanted):
+        return False
+    places = tie.axes.ids(data, along)[np.array(wanted)]
+    tie.positions((data, along), places, (output, along), tie.axes.ids(output, along))
+    return True
 
 
 def _kept_axes(node: ir.Node, tie: Ties) -> None:

@@ -12,6 +12,9 @@ from onnx_ir.passes.common import (
 )
 
 from infopt.bodies import name_apart
+from infopt.contributed import note_shapes
+from infopt_passes.prune.chains import unchained
+from infopt_passes.prune.recurrent import drop_zeros, name_states
 from infopt_passes.prune.shapes import written_sizes
 from infopt_passes.prune.sizes import spelled
 from infopt_passes.quiet import quiet
@@ -30,20 +33,24 @@ def prepared(graph: ir.Model) -> ir.Model:
         graph: The model; it is left as it was.
     """
     result = graph.clone()
+    main = result.graph
     result.ir_version = max(result.ir_version, 4)
     with quiet():
         RemoveInitializersFromInputsPass()(result)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
+        drop_zeros(main)
         RemoveUnusedNodesPass()(result)
+        name_states(main)
         NameFixPass()(result)
-        name_apart(result.graph)
-        _unshare_vectors(result.graph)
+        name_apart(main)
+        _unshare_vectors(main)
         for _ in range(ROUNDS):
             ShapeInferencePass()(result)
-            if not (written_sizes(result.graph) | spelled(result)):
+            if not any([written_sizes(main), note_shapes(main), spelled(result), unchained(main)]):
                 break
             LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(result)
             RemoveUnusedNodesPass()(result)
+    name_states(main)
     return result
 
 

@@ -21,6 +21,8 @@ from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.moments import Moments
 from infopt_passes.fitting.places import Place, bias_place, output_channels, shifted
 from infopt_passes.prune.axes import Axis
+from infopt_passes.prune.recurrent import is_recurrent
+from infopt_passes.prune.regates import Layer
 from infopt_passes.prune.seen import observed, readings
 from infopt_passes.prune.surgery import masks_of
 from infopt_passes.prune.work import Work
@@ -58,10 +60,39 @@ def recover(work: Work, context: Context) -> Recovered:
     gone = work.removed()
     touched = _behind(work, gone)
     some = [(n, r) for n, r in readings(work, context) if n in touched and len(list(_weight(n).uses())) == 1]
-    for wave in _waves(work.graph.graph, some):
-        for node, reading, seen in observed(work, wave, context):
-            _refit(work, node, reading, seen, gone, told)
+    for layers, recurrent in phases(work.graph.graph, some, [n for n in touched if is_recurrent(n)]):
+        for wave in _waves(work.graph.graph, layers):
+            for node, reading, seen in observed(work, wave, context):
+                _refit(work, node, reading, seen, gone, told)
+        for exact, node in work.pairs():
+            if node in recurrent:
+                done = Layer(work, exact, node, gone, context).refit()
+                (told.fitted if done else told.left).append(node.name or node.op_type)
     return told
+
+
+def phases(
+    graph: ir.Graph, some: Sequence[tuple[ir.Node, Reading]], recurrent: Sequence[ir.Node]
+) -> list[tuple[list[tuple[ir.Node, Reading]], set[ir.Node]]]:
+    """Layers that no recurrent one feeds, the first recurrent ones, the layers between these and the next, and so on.
+
+    Args:
+        graph: Holds them.
+        some: Layers that are products.
+        recurrent: Recurrent layers that are to be refitted.
+    """
+    depths: dict[ir.Value, int] = {}
+    own: dict[ir.Node, int] = {}
+    for node in graph:
+        depth = max((depths.get(value, 0) for value in node.inputs if value is not None), default=0)
+        own[node] = depth
+        depths.update(dict.fromkeys(node.outputs, depth + (node in recurrent)))
+    last = max((own[node] for node in (*(n for n, _ in some), *recurrent)), default=-1)
+    found = []
+    for depth in range(last + 1):
+        layers = [(node, reading) for node, reading in some if own[node] == depth]
+        found.append((layers, {node for node in recurrent if own[node] == depth}))
+    return found
 
 
 def _refit(

@@ -11,6 +11,7 @@ from infopt.facts import is_constant
 from infopt_passes.prune.axes import rank, size_of
 from infopt_passes.prune.moves import MOVES
 from infopt_passes.prune.ties import Ties, given, listed
+from infopt_passes.prune.ties import called as _called
 
 Rule = Callable[[ir.Node, Ties], None]
 
@@ -101,13 +102,25 @@ def _gemm(node: ir.Node, tie: Ties) -> None:
 
 
 def _matmul(node: ir.Node, tie: Ties) -> None:
+    product(node, tie, False, False)
+
+
+def product(node: ir.Node, tie: Ties, turned: bool, flipped: bool) -> None:
+    """Tie what a product of matrices ties together.
+
+    Args:
+        node: It reads the two first.
+        tie: Of the node.
+        turned: Whether the last two axes of the first input change places before it is multiplied.
+        flipped: The same of the second.
+    """
     one, other, output = node.inputs[0], node.inputs[1], node.outputs[0]
     left, right, out = rank(one) or 0, rank(other) or 0, rank(output) or 0
     if left < 2 or right < 2 or out != max(left, right):
         return
-    tie(one, left - 1, other, right - 2)
-    tie(one, left - 2, output, out - 2)
-    tie(other, right - 1, output, out - 1)
+    tie(one, left - 1 - turned, other, right - 2 + flipped)
+    tie(one, left - 2 + turned, output, out - 2)
+    tie(other, right - 1 - flipped, output, out - 1)
     for value, own in ((one, left), (other, right)):
         for axis in range(own - 2):
             if value is not None and size_of(value, axis) != 1:
@@ -194,19 +207,6 @@ def _pool(node: ir.Node, tie: Ties) -> None:
         tie.freeze(node.inputs[0], f"{_called(node)} gives indices", 1)
 
 
-def _recurrent(node: ir.Node, tie: Ties) -> None:
-    """Features that are read may go; hidden units stay: they feed back into gates laid out side by side."""
-    tie(node.inputs[0], 2, node.inputs[1], 2)
-    for value in (*node.inputs[1:], *node.outputs):
-        for axis in range(rank(value) or 0):
-            if value is not None and (value, axis) not in tie.spoken:
-                tie.freeze(value, f"{_called(node)} feeds its hidden units back", axis)
-
-
-def _called(node: ir.Node) -> str:
-    return f"{node.op_type} {node.name or node.outputs[0].name!r}"
-
-
 def _rules() -> dict[str, Rule]:
     table: dict[str, Rule] = dict(MOVES)
     same: tuple[tuple[tuple[str, ...], Rule], ...] = (
@@ -216,9 +216,8 @@ def _rules() -> dict[str, Rule]:
         (POOLS, _pool),
         (("Conv", "ConvTranspose"), _conv),
         (("BatchNormalization", "InstanceNormalization"), _normalized),
-        (("LayerNormalization", "RMSNormalization"), _layer_norm),
+        (("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"), _layer_norm),
         (("Softmax", "LogSoftmax", "Hardmax"), _along),
-        (("LSTM", "GRU", "RNN"), _recurrent),
         (("Gemm",), _gemm),
         (("MatMul",), _matmul),
         (("Einsum",), _einsum),
@@ -227,11 +226,4 @@ def _rules() -> dict[str, Rule]:
 
 
 RULES = _rules()
-
-
-def apply(node: ir.Node, tie: Ties) -> None:
-    """Tie what a node ties together, and freeze the rest."""
-    rule = RULES.get(node.op_type) if node.domain == "" else None
-    if rule is not None:
-        rule(node, tie)
-    tie.finish(f"{_called(node)} " + ("needs them as they are" if rule else "is an operator without a rule"))
+"""Rule by operator, of the operators of ONNX that compute."""

@@ -1,4 +1,4 @@
-"""Shapes that are written into a graph: the target of a Reshape, the sizes of a Resize."""
+"""Shapes that are written into a graph: the target of a Reshape, the sizes of a Resize, the repeats of a Tile."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from infopt_passes.simplify.branches import picked
 MADE_UP = "unk__"
 """How names begin that shape inference gives to sizes that it knows nothing of."""
 
-SHAPE_INPUT = {"Reshape": 1, "Resize": 3, "Expand": 1, "ConstantOfShape": 0}
+SHAPE_INPUT = {"Reshape": 1, "Resize": 3, "Expand": 1, "ConstantOfShape": 0, "Tile": 1}
 """Position of the input that holds sizes, of operators that have one."""
+
+LISTED = ("Reshape", "Expand", "ConstantOfShape")
+"""Those whose output has just these sizes, as far as they are told."""
 
 
 def entries(value: ir.Value | None) -> list[tuple[int | None, int | None]] | None:
@@ -108,7 +111,7 @@ def written_sizes(graph: ir.Graph) -> bool:
     """
     news = False
     for node in graph:
-        index = SHAPE_INPUT.get(node.op_type) if node.op_type != "Resize" and not node.domain else None
+        index = SHAPE_INPUT[node.op_type] if node.op_type in LISTED and not node.domain else None
         if index is None or entries(given(node, index)) is None:
             continue
         output, listed = node.outputs[0], _told(node, index)

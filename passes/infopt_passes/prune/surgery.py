@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from infopt.facts import CONVOLUTIONS, is_constant
 from infopt_passes.prune.axes import Axis, size_of
+from infopt_passes.prune.counts import is_cut_alone, recount
 from infopt_passes.prune.groups import Group
 from infopt_passes.prune.shapes import SHAPE_INPUT, rewrite
 from infopt_passes.prune.ties import given, listed, numbers
@@ -79,7 +80,8 @@ def _rewritten(graph: ir.Graph, node: ir.Node, kept: Removal) -> None:
         return value
 
     output = node.outputs[0]
-    new = {axis: int(mask.sum()) for axis, mask in masks_of(output, kept).items()}
+    new = {axis: int(mask.sum()) for axis, mask in masks_of(output, kept).items() if not is_cut_alone(node, axis)}
+    recount(node, kept)
     if node.op_type in SHAPE_INPUT and given(node, SHAPE_INPUT[node.op_type]) is not None and new:
         rewrite(node, new, constant)
     elif node.op_type in CONVOLUTIONS and (groups := node.attributes.get_int("group", 1)) != 1 and new:
@@ -91,6 +93,8 @@ def _rewritten(graph: ir.Graph, node: ir.Node, kept: Removal) -> None:
         _split(node, kept, constant)
     elif node.op_type == "Slice":
         _slice(node, kept, constant)
+    elif node.op_type == "Gather":
+        _gather(node, kept, constant)
 
 
 def _split(node: ir.Node, kept: Removal, constant: Any) -> None:
@@ -121,3 +125,12 @@ def _slice(node: ir.Node, kept: Removal, constant: Any) -> None:
         first, last, _ = slice(starts[0], ends[0]).indices(len(mask))
         for index, place in ((1, first), (2, last)):
             node.replace_input_with(index, constant(np.array([mask[:place].sum()], np.int64)))
+
+
+def _gather(node: ir.Node, kept: Removal, constant: Any) -> None:
+    data, wanted = node.inputs[0], numbers(node.inputs[1])
+    axis = node.attributes.get_int("axis", 0) % len(data.shape or ".") if data is not None else 0
+    mask = kept.get((data, axis)) if data is not None else None
+    if mask is not None and wanted is not None:
+        left = [index for index in wanted if mask[index]]
+        node.replace_input_with(1, constant((np.cumsum(mask) - 1)[left]))

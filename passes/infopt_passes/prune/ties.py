@@ -69,6 +69,11 @@ class Ties:
                 self.spoken.add((value, axis))
 
 
+def called(node: ir.Node) -> str:
+    """How reasons name a node."""
+    return f"{node.op_type} {node.name or node.outputs[0].name!r}"
+
+
 def given(node: ir.Node, index: int) -> ir.Value | None:
     """An input of a node, ``None`` where it is absent."""
     return node.inputs[index] if index < len(node.inputs) else None
