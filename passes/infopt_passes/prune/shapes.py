@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.facts import is_constant
+from infopt.listed import picked
 from infopt_passes.prune.ties import given, numbers
-from infopt_passes.simplify.branches import picked
 
 MADE_UP = "unk__"
 """How names begin that shape inference gives to sizes that it knows nothing of."""

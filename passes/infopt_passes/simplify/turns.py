@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from infopt.facts import is_constant
-from infopt_passes.simplify.branches import picked
+from infopt.listed import picked
 
 Size = int | tuple[ir.Value, int] | None
 """A number, the size of an axis of a tensor, or neither."""
