@@ -35,7 +35,7 @@ def turn_at_once(graph: ir.Graph) -> int:
         if len(axes) < 3 or _sizes(merge.inputs[1]) != [-1, *_of(data, axes[-2:])]:
             continue
         perm = [*axes[:-2], axes[-1], axes[-2]]
-        if _sizes(node.inputs[1]) != _of(data, perm):
+        if not _same(_sizes(node.inputs[1]), _of(data, perm)):
             continue
         turned = ir.node("Transpose", [data], {"perm": perm}, name=node.name)
         old, new = node.outputs[0], turned.outputs[0]
@@ -45,6 +45,14 @@ def turn_at_once(graph: ir.Graph) -> int:
         graph.remove(node, safe=True)
         found += 1
     return found
+
+
+def _same(told: list[Size], wanted: list[Size]) -> bool:
+    """Whether a target makes a shape; one size may be left open, it follows from the others."""
+    one = told.index(-1) if told.count(-1) == 1 else None
+    return len(told) == len(wanted) and all(
+        at == one or size == other for at, (size, other) in enumerate(zip(told, wanted, strict=True))
+    )
 
 
 def _merge(node: ir.Node) -> ir.Node | None:
