@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
@@ -167,6 +168,14 @@ def exported(name: str, exporter: Exporter = "dynamo", large: bool = False) -> M
             warnings.filterwarnings("ignore", category=kind)
         proto = _traced(net, inputs) if exporter == "script" else _followed(net, inputs)
     return Model(ir.from_proto(proto), Path(f"{name}.onnx"))
+
+
+def feed(name: str, large: bool = False) -> dict[str, np.ndarray]:
+    """Inputs of the size that a network was exported with, by name."""
+    made = ARCHITECTURES[name]
+    torch.manual_seed(1)
+    inputs = made.inputs(made.large[1] if large else made.size)
+    return {key: value.numpy() for key, value in zip(_names(inputs), inputs, strict=True)}
 
 
 def _names(inputs: tuple[Tensor, ...]) -> list[str]:

@@ -54,8 +54,13 @@ def silenced(work: Work) -> Model:
 
 
 def feed_of(model: Model) -> Any:
+    return samples_of(model, 2)
+
+
+def samples_of(model: Model, count: int) -> Any:
+    """A feed of made-up samples."""
     inputs = infer_batch_axes(input_specs(model.graph), {})
-    return next(SyntheticSamples(inputs, 2, 0).batches(2, np.arange(2))).feed
+    return next(SyntheticSamples(inputs, count, 0).batches(count, np.arange(count))).feed
 
 
 def check_equal(model: Model, run_float: Any, choose: Callable[[Work], None], weighed: bool = True) -> Work:
