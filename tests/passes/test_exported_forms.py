@@ -87,6 +87,30 @@ def test_all_channels_stay_where_one_mean_is_over_them() -> None:
     assert any("computes its mean over them" in why for why in work.found.kept.values())
 
 
+GROUP_NORM = """(float[N,3,6,6] x) => (float[N,5] y) {{
+    a = Conv<pads=[1,1,1,1]>(x, w) n = GroupNormalization<num_groups={groups}>(a, s, b) r = Relu(n)
+    g = GlobalAveragePool(r) f = Flatten(g) y = Gemm<transB=1>(f, v) }}"""
+
+
+@pytest.mark.parametrize(("groups", "found"), [(4, [(4, 2)]), (8, [(8, 1)]), (1, [])])
+def test_the_operator_of_group_norm_loses_whole_groups(
+    groups: int, found: list[tuple[int, int]], build: Any, run_float: Any
+) -> None:
+    vectors = {"s": np.linspace(0.5, 1.5, 8, dtype=np.float32), "b": np.linspace(-1, 1, 8, dtype=np.float32)}
+    model = build(GROUP_NORM.format(groups=groups), opset=21, ir_version=10, w=(8, 3, 3, 3), v=(5, 8), **vectors)
+    assert pruned(model, run_float) == found
+
+
+def test_what_a_body_of_if_reads_stays_and_the_reason_says_so(build: Any, run_float: Any) -> None:
+    sides = "then_branch = t () => (float[N,8] p) { p = Relu(h) }, else_branch = e () => (float[N,8] q) { q = Neg(h) }"
+    text = f"""(float[N,4] x, bool c) => (float[N,3] y) {{
+        k = MatMul(x, w1) r = Relu(k) h = MatMul(r, w2) i = If(c) <{sides}> y = MatMul(i, w3) }}"""
+    model = build(text, w1=(4, 6), w2=(6, 8), w3=(8, 3))
+    assert pruned(model, run_float) == [(6, 1)]
+    kept = Work.of(model.graph).found.kept
+    assert any("is read in a body of If" in why for why in kept.values())
+
+
 def test_equal_vectors_that_were_merged_tie_nothing(run_float: Any) -> None:
     net = image(6)
     shared = net.vector(8)

@@ -140,6 +140,24 @@ def _normalized(node: ir.Node, tie: Ties) -> None:
             tie.freeze(value, f"{_called(node)} computes its mean over them", *over)
 
 
+def _group_norm(node: ir.Node, tie: Ties) -> None:
+    """Whole groups of channels come and go: a mean is over all of one."""
+    data, output, groups = node.inputs[0], node.outputs[0], node.attributes.get_int("num_groups", 1) or 1
+    channels, why = size_of(output, 1), f"{_called(node)} computes its mean over them"
+    tie(data, 0, output, 0)
+    for value in (data, output):
+        tie.freeze(value, why, *range(2 if groups > 1 else 1, rank(value) or 0))
+    if groups == 1 or channels is None or channels % groups or data is None or size_of(data, 1) != channels:
+        return
+    tie(data, 1, output, 1)
+    ids, each = tie.axes.ids(output, 1), channels // groups
+    tie.positions((output, 1), ids, (output, 1), np.repeat(ids[::each], each))
+    for vector in node.inputs[1:]:
+        tie(vector, 0, output, 1)
+        if vector is not None and size_of(vector, 0) == groups != channels:  # before operator set 21
+            tie.positions((vector, 0), tie.axes.ids(vector, 0), (output, 1), ids[::each])
+
+
 def _einsum(node: ir.Node, tie: Ties) -> None:
     """Axes of one letter are one."""
     equation = node.attributes["equation"].as_string().replace(" ", "")
@@ -221,6 +239,7 @@ def _rules() -> dict[str, Rule]:
         (("Gemm",), _gemm),
         (("MatMul",), _matmul),
         (("Einsum",), _einsum),
+        (("GroupNormalization",), _group_norm),
     )
     return table | {name: rule for names, rule in same for name in names}
 

@@ -84,6 +84,9 @@ def _rewritten(graph: ir.Graph, node: ir.Node, kept: Removal) -> None:
     recount(node, kept)
     if node.op_type in SHAPE_INPUT and given(node, SHAPE_INPUT[node.op_type]) is not None and new:
         rewrite(node, new, constant)
+    elif node.op_type == "GroupNormalization" and new:
+        apart = kept[output, 1].reshape(node.attributes.get_int("num_groups", 1), -1)
+        node.attributes["num_groups"] = ir.AttrInt64("num_groups", int(apart.any(axis=1).sum()))
     elif node.op_type in CONVOLUTIONS and (groups := node.attributes.get_int("group", 1)) != 1 and new:
         apart = kept[output, 1].reshape(groups, -1)
         # Where each group loses some of its channels, all groups stay.
