@@ -69,7 +69,7 @@ def steps(size: int) -> tuple[Tensor, ...]:
 
 
 def spectrum(size: int) -> tuple[Tensor, ...]:
-    return (torch.randn(2, 16, size),)
+    return (torch.randn(2, size, 16),)
 
 
 def signal(size: int) -> tuple[Tensor, ...]:
@@ -135,13 +135,13 @@ ARCHITECTURES: dict[str, Architecture] = {
     "siamese": Architecture(D.Siamese, pair, 16, (64, 96)),
     "vit": Architecture(A.ViT, image, 32, (384, 32)),
     "swin": Architecture(A.Swin, image, 32, (96, 64)),
-    "bert": Architecture(A.Bert, words, 12, (256, 32)),
-    "gpt": Architecture(A.Gpt, words, 12, (256, 32)),
+    "bert": Architecture(A.Bert, words, 12, (384, 32)),
+    "gpt": Architecture(A.Gpt, words, 12, (384, 32)),
     "detr": Architecture(A.Detr, image, 16, (128, 64)),
     "mlp_mixer": Architecture(A.mlp_mixer, image, 32, (512, 32)),
     "mobilevit": Architecture(A.mobilevit, image, 16, (96, 64)),
     "poolformer": Architecture(A.poolformer, image, 16, (96, 96)),
-    "lstm": Architecture(S.lstm, steps, 6, (256, 32)),
+    "lstm": Architecture(S.lstm, steps, 6, (384, 48)),
     "gru": Architecture(S.gru, steps, 6, (256, 32)),
     "crnn": Architecture(S.Crnn, line, 16, (64, 128)),
     "wavenet": Architecture(S.WaveNet, signal, 24, (96, 1024)),
