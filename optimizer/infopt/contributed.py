@@ -12,9 +12,13 @@ Shape = list[int | ir.SymbolicDim]
 
 SAME = frozenset(
     "Gelu BiasGelu FastGelu QuickGelu SkipLayerNormalization SkipSimplifiedLayerNormalization RotaryEmbedding "
-    "SimplifiedLayerNormalization LayerNormalization RMSNormalization Softmax Relu Tanh Sigmoid Erf Sqrt Cast".split()
+    "SimplifiedLayerNormalization LayerNormalization RMSNormalization GroupNormalization Softmax Relu Tanh Sigmoid "
+    "Erf Sqrt Cast".split()
 )
 """Operators whose first output has the shape of their first input."""
+
+UNKNOWN = frozenset({"SimplifiedLayerNormalization", "GroupNormalization"})
+"""Operators outside of the domain that inference says nothing of either."""
 
 BROADCAST = frozenset("Add Sub Mul Div Pow".split())
 
@@ -25,7 +29,7 @@ def note_shapes(graph: ir.Graph) -> bool:
     Returns:
         Whether anything new was noted; inference may find more behind it then.
     """
-    if all(node.domain != DOMAIN and node.op_type != "SimplifiedLayerNormalization" for node in graph):
+    if all(node.domain != DOMAIN and node.op_type not in UNKNOWN for node in graph):
         return False
     news = False
     for node in graph:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
@@ -68,7 +69,7 @@ def steps(size: int) -> tuple[Tensor, ...]:
 
 
 def spectrum(size: int) -> tuple[Tensor, ...]:
-    return (torch.randn(2, 16, size),)
+    return (torch.randn(2, size, 16),)
 
 
 def signal(size: int) -> tuple[Tensor, ...]:
@@ -134,13 +135,13 @@ ARCHITECTURES: dict[str, Architecture] = {
     "siamese": Architecture(D.Siamese, pair, 16, (64, 96)),
     "vit": Architecture(A.ViT, image, 32, (384, 32)),
     "swin": Architecture(A.Swin, image, 32, (96, 64)),
-    "bert": Architecture(A.Bert, words, 12, (256, 32)),
-    "gpt": Architecture(A.Gpt, words, 12, (256, 32)),
+    "bert": Architecture(A.Bert, words, 12, (384, 32)),
+    "gpt": Architecture(A.Gpt, words, 12, (384, 32)),
     "detr": Architecture(A.Detr, image, 16, (128, 64)),
     "mlp_mixer": Architecture(A.mlp_mixer, image, 32, (512, 32)),
     "mobilevit": Architecture(A.mobilevit, image, 16, (96, 64)),
     "poolformer": Architecture(A.poolformer, image, 16, (96, 96)),
-    "lstm": Architecture(S.lstm, steps, 6, (256, 32)),
+    "lstm": Architecture(S.lstm, steps, 6, (384, 48)),
     "gru": Architecture(S.gru, steps, 6, (256, 32)),
     "crnn": Architecture(S.Crnn, line, 16, (64, 128)),
     "wavenet": Architecture(S.WaveNet, signal, 24, (96, 1024)),
@@ -167,6 +168,14 @@ def exported(name: str, exporter: Exporter = "dynamo", large: bool = False) -> M
             warnings.filterwarnings("ignore", category=kind)
         proto = _traced(net, inputs) if exporter == "script" else _followed(net, inputs)
     return Model(ir.from_proto(proto), Path(f"{name}.onnx"))
+
+
+def feed(name: str, large: bool = False) -> dict[str, np.ndarray]:
+    """Inputs of the size that a network was exported with, by name."""
+    made = ARCHITECTURES[name]
+    torch.manual_seed(1)
+    inputs = made.inputs(made.large[1] if large else made.size)
+    return {key: value.numpy() for key, value in zip(_names(inputs), inputs, strict=True)}
 
 
 def _names(inputs: tuple[Tensor, ...]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from architectures.expected import EXPECTED, Expected
 from architectures.exported import ARCHITECTURES, exported
 from passes.silenced import check_equal, feed_of
 
-from infopt.flops import flops
 from infopt.passes import run
 from infopt_passes.prune.allocate import Allocation
 from infopt_passes.prune.cost import Costs
@@ -24,6 +24,8 @@ from infopt_passes.simplify import Simplify
 
 if TYPE_CHECKING:
     from conftest import MakeContext
+
+    from infopt.model import Model
 
 SHARE = 0.7
 FOLLOWED = "resnet18 groupnorm_resnet shufflenet_v2 deeplab pointnet vit gru".split()
@@ -36,6 +38,12 @@ CASES = [
         for name in ARCHITECTURES
     ),
 ]
+
+
+@cache
+def simplified(name: str, exporter: Any, make_context: MakeContext) -> Model:
+    model = exported(name, exporter)
+    return run(model, [Simplify()], make_context(model))
 
 
 def taken(work: Work, shapes: dict[str, Any]) -> None:
@@ -66,21 +74,17 @@ def free_share(work: Work) -> float:
 def test_an_exported_network_pruned_computes_what_it_does_masked(
     name: str, exporter: Any, make_context: MakeContext, run_float: Any
 ) -> None:
-    model = exported(name, exporter)
-    simple = run(model, [Simplify()], make_context(model))
+    simple = simplified(name, exporter, make_context)
     shapes = {key: array.shape for key, array in feed_of(simple).items()}
     work = check_equal(simple, run_float, lambda work: taken(work, shapes))
-    before, after = flops(work.exact, shapes), flops(work.graph, shapes)
-    assert before is not None
-    assert after is not None
+    before, after = (Costs.of(graph, shapes).total("flops", {}) for graph in (work.exact, work.graph))
     assert after <= (SHARE + 1e-6) * before
 
 
 @pytest.mark.parametrize(("name", "exporter"), CASES)
 def test_no_network_loses_groups_that_its_wiring_has(name: str, exporter: Any, make_context: MakeContext) -> None:
     expected: Expected = EXPECTED[name]
-    model = exported(name, exporter)
-    work = Work.of(run(model, [Simplify()], make_context(model)).graph)
+    work = Work.of(simplified(name, exporter, make_context).graph)
     unforeseen = {
         layer: why for layer, why in work.found.kept.items() if not any(word in why for word in expected.stays)
     }

@@ -1,4 +1,4 @@
-"""Brings a graph into the form in which its structure is looked for: constants lifted, names unique, shapes known."""
+"""Brings a graph into the form in which its structure is looked for: constants lifted, names unique, sizes known."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ ROUNDS = 8
 """Sizes in Reshapes open up shapes behind them, which may be read to make further ones."""
 
 
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+
+
 def prepared(graph: ir.Model) -> ir.Model:
     """A copy of a graph for the search and for surgery.
 
@@ -40,6 +43,7 @@ def prepared(graph: ir.Model) -> ir.Model:
         name_states(main)
         NameFixPass()(result)
         name_apart(main)
+        _unshare_vectors(main)
         for _ in range(ROUNDS):
             ShapeInferencePass()(result)
             if not any([written_sizes(main), note_shapes(main), spelled(result), unchained(main)]):
@@ -48,3 +52,18 @@ def prepared(graph: ir.Model) -> ir.Model:
             RemoveUnusedNodesPass()(result)
     name_states(main)
     return result
+
+
+def _unshare_vectors(graph: ir.Graph) -> None:
+    """Give each reader a vector of its own: equal ones that were merged would tie what has nothing else in common."""
+    for name, value in list(graph.initializers.items()):
+        long = sum(size != 1 for size in value.shape or ())
+        if value.dtype not in FLOATS or long != 1 or value.is_graph_output():
+            continue
+        for number, use in enumerate(list(value.uses())[1:], 2):
+            if use.node.graph is not graph:
+                continue
+            own = ir.Value(name=f"{name}:own:{number}", const_value=value.const_value)
+            own.type, own.shape = value.type, value.shape
+            graph.register_initializer(own)
+            use.node.replace_input_with(use.idx, own)

@@ -106,7 +106,8 @@ def settle(splits: Sequence[Split], axes: Axes, kin: Kin) -> None:
         axes.link(axes.ids(*split.whole), axes.ids(*free)[places])
         for part in split.parts:
             if part != free:
-                axes.freeze(axes.ids(*part), f"{split.node} splits or joins axes, and another part of them is pruned")
+                why = f"{split.node} splits or joins axes, and another part of them is pruned"
+                axes.freeze(axes.ids(*part), why, vague=True)
 
 
 def is_shuffle(node: ir.Node) -> bool:

@@ -64,28 +64,30 @@ def _conv(node: ir.Node, tie: Ties) -> None:
     tie(data, 0, output, 0)
     if weight is None or not is_constant(weight):
         return
+    tie(bias, 0, output, 1)
     if groups == 1:
         tie(data, 1, weight, read)
         tie(weight, made, output, 1)
-        tie(bias, 0, output, 1)
-    elif node.op_type == "Conv":
-        _grouped(node, tie, groups)
+    elif data is not None:
+        # One axis of the weight has the channels of all groups, the other those of one.
+        _grouped(tie, weight, *((output, data) if node.op_type == "Conv" else (data, output)), groups)
 
 
-def _grouped(node: ir.Node, tie: Ties, groups: int) -> None:
-    """Whole groups come and go: all that one reads and all that it makes are one part."""
-    data, weight, bias, output = node.inputs[0], node.inputs[1], given(node, 2), node.outputs[0]
-    assert data is not None
-    assert weight is not None
-    read, made = size_of(data, 1), size_of(weight, 0)
-    if read is None or made is None or read % groups or made % groups or size_of(output, 1) != made:
+def _grouped(tie: Ties, weight: ir.Value, full: ir.Value, other: ir.Value, groups: int) -> None:
+    """Whole groups come and go, or, where groups are few and wide, as many channels of each as of all others."""
+    size, shared = size_of(full, 1), size_of(weight, 1)
+    if size is None or shared is None or size % groups or size_of(weight, 0) != size:
         return
-    out, per = tie.axes.ids(output, 1), made // groups
-    heads = np.repeat(out[::per], per)
-    tie.positions((output, 1), out, (output, 1), heads)
-    tie.positions((data, 1), tie.axes.ids(data, 1), (output, 1), np.repeat(out[::per], read // groups))
-    tie(weight, 0, output, 1)
-    tie(bias, 0, output, 1)
+    if size_of(other, 1) != shared * groups:
+        return
+    ids, others, each = tie.axes.ids(full, 1), tie.axes.ids(other, 1), size // groups
+    tie(weight, 0, full, 1)
+    if min(each, shared) >= groups:
+        tie.positions((full, 1), ids, (full, 1), np.tile(ids[:each], groups))
+        tie.positions((other, 1), others, (weight, 1), np.tile(tie.axes.ids(weight, 1), groups))
+        return
+    tie.positions((full, 1), ids, (full, 1), np.repeat(ids[::each], each))
+    tie.positions((other, 1), others, (full, 1), np.repeat(ids[::each], shared))
 
 
 def _gemm(node: ir.Node, tie: Ties) -> None:
@@ -136,6 +138,24 @@ def _normalized(node: ir.Node, tie: Ties) -> None:
     for value in (data, output):
         if over:
             tie.freeze(value, f"{_called(node)} computes its mean over them", *over)
+
+
+def _group_norm(node: ir.Node, tie: Ties) -> None:
+    """Whole groups of channels come and go: a mean is over all of one."""
+    data, output, groups = node.inputs[0], node.outputs[0], node.attributes.get_int("num_groups", 1) or 1
+    channels, why = size_of(output, 1), f"{_called(node)} computes its mean over them"
+    tie(data, 0, output, 0)
+    for value in (data, output):
+        tie.freeze(value, why, *range(2 if groups > 1 else 1, rank(value) or 0))
+    if groups == 1 or channels is None or channels % groups or data is None or size_of(data, 1) != channels:
+        return
+    tie(data, 1, output, 1)
+    ids, each = tie.axes.ids(output, 1), channels // groups
+    tie.positions((output, 1), ids, (output, 1), np.repeat(ids[::each], each))
+    for vector in node.inputs[1:]:
+        tie(vector, 0, output, 1)
+        if vector is not None and size_of(vector, 0) == groups != channels:  # before operator set 21
+            tie.positions((vector, 0), tie.axes.ids(vector, 0), (output, 1), ids[::each])
 
 
 def _einsum(node: ir.Node, tie: Ties) -> None:
@@ -219,6 +239,7 @@ def _rules() -> dict[str, Rule]:
         (("Gemm",), _gemm),
         (("MatMul",), _matmul),
         (("Einsum",), _einsum),
+        (("GroupNormalization",), _group_norm),
     )
     return table | {name: rule for names, rule in same for name in names}
 

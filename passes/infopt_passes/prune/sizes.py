@@ -16,8 +16,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript.optimizer import fold_constants
 
+from infopt.listed import picked
 from infopt_passes.prune.shapes import SHAPE_INPUT
-from infopt_passes.simplify.branches import picked
+from infopt_passes.prune.ties import numbers
 
 MOST = 64
 """Elements of a tensor that is still index arithmetic."""
@@ -80,22 +81,30 @@ def _is_target(node: ir.Node, index: int) -> bool:
 
 
 def _flattened(graph: ir.Graph) -> bool:
-    """Write the parts of a Concat of sizes into the Concat that reads it."""
+    """Write the parts of a Concat of sizes into the Concat that reads it, and each of its numbers by itself."""
     news = False
     for node in graph:
-        if node.op_type != "Concat" or len(node.outputs[0].shape or "..") != 1:
+        if node.op_type != "Concat" or node.domain or len(node.outputs[0].shape or "..") != 1:
             continue
-        parts: list[ir.Value | None] = []
-        for value in node.inputs:
-            before = value.producer() if value is not None else None
-            inner = before is not None and before.op_type == "Concat" and not before.domain
-            parts += before.inputs if inner and before is not None else [value]
+        told = any(_is_target(use.node, use.idx) for use in node.outputs[0].uses())
+        parts = [part for value in node.inputs for part in _parts(graph, value, told)]
         if len(parts) != len(node.inputs):
             node.resize_inputs(len(parts))
             for index, value in enumerate(parts):
                 node.replace_input_with(index, value)
             news = True
     return news
+
+
+def _parts(graph: ir.Graph, value: ir.Value | None, told: bool) -> Sequence[ir.Value | None]:
+    before = value.producer() if value is not None else None
+    if before is not None and before.op_type == "Concat" and not before.domain:
+        return before.inputs
+    listed = numbers(value) if told else None
+    if value is None or listed is None or len(listed) < 2:
+        return [value]
+    each = (np.array([number], np.int64) for number in listed)
+    return [_constant(graph, array, f"{value.name}:{place}") for place, array in enumerate(each)]
 
 
 def _behind(graph: ir.Graph, last: ir.Node, kind: str, inputs: Sequence[ir.Value], size: int) -> ir.Node:
