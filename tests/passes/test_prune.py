@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from passes.architectures import ARCHITECTURES, Net
+from passes.silenced import check_equal, chosen
 
 from infopt import registry
 from infopt.bench import CandidateLatency, FloatLatency, Latency, Times
-from infopt.data import infer_batch_axes
 from infopt.errors import InputError, OptionError
 from infopt.flops import flops
 from infopt.following import unfollowed
-from infopt.model import Model, Pruned, input_specs
-from infopt.passes import interface
-from infopt.readers.synthetic import SyntheticSamples
+from infopt.model import Pruned
 from infopt_passes.prune import Prune
 from infopt_passes.prune.allocate import Offer, best
 from infopt_passes.prune.work import Work
@@ -30,71 +28,10 @@ RESULT = {"shufflenet_v1": 0}
 """Groups of channels to be found in networks of which little can go."""
 
 
-def chosen(work: Work, seed: int, share: float = 0.3) -> None:
-    """Let some units of each group go, never all of them."""
-    rng = np.random.default_rng(seed)
-    work.kept = [rng.permutation(len(kept)) >= int(np.ceil(share * len(kept))) - (len(kept) < 3) for kept in work.kept]
-    for kept in work.kept:
-        kept[0] |= not kept.any()
-
-
-def silenced(work: Work) -> Model:
-    """The model as it was, with zeros in the place of what is gone wherever a layer with a weight reads it."""
-    gone = {(value.name, axis): mask for (value, axis), mask in work.removed().items()}
-    graph = work.exact.clone()
-    for node in list(graph.graph):
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU"):
-            continue
-        for index in (0, 1) if node.op_type == "MatMul" else (0,):
-            data = node.inputs[index]
-            assert data is not None
-            assert data.shape is not None
-            rank = len(data.shape)
-            axis = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": (rank - 1, rank - 2)[index]}.get(
-                node.op_type, 2
-            )
-            mask = gone.get((data.name, axis))
-            if mask is None:
-                continue
-            shape = [1] * rank
-            shape[axis] = len(mask)
-            name = f"{node.name}:{index}:mask"
-            value = ir.Value(name=name, const_value=ir.tensor(mask.astype(np.float32).reshape(shape), name=name))
-            value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
-            graph.graph.register_initializer(value)
-            product = ir.node("Mul", [data, value], name=f"{name}ed")
-            product.outputs[0].name = f"{name}ed"
-            graph.graph.insert_before(node, product)
-            node.replace_input_with(index, product.outputs[0])
-    return Model(graph, Path("model.onnx"))
-
-
-def feed_of(model: Model) -> Any:
-    inputs = infer_batch_axes(input_specs(model.graph), {})
-    return next(SyntheticSamples(inputs, 2, 0).batches(2, np.arange(2))).feed
-
-
-def check_equal(model: Model, run_float: Any, seed: int) -> Work:
-    work = Work.of(model.graph)
-    chosen(work, seed)
-    wanted = run_float(silenced(work), feed_of(model))
-    work.zero()
-    zeroed = run_float(model.edited(work.graph.clone()), feed_of(model))
-    result = model.edited(work.cut())
-    onnx.checker.check_model(ir.to_proto(result.graph), full_check=True)
-    assert interface(result) == interface(model)
-    found = run_float(result, feed_of(model))
-    for name, array in wanted.items():
-        close = 1e-4 * max(1.0, float(np.abs(array).max()))
-        np.testing.assert_allclose(found[name], array, rtol=0, atol=close)
-        np.testing.assert_allclose(zeroed[name], array, rtol=0, atol=close)
-    return work
-
-
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_pruned_network_computes_what_the_silenced_one_does(name: str, run_float: Any) -> None:
     model = ARCHITECTURES[name]()
-    work = check_equal(model, run_float, 0)
+    work = check_equal(model, run_float, partial(chosen, seed=0))
     assert len(work.groups) > RESULT.get(name, 1) - 1
 
 
@@ -111,7 +48,7 @@ def test_any_wiring_computes_what_it_does_silenced(steps: Any, seed: int, run_fl
     past = [net.conv("x", 8)]
     for kind, pick in steps:
         past.append(grown(net, kind, past, pick))
-    check_equal(net.model(net.head(past[-1])), run_float, seed)
+    check_equal(net.model(net.head(past[-1])), run_float, partial(chosen, seed=seed))
 
 
 def grown(net: Net, kind: str, past: list[str], pick: int) -> str:

@@ -16,10 +16,10 @@ from infopt.facts import WEIGHT_INPUT
 from infopt.model import save
 from infopt.sparsity import compressed_bytes, has_pattern, two_of_four
 from infopt_passes.fitting.hessian import loss
-from infopt_passes.fitting.moments import Moments
 from infopt_passes.prune.sparse import sparsified
 from infopt_passes.prune.sparse.allocate import Costs, allocated
 from infopt_passes.prune.sparse.fit import fitted, magnitude
+from infopt_passes.prune.sums import Seen
 
 if TYPE_CHECKING:
     from conftest import Build, MakeContext, RunFloat
@@ -43,12 +43,12 @@ def arrays(model: Model) -> dict[str, np.ndarray]:
     return {node.name or "": node.inputs[WEIGHT_INPUT].const_value.numpy() for node in nodes}  # type: ignore[union-attr]
 
 
-def seen(seed: int, columns: int, rows: int = 200) -> Moments:
+def seen(seed: int, columns: int, rows: int = 200) -> Seen:
     rng = np.random.default_rng(seed)
     data = rng.standard_normal((rows, columns)) @ rng.standard_normal((columns, columns)) + 1
     second = (data.T @ data / rows)[None]
     mean = data.mean(axis=0)[None]
-    return Moments(rows, rows, mean, mean, second, second)
+    return Seen(rows, rows, mean, mean, second, second)
 
 
 def test_every_four_input_channels_of_each_place_hold_two_zeros(build: Build, make_context: MakeContext) -> None:

@@ -39,7 +39,7 @@ class Axes:
     sizes: list[int] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     _links: list[tuple[Array, Array]] = field(default_factory=list)
-    _frozen: list[tuple[Array, int]] = field(default_factory=list)
+    _frozen: list[tuple[Array, int, bool]] = field(default_factory=list)
     _count: int = 0
 
     def ids(self, value: ir.Value, axis: int) -> Array:
@@ -59,10 +59,10 @@ class Axes:
         """Say that positions belong together, pair by pair."""
         self._links.append((one, other))
 
-    def freeze(self, positions: Array, why: str) -> None:
-        """Say that positions cannot be removed."""
+    def freeze(self, positions: Array, why: str, vague: bool = False) -> None:
+        """Say that positions cannot be removed; a vague reason is only told where there is no other."""
         self.reasons.append(why)
-        self._frozen.append((positions, len(self.reasons) - 1))
+        self._frozen.append((positions, len(self.reasons) - 1, vague))
 
     def is_frozen(self, axis: Axis, kin: Kin) -> bool:
         """Whether any position of an axis is kept, as far as is known in ``kin``."""
@@ -78,8 +78,9 @@ class Axes:
         edges = coo_matrix((np.ones(len(one), np.int8), (one, other)), (self._count, self._count))
         count, labels = connected_components(edges, directed=False)
         why = np.full(count, -1, np.int64)
-        for positions, reason in reversed(self._frozen):
-            why[labels[positions]] = reason
+        for vague in (True, False):
+            for positions, reason, _ in (each for each in reversed(self._frozen) if each[2] == vague):
+                why[labels[positions]] = reason
         return Kin(labels, why)
 
     def owners(self) -> Array:

@@ -14,9 +14,10 @@ import onnx_ir as ir
 from infopt.bodies import bodies
 from infopt.facts import is_constant
 from infopt_passes.prune.axes import Axes, Axis, Kin
+from infopt_passes.prune.operators import apply
 from infopt_passes.prune.reshapes import settle
-from infopt_passes.prune.rules import apply
 from infopt_passes.prune.ties import Ties
+from infopt_passes.prune.weights import is_weight, weights_of
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +42,7 @@ class Group:
     @property
     def width(self) -> int:
         """The fewest rows of a weight that a unit takes: 1 for channels, more for heads and groups of channels."""
-        widths = (p.shape[1] for (v, _), p in self.places.items() if is_constant(v) and len(v.shape or ()) > 1)
+        widths = (p.shape[1] for (v, _), p in self.places.items() if is_weight(v) and len(v.shape or ()) > 1)
         return min(widths, default=1)
 
 
@@ -108,9 +109,9 @@ def _groups(axes: Axes, kin: Kin) -> Iterator[Group]:
 
 def _kept(graph: ir.Graph, axes: Axes, kin: Kin) -> Iterator[tuple[str, str]]:
     for node in graph:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"):
+        if not weights_of(node):
             continue
-        output = node.outputs[0]
+        output = next((value for value in node.outputs if value.shape is not None), node.outputs[0])
         axis = 1 if node.op_type.startswith("Conv") else len(output.shape or ()) - 1
         start = axes.starts.get((output, axis))
         whole = axes.ids(output, axis) if start is not None else np.zeros(0, np.int64)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from scipy.linalg.blas import dgemm
+from scipy.linalg.lapack import dpotrf, dpotri
 
-from infopt.facts import WEIGHT_INPUT, is_constant
+from infopt.facts import WEIGHT_INPUT
 from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading
-from infopt_passes.fitting.moments import Moments
 from infopt_passes.fitting.places import bias_place
 from infopt_passes.prune.groups import Group
 from infopt_passes.prune.seen import observed, readings
-from infopt_passes.prune.work import Work, weight_of
+from infopt_passes.prune.sensitivity import Change, scaled, trial_size
+from infopt_passes.prune.states import recurrent_products
+from infopt_passes.prune.sums import WIDE, Seen
+from infopt_passes.prune.weights import is_weight, weight_of
+from infopt_passes.prune.work import Work
 
 Array = npt.NDArray[Any]
 
@@ -52,15 +58,25 @@ def activations(work: Work, context: Context, chunk: int) -> list[Array]:
     readers: list[list[Reader]] = [[] for _ in work.groups]
     for node, reading, seen in observed(work, some, context):
         known = _reader(node, reading, seen)
+        if known is None:
+            continue
+        second = parked(known[1], context)
         for number, found in enumerate(places):
-            if known is not None and node in found:
+            if node in found:
                 columns = _columns(found[node], reading, work.groups[number].units)
-                readers[number].append(Reader(*known, columns))
-    result = []
+                change = Change(node, reading.layout, known[0], seen.read[0])
+                readers[number].append(Reader(known[0], second, known[2], columns, change))
+    for product, whole in recurrent_products(work, context):
+        for number, columns in product.columns.items():
+            if min(whole, float(np.trace(product.second))) > TINY:
+                readers[number].append(Reader(product.matrix, parked(product.second, context), whole, columns))
+    result, trials = [], []
     for group, kept, own in zip(work.groups, work.kept, readers, strict=True):
         result.append(eliminated(own, kept, max(1, chunk // group.width)) if own else _of_weights(group))
+        tried = [reader.trial for reader in own if reader.trial is not None and reader.trial.gone]
+        trials.append(tried if len(tried) == len(own) else [])
         own.clear()
-    return result
+    return scaled(work.graph, result, trials, work.kept, context)
 
 
 @dataclass(slots=True)
@@ -69,15 +85,37 @@ class Reader:
 
     Attributes:
         weight: Its weight, of shape (outputs, columns); other units make up for those that are gone.
-        inverse: Inverse of the damped second moments of its columns.
+        second: Second moments of its columns; on disk where there are many.
         whole: The variance of its outputs.
         columns: The columns of each unit, of shape (units, columns of a unit).
+        trial: What becomes of the layer where some units are gone, see :mod:`infopt_passes.prune.sensitivity`.
+        inverse: Inverse of the damped second moments, once units begin to go.
     """
 
     weight: Array
-    inverse: Array
+    second: Array
     whole: float
     columns: Array
+    trial: Change | None = None
+    inverse: Array = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def begin(self) -> None:
+        """Make ready to let units go.
+
+        Raises:
+            numpy.linalg.LinAlgError: The moments are not those of any columns.
+        """
+        # In the order of columns, BLAS changes them in place: with thousands of columns, copies take most of the time.
+        self.weight = np.asfortranarray(self.weight)
+        self.inverse = np.array(self.second, np.float64, order="F")
+        mean = float(np.trace(self.inverse)) / len(self.inverse)
+        self.inverse[np.diag_indices(len(self.inverse))] += DAMPING * mean
+        factor, failed = dpotrf(self.inverse, lower=True, clean=True, overwrite_a=True)
+        if failed:
+            raise np.linalg.LinAlgError("the second moments are not positive definite")
+        self.inverse, _ = dpotri(factor, lower=True, overwrite_c=True)
+        for row in range(len(self.inverse)):  # in place, where indices of a triangle would take as much as it does
+            self.inverse[row, row + 1 :] = self.inverse[row + 1 :, row]
 
     def losses(self, units: Array) -> Array:
         """Share of the outputs' variance that is lost without each of some units."""
@@ -90,11 +128,16 @@ class Reader:
         """Let some units go, and the others make up for them."""
         gone = self.columns[units].ravel()
         share = np.linalg.solve(self.inverse[np.ix_(gone, gone)], self.inverse[gone])
-        self.weight = self.weight - self.weight[:, gone] @ share
-        self.inverse = self.inverse - self.inverse[:, gone] @ share
+        self.weight = dgemm(-1.0, self.weight[:, gone], share, 1.0, self.weight, overwrite_c=True)
+        self.inverse = dgemm(-1.0, self.inverse[:, gone], share, 1.0, self.inverse, overwrite_c=True)
         self.weight[:, gone] = 0
         self.inverse[gone], self.inverse[:, gone] = 0, 0
         self.inverse[gone, gone] = 1  # what is gone is a column by itself
+
+    def keep(self, gone: int) -> None:
+        """Let the trial be of the weight as it is now, with so many units gone."""
+        if self.trial is not None:
+            self.trial = replace(self.trial, weight=self.weight.astype(np.float32), gone=gone)
 
 
 def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
@@ -109,9 +152,12 @@ def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
         Of shape (units,); infinite where nothing finite came out.
     """
     scores, alive, least = np.zeros(len(kept)), np.flatnonzero(kept), 0.0
+    if not _begun(readers):
+        return np.where(kept, np.inf, 0.0)
     if not kept.all():
         for reader in readers:
             reader.drop(np.flatnonzero(~kept))
+    start, tried = len(alive), trial_size(len(alive))
     while len(alive):
         losses = np.sum([reader.losses(alive) for reader in readers], axis=0)
         if not np.isfinite(losses).all():
@@ -123,16 +169,36 @@ def eliminated(readers: Sequence[Reader], kept: Array, chunk: int) -> Array:
         if len(order) < len(alive):
             for reader in readers:
                 reader.drop(alive[order])
+                if start - len(alive) < tried <= start - len(alive) + len(order):
+                    reader.keep(start - len(alive) + len(order))
         alive = np.delete(alive, order)
     return scores
 
 
-def _reader(node: ir.Node, reading: Reading, seen: Moments) -> tuple[Array, Array, float] | None:
-    """Weight, inverse second moments and variance of outputs of a layer; ``None`` where samples show nothing."""
+def _begun(readers: Sequence[Reader]) -> bool:
+    try:
+        for reader in readers:
+            reader.begin()
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def parked(second: Array, context: Context) -> Array:
+    """Moments that wait until all readers of a group are known: of many columns on disk, or memory would fill up."""
+    if len(second) < WIDE:
+        return second
+    with tempfile.NamedTemporaryFile(dir=context.workdir, suffix=".moments", delete=False) as file:
+        file.write(np.ascontiguousarray(second).data)
+    return np.memmap(file.name, second.dtype, "r", shape=second.shape)
+
+
+def _reader(node: ir.Node, reading: Reading, seen: Seen) -> tuple[Array, Array, float] | None:
+    """Weight, second moments and variance of outputs of a layer; ``None`` where samples show nothing."""
     weight = node.inputs[WEIGHT_INPUT]
     assert weight is not None
     assert weight.const_value is not None
-    second = (seen.spread if bias_place(node) else seen.second)[0]
+    second = seen.square(bias_place(node) is not None)[0]
     if reading.layout.groups != 1 or not seen.rows or not np.isfinite(second).all():
         return None
     matrix = reading.layout.matrix(weight.const_value.numpy())[0].astype(np.float64)
@@ -140,7 +206,7 @@ def _reader(node: ir.Node, reading: Reading, seen: Moments) -> tuple[Array, Arra
     mean = float(np.trace(second)) / len(second)
     if whole <= TINY or mean <= TINY:
         return None
-    return matrix, np.linalg.inv(second + DAMPING * mean * np.eye(len(second))), whole
+    return matrix, second, whole
 
 
 def _read_by(group: Group) -> dict[ir.Node, Array]:
@@ -171,7 +237,7 @@ def _columns(places: Array, reading: Reading, units: int) -> Array:
 def _of_weights(group: Group) -> Array:
     shares: Mapping[ir.Value, list[Array]] = defaultdict(list)
     for (value, axis), places in group.places.items():
-        if is_constant(value) and value.const_value is not None and len(value.shape or ()) > 1:
+        if value.const_value is not None and len(value.shape or ()) > 1 and is_weight(value):
             shares[value].append(_share(value.const_value.numpy(), axis, places))
     return np.asarray(sum((np.maximum.reduce(found) for found in shares.values()), np.zeros(group.units)))
 

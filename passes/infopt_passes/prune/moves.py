@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import onnx_ir as ir
 
-from infopt_passes.prune.axes import rank, size_of
+from infopt.listed import picked
+from infopt_passes.prune.axes import Axis, rank, size_of
 from infopt_passes.prune.reshapes import Split, blocks, is_shuffle
 from infopt_passes.prune.shapes import can_rewrite
 from infopt_passes.prune.ties import Ties, given, listed, numbers
@@ -24,15 +26,28 @@ def _reshape(node: ir.Node, tie: Ties) -> None:
         return
     for front, back in blocks(_sizes(before), _sizes(after)):
         one, other = [(before, axis) for axis in front], [(after, axis) for axis in back]
-        if not all(can_rewrite(node, axis) for axis in back) or min(len(one), len(other)) > 1:
+        if min(len(one), len(other)) > 1 or any(size_of(*axis) is None for axis in (*one, *other)):
+            _leading(node, tie, one[0], other[0])
+            continue
+        if not all(can_rewrite(node, axis) for axis in back):
             continue
         if len(one) == len(other) == 1:
             tie(*one[0], *other[0])
         elif len(one) == 1:
             tie.splits.append(Split(one[0], tuple(other), is_shuffle(node), node.name or node.op_type))
         else:
-            tie.splits.append(Split(other[0], tuple(one), is_shuffle(node), node.name or node.op_type))
+            tie.splits.append(Split(other[0], tuple(one), False, node.name or node.op_type))
         tie.spoken |= {*one, *other}
+
+
+def _leading(node: ir.Node, tie: Ties, one: Axis, other: Axis) -> None:
+    """The slowest of several axes on both sides, as groups of channels: each of the fewer is some of the more."""
+    before, after = size_of(*one), size_of(*other)
+    if before is None or after is None or max(before, after) % min(before, after) or not can_rewrite(node, other[1]):
+        return
+    many, few = (one, other) if before >= after else (other, one)
+    ids, each = tie.axes.ids(*few), max(before, after) // min(before, after)
+    tie.positions(many, tie.axes.ids(*many), few, np.repeat(ids, each))
 
 
 def _sizes(value: ir.Value) -> list[int | str | None]:
@@ -107,8 +122,21 @@ def _gather(node: ir.Node, tie: Ties) -> None:
     for axis in range(total):
         if axis != along:
             tie(data, axis, output, axis if axis < along else axis - 1 + extra)
+    if extra == 1 and _chosen(node, tie, along):
+        return
     for axis in range(extra):
         tie(indices, axis, output, along + axis)
+
+
+def _chosen(node: ir.Node, tie: Ties, along: int) -> bool:
+    """Positions that are picked by known indices; one alone is not one of many alike."""
+    data, output, wanted = node.inputs[0], node.outputs[0], numbers(node.inputs[1])
+    size = size_of(data, along) if data is not None else None
+    if data is None or size is None or wanted is None or len(wanted) < 2 or size_of(output, along) != len(wanted):
+        return False
+    places = tie.axes.ids(data, along)[np.array(wanted)]
+    tie.positions((data, along), places, (output, along), tie.axes.ids(output, along))
+    return True
 
 
 def _kept_axes(node: ir.Node, tie: Ties) -> None:
@@ -132,19 +160,50 @@ def _kept_axes(node: ir.Node, tie: Ties) -> None:
 def _shape(node: ir.Node, tie: Ties) -> None:
     """Sizes that are read: those that are looked up elsewhere leave the others free."""
     data, total = node.inputs[0], rank(node.inputs[0]) or 0
-    read: set[int] = set()
+    own = picked(node)
+    everything = set(range(total)) if own is None else set(own[1].tolist())
+    read: set[int] = everything if node.outputs[0].is_graph_output() else set()
     for use in node.outputs[0].uses():
-        wanted = numbers(given(use.node, 1)) if use.node.op_type == "Gather" and use.idx == 0 else None
-        read |= set(range(total)) if wanted is None else {index % max(total, 1) for index in wanted}
-    if node.attributes.get_int("start", 0) or node.attributes.get("end") is not None:
-        read = set(range(total))
-    if node.outputs[0].is_graph_output():
-        read = set(range(total))
+        found = picked(use.node) if use.idx == 0 else None
+        read |= everything if found is None else set(found[1].ravel().tolist())
     for axis in range(total):
         if axis in read:
             tie.freeze(data, f"Shape {node.name!r} reads their number", axis)
         elif data is not None:
             tie.spoken.add((data, axis))
+
+
+def _expand(node: ir.Node, tie: Ties) -> None:
+    """An axis is that of the input, or copies of one position, however many."""
+    data, output = node.inputs[0], node.outputs[0]
+    missing = (rank(output) or 0) - (rank(data) or 0)
+    for axis in range(rank(output) or 0):
+        size = 1 if axis < missing else size_of(data, axis - missing) if data is not None else None
+        if not can_rewrite(node, axis) or size is None:
+            continue
+        if size == 1:
+            tie.spoken.add((output, axis))
+        else:
+            tie(data, axis - missing, output, axis)
+
+
+def _filled(node: ir.Node, tie: Ties) -> None:
+    """ConstantOfShape: one number everywhere, however many times."""
+    tie.spoken |= {(node.outputs[0], axis) for axis in range(rank(node.outputs[0]) or 0) if can_rewrite(node, axis)}
+
+
+def _pixels(node: ir.Node, tie: Ties) -> None:
+    """DepthToSpace and SpaceToDepth: the channels whose pixels become one channel's, or the other way round."""
+    data, output = node.inputs[0], node.outputs[0]
+    deep, flat = (data, output) if node.op_type == "DepthToSpace" else (output, data)
+    block = node.attributes.get_int("blocksize", 1) ** 2
+    many, few = (size_of(value, 1) if value is not None else None for value in (deep, flat))
+    if data is None or deep is None or flat is None or many is None or few is None or many != few * block:
+        return
+    tie(data, 0, output, 0)
+    turned = node.op_type == "DepthToSpace" and node.attributes.get_string("mode", "DCR") == "CRD"
+    places = np.arange(many) // block if turned else np.arange(many) % few
+    tie.positions((deep, 1), tie.axes.ids(deep, 1), (flat, 1), tie.axes.ids(flat, 1)[places])
 
 
 MOVES: dict[str, Callable[[ir.Node, Ties], None]] = {
@@ -156,5 +215,8 @@ MOVES: dict[str, Callable[[ir.Node, Ties], None]] = {
     "Gather": _gather,
     **dict.fromkeys(("Pad", "Resize"), _kept_axes),
     "Shape": _shape,
+    "Expand": _expand,
+    "ConstantOfShape": _filled,
+    **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _pixels),
 }
 """Rule by operator."""

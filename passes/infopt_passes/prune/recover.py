@@ -18,17 +18,19 @@ import onnx_ir as ir
 from infopt.facts import BIAS_INPUT, WEIGHT_INPUT, is_constant
 from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading
-from infopt_passes.fitting.moments import Moments
 from infopt_passes.fitting.places import Place, bias_place, output_channels, shifted
 from infopt_passes.prune.axes import Axis
-from infopt_passes.prune.seen import observed, readings
+from infopt_passes.prune.recurrent import is_recurrent
+from infopt_passes.prune.regates import Layer
+from infopt_passes.prune.seen import in_order, readings
+from infopt_passes.prune.sums import Seen, divided, joined
 from infopt_passes.prune.surgery import masks_of
 from infopt_passes.prune.work import Work
 
 Array = npt.NDArray[Any]
 
-WAVES = 40
-"""Times that both models run over the samples, at most."""
+WAVES = 100
+"""Rows of layers that are refitted one after the other, at most."""
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Pulls towards a layer's own weight that are tried, as parts of the mean square of its columns."""
@@ -58,14 +60,43 @@ def recover(work: Work, context: Context) -> Recovered:
     gone = work.removed()
     touched = _behind(work, gone)
     some = [(n, r) for n, r in readings(work, context) if n in touched and len(list(_weight(n).uses())) == 1]
-    for wave in _waves(work.graph.graph, some):
-        for node, reading, seen in observed(work, wave, context):
-            _refit(work, node, reading, seen, gone, told)
+    for layers, recurrent in phases(work.graph.graph, some, [n for n in touched if is_recurrent(n)]):
+        for wave in in_order(work, _waves(work.graph.graph, layers), context):
+            for node, reading, seen in wave:
+                _refit(work, node, reading, seen, gone, told)
+        for exact, node in work.pairs():
+            if node in recurrent:
+                done = Layer(work, exact, node, gone, context).refit()
+                (told.fitted if done else told.left).append(node.name or node.op_type)
     return told
 
 
+def phases(
+    graph: ir.Graph, some: Sequence[tuple[ir.Node, Reading]], recurrent: Sequence[ir.Node]
+) -> list[tuple[list[tuple[ir.Node, Reading]], set[ir.Node]]]:
+    """Layers that no recurrent one feeds, the first recurrent ones, the layers between these and the next, and so on.
+
+    Args:
+        graph: Holds them.
+        some: Layers that are products.
+        recurrent: Recurrent layers that are to be refitted.
+    """
+    depths: dict[ir.Value, int] = {}
+    own: dict[ir.Node, int] = {}
+    for node in graph:
+        depth = max((depths.get(value, 0) for value in node.inputs if value is not None), default=0)
+        own[node] = depth
+        depths.update(dict.fromkeys(node.outputs, depth + (node in recurrent)))
+    last = max((own[node] for node in (*(n for n, _ in some), *recurrent)), default=-1)
+    found = []
+    for depth in range(last + 1):
+        layers = [(node, reading) for node, reading in some if own[node] == depth]
+        found.append((layers, {node for node in recurrent if own[node] == depth}))
+    return found
+
+
 def _refit(
-    work: Work, node: ir.Node, reading: Reading, seen: Moments, gone: Mapping[Axis, Array], told: Recovered
+    work: Work, node: ir.Node, reading: Reading, seen: Seen, gone: Mapping[Axis, Array], told: Recovered
 ) -> None:
     weight, name = _weight(node), node.name or node.op_type
     place = free_bias(node)
@@ -88,58 +119,63 @@ def _refit(
         return
     weight.const_value = ir.tensor(layout.weight(best).astype(np.float32), name=weight.name)
     if place is not None:
-        shift = np.einsum("gnk,gk->gn", target, seen.mean) - np.einsum("gnk,gk->gn", best, seen.read)
+        shift = joined(seen, seen.held).shift(target, best)
         _shift(work, reading.node, node, place, (shift.reshape(-1) * layout.factor).astype(np.float32))
     told.fitted.append(name)
 
 
-def _best(target: Array, own: Array, left: Array, seen: Moments, free: bool) -> Array | None:
+def _best(target: Array, own: Array, left: Array, seen: Seen, free: bool) -> Array | None:
     """The weight that is nearest to the target's outputs in the runs held back; ``None`` where none is finite.
 
     Args:
         target: The float layer's weight, of shape (groups, outputs, columns).
         own: The layer's weight as it is.
         left: Which of its elements are left.
-        seen: Moments of what both read.
+        seen: Seen of what both read.
         free: Whether a bias takes care of the means.
     """
-    if not seen.rows or seen.cross is None:
+    apart = seen.held if seen.held is not None and seen.held.rows else seen
+    if not seen.rows or not seen.sound() or not apart.sound():
         return None
-    second, cross = _centred(seen, free)
-    apart = _centred(seen.held if seen.held is not None and seen.held.rows else seen, free)
-    if not all(np.isfinite(part).all() for part in (second, cross, *apart)):
-        return None
-    tried = [own, *(_solved(target, own, left, second, cross, ridge) for ridge in RIDGES)]
-    sound = [each for each in tried if np.isfinite(each).all()]
-    return min(sound, key=lambda each: _distance(each, target, *apart)) if sound else None
+    ridge = _ridge(target, own, left, seen, free)
+    if ridge is None:
+        return own
+    every = joined(seen, seen.held)  # what was held back has chosen the ridge; now it counts like the rest
+    return _solved(every.square(free), every.aim(target, free), own, left, ridge)
 
 
-def _solved(target: Array, own: Array, left: Array, second: Array, cross: Array, ridge: float) -> Array:
+def _ridge(target: Array, own: Array, left: Array, seen: Seen, free: bool) -> float | None:
+    """The ridge whose weight is nearest to the wanted outputs in the runs held back; ``None`` where the own is."""
+    apart = seen.held if seen.held is not None and seen.held.rows else seen
+    moments = seen.square(free), seen.aim(target, free)
+    held = apart.square(free), apart.aim(target, free)
+    chosen, least = None, _distance(own, *held)
+    for ridge in RIDGES:
+        found = _solved(*moments, own, left, ridge)
+        if np.isfinite(found).all() and (distance := _distance(found, *held)) < least:
+            chosen, least = ridge, distance
+    return chosen
+
+
+def _solved(second: Array, aim: Array, own: Array, left: Array, ridge: float) -> Array:
     result = np.zeros_like(own)
     for group in range(len(own)):
         columns = np.flatnonzero(left[group].any(axis=0))
         rows = np.flatnonzero(left[group].any(axis=1))
         if not len(columns) or not len(rows):
             continue
-        square = second[group][np.ix_(columns, columns)]
+        square = second[group][np.ix_(columns, columns)].astype(np.float64)
         pull = ridge * max(float(np.trace(square)) / len(columns), 1e-12)
-        wanted = target[group][rows] @ cross[group][:, columns] + pull * own[group][np.ix_(rows, columns)]
-        found = np.linalg.solve(square + pull * np.eye(len(columns)), wanted.T).T
-        result[group][np.ix_(rows, columns)] = found
+        square[np.diag_indices(len(columns))] += pull
+        wanted = aim[group][np.ix_(rows, columns)] + pull * own[group][np.ix_(rows, columns)]
+        result[group][np.ix_(rows, columns)] = divided(square, wanted)
     return result
 
 
-def _distance(weight: Array, target: Array, second: Array, cross: Array) -> float:
-    """Mean square distance to the float layer's outputs, less what no weight changes; of the rows that are left."""
+def _distance(weight: Array, second: Array, aim: Array) -> float:
+    """Mean square distance to the wanted outputs, less what no weight changes; of the rows that are left."""
     alive = weight.any(axis=2, keepdims=True)
-    return float(np.einsum("gnk,gnk->", (weight @ second - 2 * (target @ cross)) * alive, weight))
-
-
-def _centred(seen: Moments, free: bool) -> tuple[Array, Array]:
-    assert seen.cross is not None
-    if not free:
-        return seen.second, seen.cross
-    return seen.spread, seen.cross - seen.mean[:, :, None] * seen.read[:, None, :]
+    return float(np.einsum("gnk,gnk->", (weight @ second - 2 * aim) * alive, weight))
 
 
 def _behind(work: Work, gone: Mapping[Axis, Array]) -> set[ir.Node]:

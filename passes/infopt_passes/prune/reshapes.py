@@ -41,14 +41,16 @@ def blocks(before: Sizes, after: Sizes) -> list[Block]:
         after: Sizes of the output.
 
     Returns:
-        What is certain to hold the same elements; axes of size 1 are left out, and so is what lies in between.
+        What is certain to hold the same elements, and last what lies in between; axes of size 1 are left out.
     """
     one = [(i, size) for i, size in enumerate(before) if size != 1]
     other = [(i, size) for i, size in enumerate(after) if size != 1]
     right = _paired(one[::-1], other[::-1])
-    done = sum(len(pair[0]) for pair in right), sum(len(pair[1]) for pair in right)
-    left = _paired(one[: len(one) - done[0]], other[: len(other) - done[1]])
-    return [(pair[0][::-1], pair[1][::-1]) for pair in right] + left
+    one, other = (side[: len(side) - sum(len(pair[i]) for pair in right)] for i, side in enumerate((one, other)))
+    left = _paired(one, other)
+    one, other = (side[sum(len(pair[i]) for pair in left) :] for i, side in enumerate((one, other)))
+    between = [(tuple(axis for axis, _ in one), tuple(axis for axis, _ in other))] if one and other else []
+    return [(pair[0][::-1], pair[1][::-1]) for pair in right] + left + between
 
 
 def _paired(before: list[tuple[int, int | str | None]], after: list[tuple[int, int | str | None]]) -> list[Block]:
@@ -104,7 +106,8 @@ def settle(splits: Sequence[Split], axes: Axes, kin: Kin) -> None:
         axes.link(axes.ids(*split.whole), axes.ids(*free)[places])
         for part in split.parts:
             if part != free:
-                axes.freeze(axes.ids(*part), f"{split.node} splits or joins axes, and another part of them is pruned")
+                why = f"{split.node} splits or joins axes, and another part of them is pruned"
+                axes.freeze(axes.ids(*part), why, vague=True)
 
 
 def is_shuffle(node: ir.Node) -> bool:

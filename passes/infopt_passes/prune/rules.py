@@ -11,6 +11,7 @@ from infopt.facts import is_constant
 from infopt_passes.prune.axes import rank, size_of
 from infopt_passes.prune.moves import MOVES
 from infopt_passes.prune.ties import Ties, given, listed
+from infopt_passes.prune.ties import called as _called
 
 Rule = Callable[[ir.Node, Ties], None]
 
@@ -63,28 +64,30 @@ def _conv(node: ir.Node, tie: Ties) -> None:
     tie(data, 0, output, 0)
     if weight is None or not is_constant(weight):
         return
+    tie(bias, 0, output, 1)
     if groups == 1:
         tie(data, 1, weight, read)
         tie(weight, made, output, 1)
-        tie(bias, 0, output, 1)
-    elif node.op_type == "Conv":
-        _grouped(node, tie, groups)
+    elif data is not None:
+        # One axis of the weight has the channels of all groups, the other those of one.
+        _grouped(tie, weight, *((output, data) if node.op_type == "Conv" else (data, output)), groups)
 
 
-def _grouped(node: ir.Node, tie: Ties, groups: int) -> None:
-    """Whole groups come and go: all that one reads and all that it makes are one part."""
-    data, weight, bias, output = node.inputs[0], node.inputs[1], given(node, 2), node.outputs[0]
-    assert data is not None
-    assert weight is not None
-    read, made = size_of(data, 1), size_of(weight, 0)
-    if read is None or made is None or read % groups or made % groups or size_of(output, 1) != made:
+def _grouped(tie: Ties, weight: ir.Value, full: ir.Value, other: ir.Value, groups: int) -> None:
+    """Whole groups come and go, or, where groups are few and wide, as many channels of each as of all others."""
+    size, shared = size_of(full, 1), size_of(weight, 1)
+    if size is None or shared is None or size % groups or size_of(weight, 0) != size:
         return
-    out, per = tie.axes.ids(output, 1), made // groups
-    heads = np.repeat(out[::per], per)
-    tie.positions((output, 1), out, (output, 1), heads)
-    tie.positions((data, 1), tie.axes.ids(data, 1), (output, 1), np.repeat(out[::per], read // groups))
-    tie(weight, 0, output, 1)
-    tie(bias, 0, output, 1)
+    if size_of(other, 1) != shared * groups:
+        return
+    ids, others, each = tie.axes.ids(full, 1), tie.axes.ids(other, 1), size // groups
+    tie(weight, 0, full, 1)
+    if min(each, shared) >= groups:
+        tie.positions((full, 1), ids, (full, 1), np.tile(ids[:each], groups))
+        tie.positions((other, 1), others, (weight, 1), np.tile(tie.axes.ids(weight, 1), groups))
+        return
+    tie.positions((full, 1), ids, (full, 1), np.repeat(ids[::each], each))
+    tie.positions((other, 1), others, (full, 1), np.repeat(ids[::each], shared))
 
 
 def _gemm(node: ir.Node, tie: Ties) -> None:
@@ -99,13 +102,25 @@ def _gemm(node: ir.Node, tie: Ties) -> None:
 
 
 def _matmul(node: ir.Node, tie: Ties) -> None:
+    product(node, tie, False, False)
+
+
+def product(node: ir.Node, tie: Ties, turned: bool, flipped: bool) -> None:
+    """Tie what a product of matrices ties together.
+
+    Args:
+        node: It reads the two first.
+        tie: Of the node.
+        turned: Whether the last two axes of the first input change places before it is multiplied.
+        flipped: The same of the second.
+    """
     one, other, output = node.inputs[0], node.inputs[1], node.outputs[0]
     left, right, out = rank(one) or 0, rank(other) or 0, rank(output) or 0
     if left < 2 or right < 2 or out != max(left, right):
         return
-    tie(one, left - 1, other, right - 2)
-    tie(one, left - 2, output, out - 2)
-    tie(other, right - 1, output, out - 1)
+    tie(one, left - 1 - turned, other, right - 2 + flipped)
+    tie(one, left - 2 + turned, output, out - 2)
+    tie(other, right - 1 - flipped, output, out - 1)
     for value, own in ((one, left), (other, right)):
         for axis in range(own - 2):
             if value is not None and size_of(value, axis) != 1:
@@ -115,10 +130,52 @@ def _matmul(node: ir.Node, tie: Ties) -> None:
 
 def _normalized(node: ir.Node, tie: Ties) -> None:
     """BatchNormalization and InstanceNormalization: one number per channel in each vector."""
-    for output in node.outputs[:1]:
-        tie.all_but(node.inputs[0], output)
+    data, output = node.inputs[0], node.outputs[0]
+    over = range(2, rank(data) or 0) if node.op_type == "InstanceNormalization" else ()
+    tie.all_but(data, output, *over)
     for vector in node.inputs[1:]:
-        tie(vector, 0, node.outputs[0], 1)
+        tie(vector, 0, output, 1)
+    for value in (data, output):
+        if over:
+            tie.freeze(value, f"{_called(node)} computes its mean over them", *over)
+
+
+def _group_norm(node: ir.Node, tie: Ties) -> None:
+    """Whole groups of channels come and go: a mean is over all of one."""
+    data, output, groups = node.inputs[0], node.outputs[0], node.attributes.get_int("num_groups", 1) or 1
+    channels, why = size_of(output, 1), f"{_called(node)} computes its mean over them"
+    tie(data, 0, output, 0)
+    for value in (data, output):
+        tie.freeze(value, why, *range(2 if groups > 1 else 1, rank(value) or 0))
+    if groups == 1 or channels is None or channels % groups or data is None or size_of(data, 1) != channels:
+        return
+    tie(data, 1, output, 1)
+    ids, each = tie.axes.ids(output, 1), channels // groups
+    tie.positions((output, 1), ids, (output, 1), np.repeat(ids[::each], each))
+    for vector in node.inputs[1:]:
+        tie(vector, 0, output, 1)
+        if vector is not None and size_of(vector, 0) == groups != channels:  # before operator set 21
+            tie.positions((vector, 0), tie.axes.ids(vector, 0), (output, 1), ids[::each])
+
+
+def _einsum(node: ir.Node, tie: Ties) -> None:
+    """Axes of one letter are one."""
+    equation = node.attributes["equation"].as_string().replace(" ", "")
+    read, arrow, made = equation.partition("->")
+    terms = [*read.split(","), made]
+    values = [*node.inputs, node.outputs[0]]
+    if not arrow or len(terms) != len(values) or any(len(t) != rank(v) for t, v in zip(terms, values, strict=True)):
+        return
+    places = [
+        (letter, value, axis) for term, value in zip(terms, values, strict=True) for axis, letter in enumerate(term)
+    ]
+    for letter in set(read) - {","}:
+        (_, one, first), *others = [place for place in places if place[0] == letter]
+        if len({size_of(value, axis) for _, value, axis in places if _ == letter and value is not None}) == 1:
+            for _, value, axis in others:
+                tie(one, first, value, axis)
+            if one is not None:
+                tie.spoken.add((one, first))
 
 
 def _layer_norm(node: ir.Node, tie: Ties) -> None:
@@ -168,19 +225,6 @@ def _pool(node: ir.Node, tie: Ties) -> None:
         tie.freeze(node.inputs[0], f"{_called(node)} gives indices", 1)
 
 
-def _recurrent(node: ir.Node, tie: Ties) -> None:
-    """Features that are read may go; hidden units stay: they feed back into gates laid out side by side."""
-    tie(node.inputs[0], 2, node.inputs[1], 2)
-    for value in (*node.inputs[1:], *node.outputs):
-        for axis in range(rank(value) or 0):
-            if value is not None and (value, axis) not in tie.spoken:
-                tie.freeze(value, f"{_called(node)} feeds its hidden units back", axis)
-
-
-def _called(node: ir.Node) -> str:
-    return f"{node.op_type} {node.name or node.outputs[0].name!r}"
-
-
 def _rules() -> dict[str, Rule]:
     table: dict[str, Rule] = dict(MOVES)
     same: tuple[tuple[tuple[str, ...], Rule], ...] = (
@@ -190,21 +234,15 @@ def _rules() -> dict[str, Rule]:
         (POOLS, _pool),
         (("Conv", "ConvTranspose"), _conv),
         (("BatchNormalization", "InstanceNormalization"), _normalized),
-        (("LayerNormalization", "RMSNormalization"), _layer_norm),
+        (("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"), _layer_norm),
         (("Softmax", "LogSoftmax", "Hardmax"), _along),
-        (("LSTM", "GRU", "RNN"), _recurrent),
         (("Gemm",), _gemm),
         (("MatMul",), _matmul),
+        (("Einsum",), _einsum),
+        (("GroupNormalization",), _group_norm),
     )
     return table | {name: rule for names, rule in same for name in names}
 
 
 RULES = _rules()
-
-
-def apply(node: ir.Node, tie: Ties) -> None:
-    """Tie what a node ties together, and freeze the rest."""
-    rule = RULES.get(node.op_type) if node.domain == "" else None
-    if rule is not None:
-        rule(node, tie)
-    tie.finish(f"{_called(node)} " + ("needs them as they are" if rule else "is an operator without a rule"))
+"""Rule by operator, of the operators of ONNX that compute."""

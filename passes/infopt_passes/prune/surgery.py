@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from infopt.facts import is_constant
+from infopt.facts import CONVOLUTIONS, is_constant
 from infopt_passes.prune.axes import Axis, size_of
+from infopt_passes.prune.counts import is_cut_alone, recount
 from infopt_passes.prune.groups import Group
 from infopt_passes.prune.shapes import SHAPE_INPUT, rewrite
 from infopt_passes.prune.ties import given, listed, numbers
@@ -39,7 +40,7 @@ def remove(graph: ir.Graph, kept: Removal) -> None:
     """Remove, in place, what is not kept of every axis: weights are cut, attributes and shapes rewritten."""
     old = {value: list(value.shape or ()) for node in graph for value in (*node.inputs, *node.outputs) if value}
     for node in list(graph):
-        _rewritten(graph, node, kept, old)
+        _rewritten(graph, node, kept)
     for value in {value for value, _ in kept}:
         masks = {axis: mask for (other, axis), mask in kept.items() if other is value}
         if is_constant(value):
@@ -69,7 +70,7 @@ def _cut(value: ir.Value, masks: Mapping[int, Array]) -> None:
     value.const_value = ir.tensor(np.ascontiguousarray(array), name=value.name)
 
 
-def _rewritten(graph: ir.Graph, node: ir.Node, kept: Removal, old: Mapping[ir.Value, list[Any]]) -> None:
+def _rewritten(graph: ir.Graph, node: ir.Node, kept: Removal) -> None:
     def constant(array: np.ndarray) -> ir.Value:
         names = graph.initializers
         name = next(f"{node.name}:{i}" for i in range(len(names) + 1) if f"{node.name}:{i}" not in names)
@@ -79,18 +80,24 @@ def _rewritten(graph: ir.Graph, node: ir.Node, kept: Removal, old: Mapping[ir.Va
         return value
 
     output = node.outputs[0]
-    new = {axis: int(mask.sum()) for axis, mask in masks_of(output, kept).items()}
+    new = {axis: int(mask.sum()) for axis, mask in masks_of(output, kept).items() if not is_cut_alone(node, axis)}
+    recount(node, kept)
     if node.op_type in SHAPE_INPUT and given(node, SHAPE_INPUT[node.op_type]) is not None and new:
         rewrite(node, new, constant)
-    elif node.op_type == "Conv" and node.attributes.get_int("group", 1) != 1 and new:
-        weight, groups = node.inputs[1], node.attributes.get_int("group", 1)
-        assert weight is not None
-        each = old[weight][0] // (groups or 1)
-        node.attributes["group"] = ir.AttrInt64("group", new[1] // each)
+    elif node.op_type == "GroupNormalization" and new:
+        apart = kept[output, 1].reshape(node.attributes.get_int("num_groups", 1), -1)
+        node.attributes["num_groups"] = ir.AttrInt64("num_groups", int(apart.any(axis=1).sum()))
+    elif node.op_type in CONVOLUTIONS and (groups := node.attributes.get_int("group", 1)) != 1 and new:
+        apart = kept[output, 1].reshape(groups, -1)
+        # Where each group loses some of its channels, all groups stay.
+        if (apart.any(axis=1) == apart.all(axis=1)).all():
+            node.attributes["group"] = ir.AttrInt64("group", int(apart.any(axis=1).sum()))
     elif node.op_type == "Split":
         _split(node, kept, constant)
     elif node.op_type == "Slice":
         _slice(node, kept, constant)
+    elif node.op_type == "Gather":
+        _gather(node, kept, constant)
 
 
 def _split(node: ir.Node, kept: Removal, constant: Any) -> None:
@@ -121,3 +128,12 @@ def _slice(node: ir.Node, kept: Removal, constant: Any) -> None:
         first, last, _ = slice(starts[0], ends[0]).indices(len(mask))
         for index, place in ((1, first), (2, last)):
             node.replace_input_with(index, constant(np.array([mask[:place].sum()], np.int64)))
+
+
+def _gather(node: ir.Node, kept: Removal, constant: Any) -> None:
+    data, wanted = node.inputs[0], numbers(node.inputs[1])
+    axis = node.attributes.get_int("axis", 0) % len(data.shape or ".") if data is not None else 0
+    mask = kept.get((data, axis)) if data is not None else None
+    if mask is not None and wanted is not None:
+        left = [index for index in wanted if mask[index]]
+        node.replace_input_with(1, constant((np.cumsum(mask) - 1)[left]))

@@ -59,7 +59,7 @@ class Ties:
             for axis in range(rank(value) or 0):
                 if value is None or (value, axis) in self.spoken or size_of(value, axis) in (1, None):
                     continue
-                self.axes.freeze(self.axes.ids(value, axis), why)
+                self.axes.freeze(self.axes.ids(value, axis), why, vague=True)
 
     def freeze(self, value: ir.Value | None, why: str, *which: int) -> None:
         """Freeze axes of a tensor with a reason of their own; all of them where none are named."""
@@ -67,6 +67,11 @@ class Ties:
             if value is not None and size_of(value, axis) not in (1, None):
                 self.axes.freeze(self.axes.ids(value, axis), why)
                 self.spoken.add((value, axis))
+
+
+def called(node: ir.Node) -> str:
+    """How reasons name a node."""
+    return f"{node.op_type} {node.name or node.outputs[0].name!r}"
 
 
 def given(node: ir.Node, index: int) -> ir.Value | None:

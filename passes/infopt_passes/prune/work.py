@@ -14,15 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from infopt.facts import WEIGHT_INPUT, is_constant
 from infopt_passes.prune.axes import Axis
 from infopt_passes.prune.groups import Group, Structure, structure
 from infopt_passes.prune.prepare import prepared
 from infopt_passes.prune.surgery import masks_of, removal, remove, zeroed
+from infopt_passes.prune.weights import weights_of
 
 Array = npt.NDArray[Any]
-
-PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
 
 
 @dataclass(slots=True)
@@ -67,20 +65,12 @@ class Work:
     def zero(self) -> None:
         """Zero the weights of products where units are gone, in place."""
         gone = self.removed()
-        for value in dict.fromkeys(weight_of(node) for node in self.graph.graph):
-            masks = masks_of(value, gone) if value is not None else {}
-            if value is not None and value.const_value is not None and masks:
+        for value in dict.fromkeys(value for node in self.graph.graph for value in weights_of(node)):
+            masks = masks_of(value, gone)
+            if value.const_value is not None and masks:
                 value.const_value = ir.tensor(zeroed(value.const_value.numpy(), masks), name=value.name)
 
     def cut(self) -> ir.Model:
         """The model without the units that are gone; this one must not be used any more."""
         remove(self.graph.graph, self.removed())
         return self.graph
-
-
-def weight_of(node: ir.Node) -> ir.Value | None:
-    """The constant weight of a product, if it has one."""
-    if node.domain != "" or node.op_type not in PRODUCTS:
-        return None
-    places = (WEIGHT_INPUT, 0) if node.op_type == "MatMul" else (WEIGHT_INPUT,)
-    return next((node.inputs[i] for i in places if is_constant(node.inputs[i])), None)

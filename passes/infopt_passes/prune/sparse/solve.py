@@ -22,6 +22,10 @@ TINY = float(np.finfo(np.float32).tiny)
 """Less than any variance that matters, so that nothing is divided by zero."""
 
 
+STEADY = 1e-3
+"""Pull towards the start in steps of conjugate gradients, as a part of the mean square of the columns."""
+
+
 @dataclass(frozen=True, slots=True)
 class Eliminated:
     """A sparse weight.
@@ -47,17 +51,21 @@ def saliency(weight: Array, second: Array, damping: float) -> Array:
         float64 of the weight's shape.
     """
     _, _, upper = decomposed(second, np.einsum("gkk->gk", second), damping)
-    inverse = np.square(upper).sum(axis=1)
+    inverse = np.einsum("gkj,gkj->gj", upper, upper)
     cost: Array = np.square(weight.astype(np.float64)) / inverse[:, None, :]
     return cost
 
 
 def smallest(scores: Array, count: int) -> Array:
     """Where the ``count`` smallest of all scores are, as booleans; the first of equal ones."""
-    gone = np.zeros(scores.size, bool)
-    if count > 0:
-        gone[np.argsort(scores, axis=None, kind="stable")[:count]] = True
-    return gone.reshape(scores.shape)
+    flat = scores.reshape(-1)
+    if not 0 < count < flat.size:
+        return np.full(scores.shape, count > 0)
+    last = np.partition(flat, count - 1)[count - 1]
+    gone = flat < last
+    gone[np.flatnonzero(flat == last)[: count - int(gone.sum())]] = True
+    found: Array = gone.reshape(scores.shape)
+    return found
 
 
 def semi(weight: Array, second: Array, damping: float) -> Eliminated:
@@ -94,7 +102,7 @@ def unstructured(weight: Array, second: Array, count: int, damping: float) -> El
         damping: What is added to the diagonal, as a part of its mean.
     """
     _, damping, upper = decomposed(second, np.einsum("gkk->gk", second), damping)
-    inverse = np.square(upper).sum(axis=1)[:, :, None]
+    inverse = np.einsum("gkj,gkj->gj", upper, upper)[:, :, None]
     ahead = smallest(np.square(_turned(weight)) / inverse, count)
     gone = np.zeros_like(ahead)
     own = np.square(np.einsum("gkk->gk", upper))[:, :, None]
@@ -129,6 +137,38 @@ def solved(wanted: Array, kept: Array, second: Array, ridge: float, own: Array) 
                 aim = wanted[group, output, at] + pull * own[group, output, at]
                 result[group, output, at] = np.linalg.solve(matrix, aim)
     return result
+
+
+def stepped(second: Array, wanted: Array, start: Array, steps: int) -> Array:
+    """The weight after some steps of conjugate gradients from a sparse start, whose zeros stay.
+
+    All outputs step together, each in its own system, so that the work is in products of large matrices. Few steps
+    take what is certain first, as a ridge does.
+
+    Args:
+        second: Second moments of the columns as read.
+        wanted: Products of the float outputs and the columns as read, of shape (groups, outputs, columns).
+        start: The sparse weight, likewise.
+        steps: Number of steps.
+    """
+    kept = (start != 0).astype(np.float32)
+    square = second.astype(np.float32, copy=False)
+    pull = np.float32(STEADY) * np.einsum("gkk->g", square)[:, None, None] / square.shape[1]
+    scale = np.maximum(np.einsum("gkk->gk", square)[:, None, :] + pull, TINY)
+    weight = start.astype(np.float32)
+    rest = ((wanted - start @ second) * kept).astype(np.float32)
+    turned = rest / scale
+    along, length = turned, np.einsum("gnk,gnk->gn", rest, turned)
+    for _ in range(steps):
+        image = (along @ square + pull * along) * kept
+        step = length / np.maximum(np.einsum("gnk,gnk->gn", along, image), TINY)
+        weight += step[:, :, None] * along
+        rest -= step[:, :, None] * image
+        turned = rest / scale
+        new = np.einsum("gnk,gnk->gn", rest, turned)
+        along = turned + (new / np.maximum(length, TINY))[:, :, None] * along
+        length = new
+    return weight.astype(np.float64)
 
 
 def _turned(weight: Array) -> Array:
