@@ -12,6 +12,7 @@ from infopt.model import Model, Note
 from infopt.passes import Context
 from infopt_passes.prune.allocate import Allocation
 from infopt_passes.prune.cost import Costs
+from infopt_passes.prune.distill import check_model, cut
 from infopt_passes.prune.importance import importances
 from infopt_passes.prune.recover import FEWEST, Recovered, recover
 from infopt_passes.prune.work import Work
@@ -45,6 +46,7 @@ def pruned(model: Model, options: Prune, context: Context) -> Model:
     done = model.quantized_nodes()
     if done:
         raise InputError(f"{model.path} is quantized (node {done[0]!r})", "prune the float model, then quantize it")
+    check_model(model.graph, options, context)
     if options.calibrated:
         context.need_calibration("prune")
     kind = "params" if options.params is not None else "flops"
@@ -86,13 +88,14 @@ def reached(model: Model, options: Prune, context: Context, goal: Goal) -> Model
         met = allocation.reach(share)
         work.kept = allocation.kept
         work.zero()
-        if options.recover == "lsq":
+        if options.recover != "none":
             notes = _told(recover_enough(work, context))
         if not met:
             notes.append(_out_of_reach(model, goal, allocation, work))
             break
     table = [*_rows(work, costs, allocation), *_kept(work)]
-    return model.edited(work.cut(), *table, *notes)
+    graph, distilled = cut(work, options, context)
+    return model.edited(graph, *table, *notes, *distilled)
 
 
 def multiple_of(options: Prune, context: Context) -> int:
