@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 USUAL = 0.5
 """The part of the operations that is kept where nobody says how much."""
 
-EPOCHS = 60
-"""Times that distillation looks at the samples, where nobody says how often."""
-
 SPARSITY = 0.5
 """The part of the weights that becomes zero where nobody says how much."""
 
@@ -74,7 +71,9 @@ class Prune:
             "distill then trains all of them together (needs infopt[torch])."
         ),
     ] = "lsq"
-    epochs: Annotated[int, Opt("Times that distillation looks at the samples, at most.", low=1)] = EPOCHS
+    epochs: Annotated[
+        int, Opt("Times that distillation looks at the samples, at most; 0 is what takes some minutes.", low=0)
+    ] = 0
     fine_tune: Annotated[bool, Opt("Distillation learns from the labels of the calibration samples, too.")] = False
     steps: Annotated[int, Opt("Times that pruning and recovery alternate on the way to the goal.", low=1)] = 1
 

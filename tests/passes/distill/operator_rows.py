@@ -167,6 +167,7 @@ def _moving() -> list[Row]:
         ("y = Slice(a, b, c)", [X, whole(0, 1), whole(1, 3)], 17),
         ("y = Gather<axis=1>(a, b)", [X, places], 17),
         ("y = Gather<axis=1>(a, b)", [X, number(-2, np.int64)], 17),
+        ("y = Gather(a, b)", [whole(4, 5), number(-1, np.int64)], 17),
         ("y = GatherElements<axis=1>(a, b)", [normal(2, 3), places], 17),
         ("y = GatherND(a, b)", [X, places], 17),
         ("y = ScatterND(a, b, c)", [normal(3, 4), places, normal(2)], 17),

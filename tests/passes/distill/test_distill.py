@@ -20,6 +20,7 @@ from passes.architectures import Net
 
 from infopt.data import Batch, infer_batch_axes, open_samples
 from infopt.errors import OptionError
+from infopt.flops import flops
 from infopt.model import Model, input_specs
 from infopt.passes import CalibrationSet, Context, interface
 from infopt.readers.synthetic import SyntheticSamples
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 torch = pytest.importorskip("torch", reason="distillation needs torch")
 
-from infopt_passes.prune.distill import checkpoint, training  # noqa: E402 - they import torch
+from infopt_passes.prune.distill import checkpoint, run, training  # noqa: E402 - they import torch
 from infopt_passes.prune.distill.batches import Batches  # noqa: E402
 from infopt_passes.prune.distill.loss import Aim, cross_entropy, distance  # noqa: E402
 from infopt_passes.prune.distill.parameters import trained  # noqa: E402
@@ -163,6 +164,19 @@ def test_an_interrupted_distillation_goes_on_to_the_same_weights(
     assert half == [1, 2, 3]
     assert steps == [3, 4, 5, 6], "what was done before the interruption is not done again"
     assert not list((tmp_path / "cache").rglob("*.pt")), "it is removed when done"
+
+
+@pytest.mark.parametrize(("work", "epochs"), [(1e18, 60), (0.0, 4), (None, 7)])
+def test_epochs_are_what_work_of_some_minutes_allows(
+    net: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: float | None, epochs: int
+) -> None:
+    context = context_of(net, tmp_path)
+    operations = flops(net.graph, {"x": (1, 3, 8, 8)})
+    assert operations is not None
+    monkeypatch.setattr(run, "WORK", 7.5 * 32 * operations if work is None else work)
+    batches = Batches(context.need_calibration("prune"), 0, 32, 32)
+    assert run._epochs(net.graph, batches, Prune()) == epochs
+    assert run._epochs(net.graph, batches, Prune(epochs=3)) == 3
 
 
 def test_a_damaged_checkpoint_is_as_good_as_none(net: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from infopt import __version__
 from infopt.cache import cache_folder
 from infopt.errors import RuntimeRefused
 from infopt.facts import COMPUTE_OPS
+from infopt.flops import flops
 from infopt.model import Note
 from infopt.options import plain
 from infopt.passes import Context
@@ -43,6 +44,15 @@ INNER = 5.0
 
 SEEN = 64
 """Samples that tell how much outputs vary."""
+
+EPOCHS = 60
+"""Times that the samples are looked at, at most, where nobody says how often."""
+
+FEWEST_EPOCHS = 4
+
+WORK = 5e12
+"""Operations of the pruned model, forward and for one sample at a time, that all epochs may take where nobody says how
+many; with gradients and the float model it is about four times that, some minutes on two processors."""
 
 SHARE = 4
 """The activations of the samples that run at once, and their gradients, may take this part of the memory budget."""
@@ -110,6 +120,13 @@ def _batches(graph: ir.Model, context: Context) -> Batches:
     fit = max(1, min(BATCH, context.memory // SHARE // max(COPIES * each, 1)))
     several = Batches(samples, context.seed, BATCH, int(fit))
     return several if fit == 1 or _runs(graph, several, context) else replace(several, at_once=1)
+
+
+def _epochs(graph: ir.Model, batches: Batches, options: Prune) -> int:
+    """Times that the samples are looked at: as often as the user says, or as work of some minutes allows."""
+    shapes = {name: array.shape for name, array in next(batches.samples.feeds()).items()}
+    each = (flops(graph, shapes) or 0) * len(batches.learned) / (batches.fixed or 1)
+    return options.epochs or int(min(EPOCHS, max(FEWEST_EPOCHS, WORK // max(each, 1))))
 
 
 def _runs(graph: ir.Model, batches: Batches, context: Context) -> bool:

@@ -78,7 +78,7 @@ def _slice(
 def _gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = call.get("axis", 0) % x.dim()
     flat = x.index_select(axis, _inside(indices, x.shape[axis]).reshape(-1))
-    return flat.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return flat.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def _inside(indices: Tensor, size: int) -> Tensor:
