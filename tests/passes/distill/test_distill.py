@@ -179,6 +179,14 @@ def test_epochs_are_what_work_of_some_minutes_allows(
     assert run._epochs(net.graph, batches, Prune(epochs=3)) == 3
 
 
+def test_without_a_number_of_epochs_some_are_chosen(
+    net: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "EPOCHS", 2)
+    result = replace(DISTILL, epochs=0)(net, context_of(net, tmp_path))
+    assert told(result, "choice").startswith("2 epochs over 32 samples")
+
+
 def test_a_damaged_checkpoint_is_as_good_as_none(net: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = checkpoint.Checkpoint(tmp_path / "cache", "key")
     place.save({"step": 3}, force=True)

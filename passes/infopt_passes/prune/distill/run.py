@@ -92,7 +92,8 @@ def distilled(exact: ir.Model, graph: ir.Model, kept: Kept, options: Prune, cont
     names = [aim.name for aim in aims]
     outputs = sum(value.name in names for value in graph.graph.outputs)
     masks = zeros(graph, values) if options.kind != "structured" else {}
-    labels = samples.samples.labels if options.fine_tune else None
+    scores = aims[0].name == graph.graph.outputs[0].name
+    labels = samples.samples.labels if options.fine_tune and scores else None
     teacher = Teacher.of(exact, names, kept, context)
     lesson = Lesson(
         Executor(graph, weights, names),
@@ -101,7 +102,7 @@ def distilled(exact: ir.Model, graph: ir.Model, kept: Kept, options: Prune, cont
         outputs,
         batches,
         masks,
-        options.epochs,
+        _epochs(graph, batches, options),
         labels,
         _probable(graph),
     )
