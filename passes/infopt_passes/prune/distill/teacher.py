@@ -28,6 +28,9 @@ Kept = Mapping[str, Mapping[int, Array]]
 
 TINY = 1e-12
 
+PATIENT = {"session.intra_op.allow_spinning": "0"}
+"""Threads that wait busily for the next batch would take the processor from the training."""
+
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
@@ -54,7 +57,7 @@ class Teacher:
             context: Brings a folder.
         """
         folder = Path(tempfile.mkdtemp(prefix="teacher-", dir=context.workdir))
-        session = opened(with_outputs(graph, names), folder, {})
+        session = opened(with_outputs(graph, names), folder, PATIENT)
         shutil.rmtree(folder)  # the runtime has mapped or copied the weights
         return Teacher(session, tuple(names), kept)
 

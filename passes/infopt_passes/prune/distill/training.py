@@ -26,10 +26,11 @@ SMALLEST = 0.01
 """Root mean square of a weight that is smaller, such as a bias of zeros, for its rate."""
 
 WARM = 20
-"""Steps over which the rate rises: the first gradients of a model that is nearly right are mostly noise."""
+"""Steps over which the rate rises, at most a tenth of all: the optimizer does not know yet how large gradients are."""
 
-PATIENCE = 0.34
-"""Part of all epochs without anything better after which it stops."""
+PATIENCE, LEAST_PATIENCE = 0.34, 8
+"""Part of all epochs, and epochs at least, without anything better after which it stops: at the height of the rate the
+samples held back may well move away for a while."""
 
 DIVERGED = 10.0
 """Times the distance at the start beyond which training has diverged."""
@@ -131,7 +132,7 @@ def train(lesson: Lesson, weights: Tensors, context: Context, checkpoint: Checkp
             optimizer = _rolled_back(state, epoch)
         elif found < state.reached:
             state.reached, state.best, state.better = found, _copied(state.weights), epoch
-        if epoch - max([state.better, *state.rolled]) > PATIENCE * lesson.epochs:
+        if epoch - max([state.better, *state.rolled]) > max(LEAST_PATIENCE, PATIENCE * lesson.epochs):
             break
         state.optimizer = optimizer.state_dict()
         checkpoint.save(state.plain())
@@ -152,7 +153,8 @@ def held_distance(lesson: Lesson, weights: Tensors) -> float:
 def _step(lesson: Lesson, state: State, optimizer: torch.optim.Optimizer, context: Context) -> bool:
     """One step; whether loss and gradients were finite."""
     batches = lesson.batches
-    share = 0.5 * (1 + math.cos(math.pi * state.step / lesson.steps)) * min(1.0, (state.step + 1) / WARM)
+    warm = min(WARM, lesson.steps // 10 + 1)
+    share = 0.5 * (1 + math.cos(math.pi * state.step / lesson.steps)) * min(1.0, (state.step + 1) / warm)
     for group, rate in zip(optimizer.param_groups, state.rates, strict=True):
         group["lr"] = rate * state.factor * share
     chosen = batches.step(state.step)
