@@ -208,6 +208,16 @@ def test_what_diverges_is_rolled_back_and_told_of(
     assert "rolled back to the best weights so far" in told(result, "warning")
 
 
+def test_a_roll_back_goes_on_from_the_best_weights_more_slowly() -> None:
+    state = training.State({"w": torch.tensor([5.0])}, {"w": torch.tensor([2.0])}, rates=[0.1])
+    optimizer = training._rolled_back(state, 3)
+    assert state.weights["w"].tolist() == [2.0]
+    assert state.weights["w"].requires_grad
+    assert state.best["w"] is not state.weights["w"]
+    assert [group["params"] for group in optimizer.param_groups] == [[state.weights["w"]]]
+    assert (state.factor, state.rolled, state.optimizer) == (0.5, [3], {})
+
+
 def test_few_samples_are_not_learned_from(net: Model, tmp_path: Path) -> None:
     result = DISTILL(net, context_of(net, tmp_path, 8))
     assert "at least 16 samples" in told(result, "warning")
