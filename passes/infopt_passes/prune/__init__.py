@@ -68,11 +68,16 @@ class Prune:
         int, Opt("Channel counts are brought to multiples of it; 0 is what the target runs fast.", low=0)
     ] = 0
     recover: Annotated[
-        Literal["lsq", "none"],
+        Literal["lsq", "distill", "none"],
         Opt(
-            "How accuracy is won back without labels: lsq refits layers by least squares to the float model's outputs."
+            "How accuracy is won back without labels: lsq refits layers by least squares to the float model's outputs; "
+            "distill then trains all of them together (needs infopt[torch])."
         ),
     ] = "lsq"
+    epochs: Annotated[
+        int, Opt("Times that distillation looks at the samples, at most; 0 is what takes some minutes.", low=0)
+    ] = 0
+    fine_tune: Annotated[bool, Opt("Distillation learns from the labels of the calibration samples, too.")] = False
     steps: Annotated[int, Opt("Times that pruning and recovery alternate on the way to the goal.", low=1)] = 1
     time_limit: Annotated[
         float, Opt("Seconds for finding the largest cut that --max-drop allows.", ("--time-limit",), low=1)
@@ -81,7 +86,7 @@ class Prune:
     @property
     def calibrated(self) -> bool:
         """Whether it looks at samples; see :class:`infopt.passes.Pass`."""
-        return self.kind != "structured" or self.importance == "activations" or self.recover == "lsq"
+        return self.kind != "structured" or self.importance == "activations" or self.recover != "none"
 
     @property
     def selects(self) -> bool:
@@ -96,6 +101,7 @@ class Prune:
             OptionError: Two goals, a goal that cannot be measured here, or one that the kind does not have.
         """
         self._check_kind()
+        self._check_recovery()
         goals = [name for name in ("flops", "params", "latency") if getattr(self, name) is not None]
         if len(goals) > 1:
             raise OptionError(f"{' and '.join(f'--{name}' for name in goals)} are two goals", "give one of them")
@@ -112,6 +118,14 @@ class Prune:
             raise OptionError(told, "give --sparsity 0.7 with --kind unstructured")
         if self.sparsity is not None and self.kind != "unstructured":
             raise OptionError(f"--sparsity has no use with --kind {self.kind}", "give --kind unstructured")
+
+    def _check_recovery(self) -> None:
+        if self.recover == "distill":
+            from infopt_passes.prune.distill import check_torch
+
+            check_torch()
+        elif self.fine_tune:
+            raise OptionError(f"--fine-tune has no use with --recover {self.recover}", "give --recover distill")
 
     def __call__(self, model: Model, context: Context) -> Model:
         """Return the pruned model; see :class:`infopt.passes.Pass`.
@@ -131,9 +145,12 @@ class Prune:
                 f"--kind 2:4: {why}", "use --target tensorrt, or --force if the file is for another place"
             )
         if self.kind != "structured":
+            from infopt_passes.prune.distill import check_model, sparse
             from infopt_passes.prune.sparse import sparsified
 
-            return sparsified(model, context, self.kind, SPARSITY if self.sparsity is None else self.sparsity)
+            check_model(model.graph, self, context)
+            share = SPARSITY if self.sparsity is None else self.sparsity
+            return sparse(model, sparsified(model, context, self.kind, share), self, context)
         from infopt_passes.prune.apply import pruned
 
         return pruned(model, self, context)

@@ -17,6 +17,7 @@ from infopt.passes import Context
 from infopt_passes.prune.accept import State, Yardstick, accepted
 from infopt_passes.prune.allocate import Allocation
 from infopt_passes.prune.cost import Costs
+from infopt_passes.prune.distill import check_model, cut
 from infopt_passes.prune.importance import importances
 from infopt_passes.prune.plan import Goal, Ranked, costs_of, ranked
 from infopt_passes.prune.recover import FEWEST, Recovered, recover
@@ -46,6 +47,7 @@ def pruned(model: Model, options: Prune, context: Context) -> Model:
     from infopt_passes.prune import USUAL
 
     check_float(model)
+    check_model(model.graph, options, context)
     if options.calibrated:
         context.need_calibration("prune")
     asked = options.params if options.params is not None else options.flops
@@ -126,7 +128,8 @@ def reached(order: Ranked, options: Prune, context: Context, goal: Goal) -> Cut:
             break
     table, changes = [*_totals(costs, allocation), *notes], [*_changes(work), *_left(work)]
     share = allocation.share()
-    return Cut(model.edited(work.cut(), *table).with_pruned(*changes), share, met)
+    graph, distilled = cut(work, options, context)
+    return Cut(model.edited(graph, *table, *distilled).with_pruned(*changes), share, met)
 
 
 def _judged_recovery(

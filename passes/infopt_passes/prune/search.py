@@ -17,6 +17,7 @@ from infopt.model import Model, Note
 from infopt.passes import Context
 from infopt.wording import metric as shown
 from infopt_passes.prune.apply import Cut, check_float, check_groups, reached
+from infopt_passes.prune.distill import check_model
 from infopt_passes.prune.plan import Goal, ranked
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def largest(model: Model, options: Prune, context: Context, selection: Selection
         RuntimeRefused: The runtime cannot run a candidate.
     """
     check_float(model)
+    check_model(model.graph, options, context)
     plain = replace(context, selection=None)
     quick = options if options.recover in ("lsq", "none") else replace(options, recover="lsq")
     search = Search(_maker(model, quick, plain), plain, selection, options.time_limit)
