@@ -15,7 +15,7 @@ from architectures.exported import ARCHITECTURES, exported
 from passes.silenced import check_equal, feed_of
 
 from infopt.passes import run
-from infopt_passes.prune.allocate import Allocation
+from infopt_passes.prune.allocate import Allocation, Multiple
 from infopt_passes.prune.cost import Costs
 from infopt_passes.prune.importance import magnitudes
 from infopt_passes.prune.weights import PRODUCTS, weight_of
@@ -49,7 +49,7 @@ def simplified(name: str, exporter: Any, make_context: MakeContext) -> Model:
 def taken(work: Work, shapes: dict[str, Any]) -> None:
     """Let the units of least weight go, to three tenths of the operations."""
     costs = Costs.of(work.graph, shapes)
-    allocation = Allocation(work.groups, magnitudes(work), costs, "flops", 1, work.kept)
+    allocation = Allocation(work.groups, magnitudes(work), costs, "flops", Multiple.of(1), work.kept)
     assert allocation.reach(SHARE)
     work.kept = allocation.kept
 

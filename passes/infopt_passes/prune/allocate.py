@@ -20,6 +20,29 @@ FLOOR = 0.1
 
 
 @dataclass(frozen=True, slots=True)
+class Multiple:
+    """What counts of units are brought to multiples of.
+
+    Attributes:
+        wide: That of groups with more units than that.
+        narrow: That of others.
+    """
+
+    wide: int
+    narrow: int
+
+    @staticmethod
+    def of(number: int, strict: bool = True) -> Multiple:
+        """Multiples of a number; unless that is strict, groups of no more units may go to a half of it."""
+        return Multiple(number, number if strict else max(1, number // 2))
+
+    def below(self, count: int, width: int = 1) -> int:
+        """The next smaller count that is a multiple; units count as many as they are wide."""
+        step = max(1, (self.wide if count * width > self.wide else self.narrow) // width)
+        return (count - 1) // step * step
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """Units of a group that could go next.
 
@@ -58,7 +81,7 @@ class Allocation:
         scores: Importance of each unit of each group; comparable between groups.
         costs: Counts what is left.
         kind: What the goal is about: ``"flops"`` or ``"params"``.
-        multiple: Channel counts are brought to multiples of it.
+        multiple: What counts are brought to multiples of.
         kept: Booleans by unit, of each group.
         left: What is left of each axis; it follows from ``kept``.
     """
@@ -67,7 +90,7 @@ class Allocation:
     scores: Sequence[Array]
     costs: Costs
     kind: str
-    multiple: int
+    multiple: Multiple
     kept: list[Array]
     left: dict[Axis, float] = field(default_factory=dict)
 
@@ -116,11 +139,10 @@ class Allocation:
         return Offer(number, gone, float(scores[gone].sum()), saved) if saved > 0 else None
 
 
-def lower(count: int, group: Group, multiple: int) -> int | None:
+def lower(count: int, group: Group, multiple: Multiple) -> int | None:
     """The next smaller number of units that a group may have; ``None`` where it has to stay."""
-    step = multiple if group.width == 1 else max(1, multiple // group.width)
     least = max(1, int(np.ceil(FLOOR * group.units)))
-    fewer = (count - 1) // step * step
+    fewer = multiple.below(count, group.width)
     return fewer if fewer >= least else None
 
 

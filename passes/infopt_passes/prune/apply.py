@@ -108,7 +108,7 @@ def reached(order: Ranked, options: Prune, context: Context, goal: Goal) -> Cut:
     for step in range(options.steps):
         state = State.of(work)
         if step:
-            scores = importances(work, options.importance, context, multiple)
+            scores = importances(work, options.importance, context, multiple.narrow)
             allocation = Allocation(work.groups, scores, costs, goal.kind, multiple, work.kept)
         met = allocation.reach(goal.share ** ((step + 1) / options.steps))
         work.kept = allocation.kept

@@ -21,12 +21,12 @@ import onnx_ir as ir
 
 from infopt.model import Model
 from infopt.passes import Context
-from infopt_passes.prune.allocate import Allocation
+from infopt_passes.prune.allocate import Allocation, Multiple
 from infopt_passes.prune.cost import Costs
 from infopt_passes.prune.importance import importances
 from infopt_passes.prune.work import Work
 
-MULTIPLE = 8
+MULTIPLE = 16
 """Channel counts that most kernels run well, where no target says more."""
 
 
@@ -61,7 +61,7 @@ class Ranked:
     work: Work
     scores: Sequence[npt.NDArray[Any]]
     costs: Costs
-    multiple: int
+    multiple: Multiple
 
     def allocation(self, goal: Goal) -> Allocation:
         """Which units stay for a goal: of each group as many as its importance and its costs say.
@@ -88,7 +88,8 @@ def ranked(model: Model, context: Context, importance: str = "activations", mult
         model: A float model; it is left as it was.
         context: Brings samples, target and memory.
         importance: ``"activations"``, which looks at the samples, or ``"magnitude"``.
-        multiple: What channel counts are brought to multiples of; 0 is what the target runs fast.
+        multiple: What channel counts are brought to multiples of; 0 is what the target runs fast, and lets groups that
+            are no wider than that go to a half of it.
 
     Returns:
         The ranked model; it has no groups where nothing can be pruned, and says why in ``work.found.kept``.
@@ -99,14 +100,16 @@ def ranked(model: Model, context: Context, importance: str = "activations", mult
     work = Work.of(model.graph)
     step = multiple_of(multiple, context)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite counts as most important
-        scores = importances(work, importance, context, step) if work.groups else ()
+        scores = importances(work, importance, context, step.narrow) if work.groups else ()
     return Ranked(model, work, scores, costs_of(work.graph, context), step)
 
 
-def multiple_of(asked: int, context: Context) -> int:
+def multiple_of(asked: int, context: Context) -> Multiple:
     """What channel counts are brought to multiples of."""
     table = context.target.table if context.target is not None else None
-    return asked or (table.multiple if table is not None else MULTIPLE)
+    if asked:
+        return Multiple.of(asked)
+    return Multiple.of(table.multiple if table is not None else MULTIPLE, strict=False)
 
 
 def costs_of(graph: ir.Model, context: Context) -> Costs:
