@@ -50,7 +50,7 @@ def _medians(latency: Latency) -> str:
 
 def _why(latency: Latency, pruned: Sequence[Pruned], multiple: int) -> str:
     counts = [each for each in pruned if each.unit == "channels" and each.after is not None]
-    uneven = [each for each in counts if each.after != each.before and (each.after or 0) % multiple]
+    uneven = [each for each in counts if each.after != each.before and _uneven(each.after or 0, multiple)]
     if uneven:
         told = f"{len(uneven)} groups have channel counts that are no multiples of {multiple}"
         return f"likely because {told}, such as {uneven[0].after} of {uneven[0].name}: leave out --multiple"
@@ -60,3 +60,8 @@ def _why(latency: Latency, pruned: Sequence[Pruned], multiple: int) -> str:
         return f"likely because {what}: a larger batch shows the gain"
     what = "the time goes to moving data and to layers that were left alone, not to the operations that went"
     return f"likely because {what}: --latency as the goal measures, and cuts where it pays"
+
+
+def _uneven(count: int, multiple: int) -> bool:
+    """Whether a count is no multiple, nor the half that groups no wider than that go to by default."""
+    return bool(count % multiple) and 2 * count != multiple

@@ -21,7 +21,7 @@ from infopt.flops import flops
 from infopt.following import unfollowed
 from infopt.model import Pruned
 from infopt_passes.prune import Prune
-from infopt_passes.prune.allocate import Offer, best
+from infopt_passes.prune.allocate import Multiple, Offer, best
 from infopt_passes.prune.work import Work
 
 RESULT = {"shufflenet_v1": 0}
@@ -116,6 +116,22 @@ def test_an_axis_that_a_layer_norm_reads_stays_and_the_report_says_why(make_cont
     result = Prune(flops=0.8, multiple=1, recover="none")(model, make_context(model, "onnxruntime"))
     assert any(each.remark.startswith("LayerNormalization") for each in result.pruned)
     assert any(each.unit == "units of 4 channels" for each in result.pruned)
+
+
+@pytest.mark.parametrize(
+    ("multiple", "steps"),
+    [
+        (Multiple.of(16, strict=False), (64, 48, 32, 16, 8, 0)),
+        (Multiple.of(16), (64, 48, 32, 16, 0)),
+        (Multiple.of(1), (3, 2, 1, 0)),
+    ],
+    ids=["default", "asked", "one"],
+)
+def test_narrow_groups_go_to_half_of_a_multiple_that_nobody_asked_for(
+    multiple: Multiple, steps: tuple[int, ...]
+) -> None:
+    assert [multiple.below(count) for count in steps[:-1]] == list(steps[1:])
+    assert multiple.below(5, width=64) == 4
 
 
 def test_counts_are_multiples_and_the_goal_is_met(make_context: Any) -> None:
