@@ -21,8 +21,8 @@ from infopt.flops import flops
 from infopt.following import unfollowed
 from infopt.model import Pruned
 from infopt_passes.prune import Prune
-from infopt_passes.prune.allocate import Offer, best
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.ranking.allocate import Offer, best
 
 RESULT = {"shufflenet_v1": 0}
 """Groups of channels to be found in networks of which little can go."""

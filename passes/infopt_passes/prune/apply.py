@@ -14,14 +14,14 @@ from infopt.errors import InputError
 from infopt.model import Model, Note, Pruned
 from infopt.noise import decibels
 from infopt.passes import Context
-from infopt_passes.prune.accept import State, Yardstick, accepted
-from infopt_passes.prune.allocate import Allocation
-from infopt_passes.prune.cost import Costs
+from infopt_passes.prune.cutting.work import Work
 from infopt_passes.prune.distill import check_model, cut
-from infopt_passes.prune.importance import importances
-from infopt_passes.prune.plan import Goal, Ranked, costs_of, ranked
-from infopt_passes.prune.recover import FEWEST, Recovered, recover
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.ranking.allocate import Allocation
+from infopt_passes.prune.ranking.cost import Costs
+from infopt_passes.prune.ranking.importance import importances
+from infopt_passes.prune.ranking.plan import Goal, Ranked, costs_of, ranked
+from infopt_passes.prune.recovery.accept import State, Yardstick, accepted
+from infopt_passes.prune.recovery.recover import FEWEST, Recovered, recover
 
 if TYPE_CHECKING:
     from infopt_passes.prune import Prune

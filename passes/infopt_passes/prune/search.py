@@ -18,7 +18,7 @@ from infopt.passes import Context
 from infopt.wording import metric as shown
 from infopt_passes.prune.apply import Cut, check_float, check_groups, reached
 from infopt_passes.prune.distill import check_model
-from infopt_passes.prune.plan import Goal, ranked
+from infopt_passes.prune.ranking.plan import Goal, ranked
 
 if TYPE_CHECKING:
     from infopt.selection import Selection, Trial

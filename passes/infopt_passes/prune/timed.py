@@ -13,7 +13,7 @@ from infopt.errors import InputError
 from infopt.model import Model
 from infopt.passes import Context
 from infopt.target import Artifact, CompileOptions
-from infopt_passes.prune.plan import Goal, Ranked
+from infopt_passes.prune.ranking.plan import Goal, Ranked
 
 if TYPE_CHECKING:
     from infopt.data import Feed

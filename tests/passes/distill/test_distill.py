@@ -26,7 +26,7 @@ from infopt.passes import CalibrationSet, Context, interface
 from infopt.readers.synthetic import SyntheticSamples
 from infopt.sparsity import has_pattern
 from infopt_passes.prune import Prune
-from infopt_passes.prune.prepare import prepared
+from infopt_passes.prune.cutting.prepare import prepared
 
 if TYPE_CHECKING:
     from conftest import Build, MakeContext, RunFloat

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infopt_passes.prune.axes import Axis
-from infopt_passes.prune.cost import Costs
-from infopt_passes.prune.groups import Group
+from infopt_passes.prune.ranking.cost import Costs
+from infopt_passes.prune.wiring.axes import Axis
+from infopt_passes.prune.wiring.groups import Group
 
 Array = npt.NDArray[Any]
 

@@ -21,10 +21,10 @@ import onnx_ir as ir
 
 from infopt.model import Model
 from infopt.passes import Context
-from infopt_passes.prune.allocate import Allocation
-from infopt_passes.prune.cost import Costs
-from infopt_passes.prune.importance import importances
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.ranking.allocate import Allocation
+from infopt_passes.prune.ranking.cost import Costs
+from infopt_passes.prune.ranking.importance import importances
 
 MULTIPLE = 8
 """Channel counts that most kernels run well, where no target says more."""
