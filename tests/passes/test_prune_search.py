@@ -46,7 +46,7 @@ class Threshold:
 
     def make(self, share: float, context: Context) -> Cut:
         self.shares.append(share)
-        return Cut(MODEL, share, True)
+        return Cut(MODEL, share, share)
 
 
 def searched(threshold: Threshold, seconds: float = 60.0) -> Search:

@@ -52,7 +52,7 @@ def share_for(order: Ranked, latency: float, context: Context) -> float:
             f"{order.model.path}: no more than {1 - least:.0%} of the latency could be saved on {base.target}",
             f"give --latency {least:.2f} or more; what is left does not depend on the channels that can go",
         )
-    return max(met)
+    return max(*met, order.least)
 
 
 def _compiled(model: Model, context: Context) -> Artifact:

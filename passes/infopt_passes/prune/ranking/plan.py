@@ -74,6 +74,11 @@ class Ranked:
         found.reach(goal.share)
         return found
 
+    @property
+    def least(self) -> float:
+        """The smallest part of the operations that can be kept without emptying a layer."""
+        return self.allocation(Goal("flops", 0.0)).share()
+
     def cut(self, allocation: Allocation) -> Model:
         """The model without the units that are gone, as it is before any recovery."""
         work = Work.of(self.model.graph)
