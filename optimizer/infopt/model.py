@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +16,9 @@ import onnx_ir as ir
 from infopt.data import InputSpec
 from infopt.errors import InfoptError, ModelError
 from infopt.writing import write_inline
+
+if TYPE_CHECKING:
+    from infopt.passes import Pass
 
 INLINE_LIMIT = 256_000_000
 """Weights above this many bytes are written beside the graph: whoever reads a message has all of it in memory."""
@@ -70,7 +73,7 @@ class Step:
 
     Attributes:
         name: Name of the pass.
-        options: Its options as a recipe holds them.
+        options: Its options as a recipe holds them, with what it found in the place of what was left to it.
         seconds: Wall time.
         nodes: Nodes of the graph after it, subgraphs included.
         bytes: Bytes of the weights after it.
@@ -136,6 +139,8 @@ class Model:
         ranges: Calibrated range by tensor name, once quantized.
         external: Names of the files of its external data, relative to that of the model.
         pruned: What pruning left of each group, once pruned.
+        settled: The pass that ran last with the options that do the same without a search or a measurement; ``None``
+            where those that it was given do. :func:`infopt.passes.run` takes it from here.
     """
 
     graph: ir.Model
@@ -145,6 +150,7 @@ class Model:
     ranges: tuple[tuple[str, Range], ...] = ()
     external: tuple[str, ...] = ()
     pruned: tuple[Pruned, ...] = ()
+    settled: Pass | None = None
 
     def edited(self, graph: ir.Model, *notes: Note) -> Model:
         """The same model with another graph and further notes."""

@@ -18,7 +18,7 @@ from infopt.evidence import Build, gather
 from infopt.model import Model, Note, blamed_on, save
 from infopt.output import check_directory, staged_directory
 from infopt.passes import Context, run
-from infopt.recipe import Recipe
+from infopt.recipe import Recipe, settled
 from infopt.report import Report
 from infopt.resolve import Resolved, needs_calibration, resolve
 from infopt.selection import Parts, parted, selection
@@ -65,7 +65,9 @@ def execute(recipe: Recipe, command: str, listener: Listener | None = None) -> R
         blamed_on(recipe.job.model),
     ):
         work = Path(scratch)
-        build = _build(resolved, _optimized(parts, work, listener), out, missing, listener)
+        model = _optimized(parts, work, listener)
+        resolved = replace(resolved, recipe=settled(resolved.recipe, model.steps))
+        build = _build(resolved, model, out, missing, listener)
         evidence = gather(resolved, build, work, listener)
         report = assemble(resolved, build, evidence, command)
         profile = calibration_profile(resolved, build, report.data.calib, work, listener)

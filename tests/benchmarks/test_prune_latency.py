@@ -20,8 +20,8 @@ from infopt.bench import interleave, speedup, times
 from infopt.passes import Context, run
 from infopt.target import Artifact, CompileOptions
 from infopt_passes.prune import Prune
-from infopt_passes.prune.cost import Costs
-from infopt_passes.prune.prepare import prepared
+from infopt_passes.prune.cutting.prepare import prepared
+from infopt_passes.prune.ranking.cost import Costs
 from infopt_passes.simplify import Simplify
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from infopt.data import infer_batch_axes
 from infopt.model import Model, input_specs
 from infopt.passes import interface
 from infopt.readers.synthetic import SyntheticSamples
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.work import Work
 
 
 def chosen(work: Work, seed: int, share: float = 0.3) -> None:

@@ -12,7 +12,7 @@ from passes.architectures import Net, image
 from passes.silenced import check_equal, chosen
 
 from infopt.model import Model
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.work import Work
 from infopt_passes.simplify import Simplify
 
 

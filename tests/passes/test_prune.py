@@ -21,8 +21,9 @@ from infopt.flops import flops
 from infopt.following import unfollowed
 from infopt.model import Pruned
 from infopt_passes.prune import Prune
-from infopt_passes.prune.allocate import Multiple, Offer, best
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.ranking.allocate import Multiple, Offer, best
+from infopt_passes.prune.ranking.plan import Goal, ranked
 
 RESULT = {"shufflenet_v1": 0}
 """Groups of channels to be found in networks of which little can go."""
@@ -221,6 +222,24 @@ def test_a_quantized_model_is_refused(build: Any, make_context: Any) -> None:
 def test_two_goals_are_refused() -> None:
     with pytest.raises(OptionError, match="two goals"):
         Prune(flops=0.5, params=0.5).check_target(registry.target("onnxruntime"))
+
+
+@pytest.mark.parametrize("name", ["lstm", "mlp", "sliced", "resnet_basic"])
+def test_the_least_that_can_be_kept_can_be_had(name: str, make_context: Any) -> None:
+    model = ARCHITECTURES[name]()
+    order = ranked(model, make_context(model), "magnitude", 1)
+    allocation = order.allocation(Goal("flops", 1.0))
+    assert not allocation.reach(0.9 * order.least)
+    assert order.allocation(Goal("flops", 1.0)).reach(order.least), "sums differ by their order"
+
+
+def test_a_model_of_which_all_is_to_be_kept_is_left_as_it_is(make_context: Any) -> None:
+    model = ARCHITECTURES["mlp"]()
+    written = ir.to_proto(model.graph).SerializeToString()
+    for options in (Prune(flops=1.0), Prune(params=1.0), Prune(kind="unstructured", sparsity=0.0)):
+        result = options(model, make_context(model))
+        assert ir.to_proto(result.graph).SerializeToString() == written
+        assert [note.why for note in result.notes] == ["all of it is kept, as was asked for"]
 
 
 def test_a_goal_in_latency_is_met_by_measuring(make_context: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,17 +21,17 @@ from infopt.passes import CalibrationSet, Context
 from infopt.readers.npz import open_npz
 from infopt_passes.calibrate.sweep import Streams
 from infopt_passes.prune import Prune
-from infopt_passes.prune.importance import importances
-from infopt_passes.prune.padding import counted, padding_mask
-from infopt_passes.prune.prepare import prepared
-from infopt_passes.prune.recover import rows_of
-from infopt_passes.prune.seen import PER_SQUARE, PER_WEIGHT, in_order, observed, readings
+from infopt_passes.prune.cutting.prepare import prepared
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.ranking.importance import importances
+from infopt_passes.prune.readings.padding import counted, padding_mask
+from infopt_passes.prune.readings.seen import PER_SQUARE, PER_WEIGHT, in_order, observed, readings
+from infopt_passes.prune.readings.stages import March, stages_of
+from infopt_passes.prune.readings.sums import Sums, joined
+from infopt_passes.prune.recovery.recover import rows_of
 from infopt_passes.prune.sparse import sparsified
 from infopt_passes.prune.sparse.layers import Pair
 from infopt_passes.prune.sparse.solve import smallest, solved, stepped
-from infopt_passes.prune.stages import March, stages_of
-from infopt_passes.prune.sums import Sums, joined
-from infopt_passes.prune.work import Work
 
 if TYPE_CHECKING:
     from conftest import Build, MakeContext, RunFloat
@@ -257,8 +257,8 @@ def test_memory_is_what_a_layer_is_said_to_take(
     kind: Any, outputs: int, build: Build, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A layer that would take more is left alone, so what is said must hold."""
-    monkeypatch.setattr("infopt_passes.prune.sums.WIDE", 256)
-    monkeypatch.setattr("infopt_passes.prune.importance.WIDE", 256)
+    monkeypatch.setattr("infopt_passes.prune.readings.sums.WIDE", 256)
+    monkeypatch.setattr("infopt_passes.prune.ranking.importance.WIDE", 256)
     model = build(CHAIN, u=(8, SQUARE), v=(SQUARE, outputs), w=(outputs, 4))
     context = replace(make_context(model, count=40), force=True)
     said = PER_SQUARE * SQUARE**2 + PER_WEIGHT * SQUARE * outputs

@@ -10,8 +10,8 @@ from onnx import numpy_helper
 from passes.sequences import GATES, steps
 
 from infopt_passes.prune import Prune
-from infopt_passes.prune.recover import recover
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.recovery.recover import recover
 
 
 @pytest.mark.parametrize("read", [False, True])
@@ -97,7 +97,7 @@ def test_fits_that_take_states_further_away_are_taken_back(make_context: Any, mo
     work.zero()
     node = next(node for node in work.graph.graph if node.op_type == "LSTM")
     before = [node.inputs[index].const_value.numpy().copy() for index in (1, 2, 3)]
-    monkeypatch.setattr("infopt_passes.prune.regates.fitted", lambda target, own, *rest: own + 5.0)
+    monkeypatch.setattr("infopt_passes.prune.recovery.regates.fitted", lambda target, own, *rest: own + 5.0)
     told = recover(work, make_context(model, count=32))
     assert node.name in told.left
     for index, array in zip((1, 2, 3), before, strict=True):

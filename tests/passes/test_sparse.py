@@ -16,10 +16,10 @@ from infopt.facts import WEIGHT_INPUT
 from infopt.model import save
 from infopt.sparsity import compressed_bytes, has_pattern, two_of_four
 from infopt_passes.fitting.hessian import loss
+from infopt_passes.prune.readings.sums import Seen
 from infopt_passes.prune.sparse import sparsified
 from infopt_passes.prune.sparse.allocate import Costs, allocated
 from infopt_passes.prune.sparse.fit import fitted, magnitude
-from infopt_passes.prune.sums import Seen
 
 if TYPE_CHECKING:
     from conftest import Build, MakeContext, RunFloat

@@ -16,11 +16,11 @@ from passes.silenced import check_equal, chosen, feed_of
 from infopt.flops import flops
 from infopt.model import Model
 from infopt_passes.prune import Prune
-from infopt_passes.prune.cost import Costs
-from infopt_passes.prune.importance import importances
-from infopt_passes.prune.prepare import prepared
-from infopt_passes.prune.recurrent import products
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.prepare import prepared
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.ranking.cost import Costs
+from infopt_passes.prune.ranking.importance import importances
+from infopt_passes.prune.wiring.recurrent import products
 
 FOUND = {
     "stacked_lstm": [(12, 1), (10, 1)],

@@ -94,6 +94,11 @@ class Prune:
         goals = (self.flops, self.params, self.latency, self.sparsity)
         return self.kind != "2:4" and all(goal is None for goal in goals)
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether it is to leave the model as it is: what is found where no cut keeps a budget."""
+        return self.sparsity == 0 or 1 in (self.flops, self.params)
+
     def check_target(self, target: Target) -> None:
         """Stop before any work where the options do not fit together; see :class:`infopt.passes.ForTarget`.
 
@@ -138,6 +143,10 @@ class Prune:
             from infopt_passes.prune.search import largest
 
             return largest(model, self, context, context.selection)
+        if self.keeps_all:
+            from infopt_passes.prune.apply import whole
+
+            return whole(model)
         target = context.target
         if self.kind == "2:4" and target is not None and not target.table.sparse and not context.force:
             why = f"{target.runtime} has no kernels for 2:4 sparse weights, so nothing would get faster"

@@ -14,14 +14,14 @@ from infopt.errors import InputError
 from infopt.model import Model, Note, Pruned
 from infopt.noise import decibels
 from infopt.passes import Context
-from infopt_passes.prune.accept import State, Yardstick, accepted
-from infopt_passes.prune.allocate import Allocation
-from infopt_passes.prune.cost import Costs
+from infopt_passes.prune.cutting.work import Work
 from infopt_passes.prune.distill import check_model, cut
-from infopt_passes.prune.importance import importances
-from infopt_passes.prune.plan import Goal, Ranked, costs_of, ranked
-from infopt_passes.prune.recover import FEWEST, Recovered, recover
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.ranking.allocate import Allocation
+from infopt_passes.prune.ranking.cost import Costs
+from infopt_passes.prune.ranking.importance import importances
+from infopt_passes.prune.ranking.plan import Goal, Ranked, costs_of, ranked
+from infopt_passes.prune.recovery.accept import State, Yardstick, accepted
+from infopt_passes.prune.recovery.recover import FEWEST, Recovered, recover
 
 if TYPE_CHECKING:
     from infopt_passes.prune import Prune
@@ -33,13 +33,13 @@ class Cut:
 
     Attributes:
         model: The model, with what is told of it.
-        share: What is left of what the goal is about.
-        met: Whether that is what was to be reached.
+        goal: What was to be left, of what the goal is about.
+        share: What is left.
     """
 
     model: Model
+    goal: float
     share: float
-    met: bool
 
 
 def pruned(model: Model, options: Prune, context: Context) -> Model:
@@ -59,7 +59,20 @@ def pruned(model: Model, options: Prune, context: Context) -> Model:
         check_groups(order)
         share, asked = share_for(order, options.latency, context), options.latency
     goal = Goal("params" if kind == "params" else "flops", share, asked is not None)
-    return reached(order, options, context, goal).model
+    made = reached(order, options, context, goal).model
+    if options.latency is None:
+        return made
+    return replace(made, settled=replace(options, latency=None, flops=share))
+
+
+def whole(model: Model) -> Model:
+    """A model of which all is kept.
+
+    Raises:
+        InputError: It is quantized.
+    """
+    check_float(model)
+    return model.edited(model.graph.clone(), Note("choice", "prune", "all of it is kept, as was asked for"))
 
 
 def check_float(model: Model) -> None:
@@ -100,7 +113,7 @@ def reached(order: Ranked, options: Prune, context: Context, goal: Goal) -> Cut:
     if not order.work.groups:
         if goal.asked:
             check_groups(order)
-        return Cut(model.edited(model.graph.clone(), Note("warning", "prune", _nothing(order.work))), 1.0, False)
+        return Cut(model.edited(model.graph.clone(), Note("warning", "prune", _nothing(order.work))), goal.share, 1.0)
     work = Work.of(model.graph)
     costs, multiple, met, notes = costs_of(work.graph, context), order.multiple, True, list[Note]()
     yardstick = Yardstick.of(work, context)
@@ -129,7 +142,7 @@ def reached(order: Ranked, options: Prune, context: Context, goal: Goal) -> Cut:
     table, changes = [*_totals(costs, allocation), *notes], [*_changes(work), *_left(work)]
     share = allocation.share()
     graph, distilled = cut(work, options, context)
-    return Cut(model.edited(graph, *table, *distilled).with_pruned(*changes), share, met)
+    return Cut(model.edited(graph, *table, *distilled).with_pruned(*changes), goal.share, share)
 
 
 def _judged_recovery(

@@ -6,9 +6,9 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx
@@ -24,12 +24,16 @@ from infopt.flops import flops
 from infopt.model import Model, input_specs
 from infopt.passes import CalibrationSet, Context, interface
 from infopt.readers.synthetic import SyntheticSamples
+from infopt.selection import Trial
 from infopt.sparsity import has_pattern
 from infopt_passes.prune import Prune
-from infopt_passes.prune.prepare import prepared
+from infopt_passes.prune.cutting.prepare import prepared
+from infopt_passes.prune.search import largest
 
 if TYPE_CHECKING:
     from conftest import Build, MakeContext, RunFloat
+
+    from infopt.selection import Selection
 
 torch = pytest.importorskip("torch", reason="distillation needs torch")
 
@@ -342,3 +346,34 @@ def test_any_of_several_right_classes_will_do() -> None:
     wanted = pytest.approx(-(np.log(0.8) + np.log(0.8)) / 2)
     assert float(cross_entropy(scores, labels, False)) == wanted
     assert float(cross_entropy(scores.exp(), labels, True)) == wanted
+
+
+@dataclass
+class FirstAlone:
+    """A selection in which nothing but the first candidate keeps the budget."""
+
+    tried: int = 0
+    metric: str = "top1"
+    samples: int = 8
+    limit: float = 0.1
+    confirmed: int = 8
+    labelled: bool = True
+    proves: bool = True
+    confidence: float = 0.95
+    later: tuple[str, ...] = ()
+
+    def trial(self, model: Model, context: Context) -> Trial:
+        self.tried += 1
+        kept = self.tried == 1
+        return Trial(1.0, 1.0, 0.0, None, "pass" if kept else "fail", kept)
+
+
+def test_where_distillation_misses_the_budget_the_recovery_of_the_trials_is_what_a_recipe_repeats(
+    net: Model, make_context: MakeContext
+) -> None:
+    context = make_context(net, count=64)
+    options = replace(DISTILL, flops=None, epochs=1, time_limit=1.0)
+    found = largest(net, options, context, cast("Selection", FirstAlone()))
+    assert found.settled == replace(options, flops=0.5, recover="lsq")
+    graphs = [ir.to_proto(each.graph).SerializeToString() for each in (found, found.settled(net, context))]
+    assert graphs[0] == graphs[1]

@@ -18,7 +18,7 @@ from infopt.data import infer_batch_axes
 from infopt.model import input_specs
 from infopt.readers.synthetic import SyntheticSamples
 from infopt.targets.onnxruntime import open_onnx
-from infopt_passes.prune.prepare import prepared
+from infopt_passes.prune.cutting.prepare import prepared
 
 torch = pytest.importorskip("torch", reason="distillation needs torch")
 

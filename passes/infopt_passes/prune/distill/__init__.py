@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from infopt.model import Model, Note
     from infopt.passes import Context
     from infopt_passes.prune import Prune
-    from infopt_passes.prune.work import Work
+    from infopt_passes.prune.cutting.work import Work
 
 REMEDY = "pip install 'infopt[torch]', or --recover lsq, which needs no more than is there"
 
@@ -82,8 +82,8 @@ def sparse(exact: Model, model: Model, options: Prune, context: Context) -> Mode
     """
     if options.recover != "distill":
         return model
+    from infopt_passes.prune.cutting.prepare import prepared
     from infopt_passes.prune.distill.run import distilled
-    from infopt_passes.prune.prepare import prepared
 
     graph = model.graph.clone()
     return model.edited(graph, *distilled(prepared(exact.graph), graph, {}, options, context))

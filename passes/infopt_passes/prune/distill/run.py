@@ -31,7 +31,7 @@ from infopt_passes.prune.distill.loss import Aim
 from infopt_passes.prune.distill.parameters import tensors, trained, write, zeros
 from infopt_passes.prune.distill.teacher import Kept, Teacher, powers
 from infopt_passes.prune.distill.training import Lesson, State, train
-from infopt_passes.prune.recover import FEWEST
+from infopt_passes.prune.recovery.recover import FEWEST
 
 if TYPE_CHECKING:
     from infopt_passes.prune import Prune

@@ -16,14 +16,14 @@ from infopt.model import Model, Note
 from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.hessian import damping_for, loss
-from infopt_passes.prune.prepare import prepared
-from infopt_passes.prune.recover import free_bias, rows_of, write_shift
-from infopt_passes.prune.seen import in_order, observed
+from infopt_passes.prune.cutting.prepare import prepared
+from infopt_passes.prune.readings.seen import in_order, observed
+from infopt_passes.prune.readings.sums import Seen, joined
+from infopt_passes.prune.recovery.recover import free_bias, rows_of, write_shift
 from infopt_passes.prune.sparse.allocate import Costs, allocated
 from infopt_passes.prune.sparse.fit import Sparse, fitted
 from infopt_passes.prune.sparse.layers import Pair, chosen, neighbours
 from infopt_passes.prune.sparse.solve import TINY, saliency
-from infopt_passes.prune.sums import Seen, joined
 
 Array = npt.NDArray[Any]
 

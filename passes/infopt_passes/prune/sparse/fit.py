@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from infopt.sparsity import OF, ZEROS
 from infopt_passes.fitting.hessian import damping_for
+from infopt_passes.prune.readings.sums import Seen, divided, joined
 from infopt_passes.prune.sparse.solve import TINY, Eliminated, semi, smallest, solved, stepped, unstructured
-from infopt_passes.prune.sums import Seen, divided, joined
 
 Array = npt.NDArray[Any]
 

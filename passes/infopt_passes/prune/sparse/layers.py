@@ -17,7 +17,7 @@ from infopt.passes import Context
 from infopt.sparsity import OF
 from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.layout import Layout
-from infopt_passes.prune.seen import readings
+from infopt_passes.prune.readings.seen import readings
 
 Array = npt.NDArray[Any]
 

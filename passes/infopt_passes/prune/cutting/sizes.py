@@ -17,8 +17,8 @@ import onnx_ir as ir
 from onnxscript.optimizer import fold_constants
 
 from infopt.listed import picked
-from infopt_passes.prune.shapes import SHAPE_INPUT
-from infopt_passes.prune.ties import numbers
+from infopt_passes.prune.wiring.shapes import SHAPE_INPUT
+from infopt_passes.prune.wiring.ties import numbers
 
 MOST = 64
 """Elements of a tensor that is still index arithmetic."""

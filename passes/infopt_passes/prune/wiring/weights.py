@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from infopt.facts import WEIGHT_INPUT, is_constant
-from infopt_passes.prune.recurrent import is_recurrent
-from infopt_passes.prune.recurrent import weights as gates
+from infopt_passes.prune.wiring.recurrent import is_recurrent
+from infopt_passes.prune.wiring.recurrent import weights as gates
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
 

@@ -13,11 +13,11 @@ import onnx_ir as ir
 
 from infopt.bodies import bodies
 from infopt.facts import is_constant
-from infopt_passes.prune.axes import Axes, Axis, Kin
-from infopt_passes.prune.operators import apply
-from infopt_passes.prune.reshapes import settle
-from infopt_passes.prune.ties import Ties
-from infopt_passes.prune.weights import is_weight, weights_of
+from infopt_passes.prune.wiring.axes import Axes, Axis, Kin
+from infopt_passes.prune.wiring.operators import apply
+from infopt_passes.prune.wiring.reshapes import settle
+from infopt_passes.prune.wiring.ties import Ties
+from infopt_passes.prune.wiring.weights import is_weight, weights_of
 
 Array = npt.NDArray[Any]
 

@@ -13,10 +13,10 @@ import onnx_ir as ir
 
 from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading
-from infopt_passes.prune.groups import Group
-from infopt_passes.prune.recurrent import is_recurrent, products
-from infopt_passes.prune.seen import observed
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.readings.seen import observed
+from infopt_passes.prune.wiring.groups import Group
+from infopt_passes.prune.wiring.recurrent import is_recurrent, products
 
 Array = npt.NDArray[Any]
 

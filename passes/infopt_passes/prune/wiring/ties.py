@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from infopt.facts import is_constant
-from infopt_passes.prune.axes import Axes, Axis, rank, size_of
-from infopt_passes.prune.reshapes import Split
+from infopt_passes.prune.wiring.axes import Axes, Axis, rank, size_of
+from infopt_passes.prune.wiring.reshapes import Split
 
 Array = npt.NDArray[Any]
 

@@ -21,11 +21,11 @@ from infopt.facts import is_constant
 from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading, moments
 from infopt_passes.fitting.moments import Moments
-from infopt_passes.prune.axes import Axis
-from infopt_passes.prune.recurrent import products
-from infopt_passes.prune.seen import ROWS
-from infopt_passes.prune.surgery import masks_of, zeroed
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.surgery import masks_of, zeroed
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.readings.seen import ROWS
+from infopt_passes.prune.wiring.axes import Axis
+from infopt_passes.prune.wiring.recurrent import products
 
 Array = npt.NDArray[Any]
 

@@ -19,7 +19,7 @@ from infopt.errors import RuntimeRefused
 from infopt.model import Note
 from infopt.noise import OutputJudge, decibels, output_judge
 from infopt.passes import Context
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.work import Work
 
 PART = 8
 """Of so many calibration samples one judges."""

@@ -21,10 +21,10 @@ from infopt_passes.calibrate.sizes import tensor_bytes
 from infopt_passes.calibrate.sweep import Streams, streams
 from infopt_passes.fitting.gather import LEAST_ROWS, MOST_ROWS, Reading
 from infopt_passes.fitting.layout import layout
-from infopt_passes.prune.drift import Drift, drift_of
-from infopt_passes.prune.padding import counted, padding_mask
-from infopt_passes.prune.stages import March, Twins, stages_of
-from infopt_passes.prune.sums import Seen, Sums
+from infopt_passes.prune.readings.drift import Drift, drift_of
+from infopt_passes.prune.readings.padding import counted, padding_mask
+from infopt_passes.prune.readings.stages import March, Twins, stages_of
+from infopt_passes.prune.readings.sums import Seen, Sums
 
 Array = npt.NDArray[Any]
 

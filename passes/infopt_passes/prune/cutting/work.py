@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from infopt_passes.prune.axes import Axis
-from infopt_passes.prune.groups import Group, Structure, structure
-from infopt_passes.prune.prepare import prepared
-from infopt_passes.prune.surgery import masks_of, removal, remove, zeroed
-from infopt_passes.prune.weights import weights_of
+from infopt_passes.prune.cutting.prepare import prepared
+from infopt_passes.prune.cutting.surgery import masks_of, removal, remove, zeroed
+from infopt_passes.prune.wiring.axes import Axis
+from infopt_passes.prune.wiring.groups import Group, Structure, structure
+from infopt_passes.prune.wiring.weights import weights_of
 
 Array = npt.NDArray[Any]
 

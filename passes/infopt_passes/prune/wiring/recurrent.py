@@ -20,8 +20,8 @@ from infopt.facts import is_constant
 from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.layout import Layout
 from infopt_passes.fitting.patches import chosen
-from infopt_passes.prune.axes import rank, size_of
-from infopt_passes.prune.ties import Ties, called, given
+from infopt_passes.prune.wiring.axes import rank, size_of
+from infopt_passes.prune.wiring.ties import Ties, called, given
 
 Array = npt.NDArray[Any]
 

@@ -10,8 +10,8 @@ import onnx_ir as ir
 
 from infopt.facts import is_constant
 from infopt.flops import COUNTED, node_flops, static_sizes
-from infopt_passes.prune.axes import Axis
-from infopt_passes.prune.groups import Group
+from infopt_passes.prune.wiring.axes import Axis
+from infopt_passes.prune.wiring.groups import Group
 
 USUAL = 64
 """Size that stands for one that is only known at run time; shares of a whole hardly depend on it."""

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from infopt_passes.prune.axes import Axes, Axis, Kin
+from infopt_passes.prune.wiring.axes import Axes, Axis, Kin
 
 Sizes = Sequence[int | str | None]
 Block = tuple[tuple[int, ...], tuple[int, ...]]

@@ -21,10 +21,17 @@ import onnx_ir as ir
 
 from infopt.model import Model
 from infopt.passes import Context
+<<<<<<< HEAD:passes/infopt_passes/prune/plan.py
 from infopt_passes.prune.allocate import Allocation, Multiple
 from infopt_passes.prune.cost import Costs
 from infopt_passes.prune.importance import importances
 from infopt_passes.prune.work import Work
+=======
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.ranking.allocate import Allocation
+from infopt_passes.prune.ranking.cost import Costs
+from infopt_passes.prune.ranking.importance import importances
+>>>>>>> recipe:passes/infopt_passes/prune/ranking/plan.py
 
 MULTIPLE = 16
 """Channel counts that most kernels run well, where no target says more."""
@@ -73,6 +80,11 @@ class Ranked:
         found = Allocation(self.work.groups, self.scores, self.costs, goal.kind, self.multiple, list(self.work.kept))
         found.reach(goal.share)
         return found
+
+    @property
+    def least(self) -> float:
+        """The smallest part of the operations that can be kept without emptying a layer."""
+        return self.allocation(Goal("flops", 0.0)).share()
 
     def cut(self, allocation: Allocation) -> Model:
         """The model without the units that are gone, as it is before any recovery."""

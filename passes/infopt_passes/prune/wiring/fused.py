@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from infopt_passes.prune.axes import rank
-from infopt_passes.prune.heads import grouped_query, multi_head, rotary, self_attention
-from infopt_passes.prune.rules import RULES, product
-from infopt_passes.prune.ties import Ties, called
+from infopt_passes.prune.wiring.axes import rank
+from infopt_passes.prune.wiring.heads import grouped_query, multi_head, rotary, self_attention
+from infopt_passes.prune.wiring.rules import RULES, product
+from infopt_passes.prune.wiring.ties import Ties, called
 
 
 def _normalized_sum(node: ir.Node, tie: Ties) -> None:

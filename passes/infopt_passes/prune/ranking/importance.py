@@ -18,13 +18,13 @@ from infopt.facts import WEIGHT_INPUT
 from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.places import bias_place
-from infopt_passes.prune.groups import Group
-from infopt_passes.prune.seen import observed, readings
-from infopt_passes.prune.sensitivity import Change, scaled, trial_size
-from infopt_passes.prune.states import recurrent_products
-from infopt_passes.prune.sums import WIDE, Seen
-from infopt_passes.prune.weights import is_weight, weight_of
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.ranking.sensitivity import Change, scaled, trial_size
+from infopt_passes.prune.ranking.states import recurrent_products
+from infopt_passes.prune.readings.seen import observed, readings
+from infopt_passes.prune.readings.sums import WIDE, Seen
+from infopt_passes.prune.wiring.groups import Group
+from infopt_passes.prune.wiring.weights import is_weight, weight_of
 
 Array = npt.NDArray[Any]
 
@@ -88,7 +88,7 @@ class Reader:
         second: Second moments of its columns; on disk where there are many.
         whole: The variance of its outputs.
         columns: The columns of each unit, of shape (units, columns of a unit).
-        trial: What becomes of the layer where some units are gone, see :mod:`infopt_passes.prune.sensitivity`.
+        trial: What becomes of the layer where some units are gone, see :mod:`infopt_passes.prune.ranking.sensitivity`.
         inverse: Inverse of the damped second moments, once units begin to go.
     """
 

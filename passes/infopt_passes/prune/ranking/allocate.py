@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infopt_passes.prune.axes import Axis
-from infopt_passes.prune.cost import Costs
-from infopt_passes.prune.groups import Group
+from infopt_passes.prune.ranking.cost import Costs
+from infopt_passes.prune.wiring.axes import Axis
+from infopt_passes.prune.wiring.groups import Group
 
 Array = npt.NDArray[Any]
 
 FLOOR = 0.1
 """Part of a group that stays in any case."""
+
+ROUNDING = 1e-9
+"""A goal that is missed by so little is reached: sums of the same costs differ by their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +105,15 @@ class Allocation:
         whole = self.costs.total(self.kind, {})
         parts = [self.costs.touched(group, self.kind) for group in self.groups]
         offers: dict[int, Offer | None] = {}
-        rest = self.costs.total(self.kind, self.left)
-        while rest > goal * whole:
+        rest, limit = self.costs.total(self.kind, self.left), goal * whole * (1 + ROUNDING)
+        while rest > limit:
             for number in range(len(self.groups)):
                 if number not in offers:
                     offers[number] = self._next(number, parts[number])
             possible = [offer for offer in offers.values() if offer is not None]
             if not possible:
                 return False
-            taken = best(possible, rest - goal * whole)
+            taken = best(possible, rest - limit)
             number = taken.group
             self.kept[number] = self.kept[number].copy()
             self.kept[number][taken.units] = False

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from infopt_passes.prune.axes import Axis, rank, size_of
-from infopt_passes.prune.recurrent import Array, is_recurrent, unname_states
+from infopt_passes.prune.wiring.axes import Axis, rank, size_of
+from infopt_passes.prune.wiring.recurrent import Array, is_recurrent, unname_states
 
 HEADS = ("num_heads", "q_num_heads", "kv_num_heads")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from infopt_passes.prune.axes import rank, size_of
-from infopt_passes.prune.ties import Ties, given
+from infopt_passes.prune.wiring.axes import rank, size_of
+from infopt_passes.prune.wiring.ties import Ties, given
 
 
 @dataclass(frozen=True, slots=True)

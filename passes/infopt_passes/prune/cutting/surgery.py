@@ -10,11 +10,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from infopt.facts import CONVOLUTIONS, is_constant
-from infopt_passes.prune.axes import Axis, size_of
-from infopt_passes.prune.counts import is_cut_alone, recount
-from infopt_passes.prune.groups import Group
-from infopt_passes.prune.shapes import SHAPE_INPUT, rewrite
-from infopt_passes.prune.ties import given, listed, numbers
+from infopt_passes.prune.cutting.counts import is_cut_alone, recount
+from infopt_passes.prune.wiring.axes import Axis, size_of
+from infopt_passes.prune.wiring.groups import Group
+from infopt_passes.prune.wiring.shapes import SHAPE_INPUT, rewrite
+from infopt_passes.prune.wiring.ties import given, listed, numbers
 
 Array = npt.NDArray[Any]
 

@@ -8,10 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.facts import is_constant
-from infopt_passes.prune.axes import rank, size_of
-from infopt_passes.prune.moves import MOVES
-from infopt_passes.prune.ties import Ties, given, listed
-from infopt_passes.prune.ties import called as _called
+from infopt_passes.prune.wiring.axes import rank, size_of
+from infopt_passes.prune.wiring.moves import MOVES
+from infopt_passes.prune.wiring.ties import Ties, given, listed
+from infopt_passes.prune.wiring.ties import called as _called
 
 Rule = Callable[[ir.Node, Ties], None]
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from infopt.facts import is_constant
 from infopt.listed import picked
-from infopt_passes.prune.ties import given, numbers
+from infopt_passes.prune.wiring.ties import given, numbers
 
 MADE_UP = "unk__"
 """How names begin that shape inference gives to sizes that it knows nothing of."""

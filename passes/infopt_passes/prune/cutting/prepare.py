@@ -13,10 +13,10 @@ from onnx_ir.passes.common import (
 
 from infopt.bodies import name_apart
 from infopt.contributed import note_shapes
-from infopt_passes.prune.chains import unchained
-from infopt_passes.prune.recurrent import drop_zeros, name_states
-from infopt_passes.prune.shapes import written_sizes
-from infopt_passes.prune.sizes import spelled
+from infopt_passes.prune.cutting.chains import unchained
+from infopt_passes.prune.cutting.sizes import spelled
+from infopt_passes.prune.wiring.recurrent import drop_zeros, name_states
+from infopt_passes.prune.wiring.shapes import written_sizes
 from infopt_passes.quiet import quiet
 
 ROUNDS = 8

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from infopt_passes.prune.axes import rank, size_of
-from infopt_passes.prune.ties import Ties, given, numbers
+from infopt_passes.prune.wiring.axes import rank, size_of
+from infopt_passes.prune.wiring.ties import Ties, given, numbers
 
 
 def _tile(node: ir.Node, tie: Ties) -> None:

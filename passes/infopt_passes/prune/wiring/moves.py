@@ -8,10 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.listed import picked
-from infopt_passes.prune.axes import Axis, rank, size_of
-from infopt_passes.prune.reshapes import Split, blocks, is_shuffle
-from infopt_passes.prune.shapes import can_rewrite
-from infopt_passes.prune.ties import Ties, given, listed, numbers
+from infopt_passes.prune.wiring.axes import Axis, rank, size_of
+from infopt_passes.prune.wiring.reshapes import Split, blocks, is_shuffle
+from infopt_passes.prune.wiring.shapes import can_rewrite
+from infopt_passes.prune.wiring.ties import Ties, given, listed, numbers
 
 
 def _transpose(node: ir.Node, tie: Ties) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from infopt_passes.prune.reshapes import blocks
+from infopt_passes.prune.wiring.reshapes import blocks
 
 Size = int | str | None
 

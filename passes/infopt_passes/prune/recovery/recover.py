@@ -19,13 +19,13 @@ from infopt.facts import BIAS_INPUT, WEIGHT_INPUT, is_constant
 from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.places import Place, bias_place, output_channels, shifted
-from infopt_passes.prune.axes import Axis
-from infopt_passes.prune.recurrent import is_recurrent
-from infopt_passes.prune.regates import Layer
-from infopt_passes.prune.seen import in_order, readings
-from infopt_passes.prune.sums import Seen, divided, joined
-from infopt_passes.prune.surgery import masks_of
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.surgery import masks_of
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.readings.seen import in_order, readings
+from infopt_passes.prune.readings.sums import Seen, divided, joined
+from infopt_passes.prune.recovery.regates import Layer
+from infopt_passes.prune.wiring.axes import Axis
+from infopt_passes.prune.wiring.recurrent import is_recurrent
 
 Array = npt.NDArray[Any]
 

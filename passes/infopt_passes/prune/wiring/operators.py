@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
-from infopt_passes.prune.copies import COPIES
-from infopt_passes.prune.fused import FUSED
-from infopt_passes.prune.heads import HEADED
-from infopt_passes.prune.recurrent import GATES, recurrent
-from infopt_passes.prune.rules import RULES
-from infopt_passes.prune.ties import Ties, called
+from infopt_passes.prune.wiring.copies import COPIES
+from infopt_passes.prune.wiring.fused import FUSED
+from infopt_passes.prune.wiring.heads import HEADED
+from infopt_passes.prune.wiring.recurrent import GATES, recurrent
+from infopt_passes.prune.wiring.rules import RULES
+from infopt_passes.prune.wiring.ties import Ties, called
 
 TABLES: Mapping[str, Mapping[str, Callable[[ir.Node, Ties], None]]] = {
     "": RULES | COPIES | HEADED | dict.fromkeys(GATES, recurrent),
