@@ -20,6 +20,7 @@ from infopt.model import Model, input_specs
 from infopt.passes import CalibrationSet, Context
 from infopt.readers.npz import open_npz
 from infopt_passes.calibrate.sweep import Streams
+from infopt_passes.fitting.masked import stepped
 from infopt_passes.prune import Prune
 from infopt_passes.prune.importance import importances
 from infopt_passes.prune.padding import counted, padding_mask
@@ -28,7 +29,7 @@ from infopt_passes.prune.recover import rows_of
 from infopt_passes.prune.seen import PER_SQUARE, PER_WEIGHT, in_order, observed, readings
 from infopt_passes.prune.sparse import sparsified
 from infopt_passes.prune.sparse.layers import Pair
-from infopt_passes.prune.sparse.solve import smallest, solved, stepped
+from infopt_passes.prune.sparse.solve import smallest, solved
 from infopt_passes.prune.stages import March, stages_of
 from infopt_passes.prune.sums import Sums, joined
 from infopt_passes.prune.work import Work
