@@ -51,7 +51,7 @@ def applied(model: Model, context: Context, pattern: str, share: float) -> Model
         for node, reading, seen in wave:
             notes += _sparsify(work, node, reading, seen, None if counts is None else counts[_name(reading.node)])
     if yardstick:
-        notes += checked(work, layers, yardstick)
+        notes = checked(work, layers, yardstick, notes)
     return model.edited(graph, *notes, _total(work, layers))
 
 
