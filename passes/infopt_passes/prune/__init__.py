@@ -112,20 +112,29 @@ class Prune:
                 raise OptionError(f"--{name} 0 would leave nothing of the model", "give a fraction such as 0.5")
 
     def _check_kind(self) -> None:
-        given = [name for name in ("flops", "params", "latency", "multiple") if getattr(self, name)]
-        if self.kind != "structured" and given:
-            told = f"--{given[0]} is a goal of the kind structured, this is {self.kind}"
-            raise OptionError(told, "give --sparsity 0.7 with --kind unstructured")
         if self.sparsity is not None and self.kind != "unstructured":
             raise OptionError(f"--sparsity has no use with --kind {self.kind}", "give --kind unstructured")
+        if self.kind == "structured":
+            return
+        if given := [name for name in ("flops", "params", "latency") if getattr(self, name) is not None]:
+            told = f"--{given[0]} is a goal of the kind structured, this is {self.kind}"
+            raise OptionError(told, "give --sparsity 0.7 with --kind unstructured")
+        for name, value in (("multiple", 0), ("steps", 1), ("importance", "activations")):
+            if getattr(self, name) != value:
+                raise OptionError(f"--{name} has no use with --kind {self.kind}", "leave it out")
+        if self.recover == "none":
+            told = f"--recover none has no use with --kind {self.kind}: the solve that chooses zeros refits the rest"
+            raise OptionError(told, "leave it out")
 
     def _check_recovery(self) -> None:
         if self.recover == "distill":
             from infopt_passes.prune.distill import check_torch
 
             check_torch()
-        elif self.fine_tune:
-            raise OptionError(f"--fine-tune has no use with --recover {self.recover}", "give --recover distill")
+            return
+        for flag, given in (("--fine-tune", self.fine_tune), ("--epochs", self.epochs > 0)):
+            if given:
+                raise OptionError(f"{flag} has no use with --recover {self.recover}", "give --recover distill")
 
     def __call__(self, model: Model, context: Context) -> Model:
         """Return the pruned model; see :class:`infopt.passes.Pass`.
