@@ -53,6 +53,7 @@ def refit(
         return _distance(rounded, matrix, *_targets(apart, free))
 
     tried = [_solved(matrix, second, cross, ridge * damping_for(layout.columns, seen.rows)) for ridge in RIDGES]
+    tried = [np.where(matrix == 0, 0, each) for each in tried]  # what was pruned does not come back
     wanted = min([matrix, *tried], key=lambda each: float(distance(each).sum()))
     scales, steps = grid(layout.weight(wanted).astype(np.float32))
     integers = least_squares(wanted, second, steps, damping_for(layout.columns, seen.rows)).integers

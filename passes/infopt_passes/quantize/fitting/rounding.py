@@ -71,7 +71,8 @@ def least_squares(weight: Array, second: Array, grid: Grid, damping: float = DAM
 
     Returns:
         Integers that are never worse by that measure than the nearest ones; for outputs where no better ones were
-        found, and for columns without any input, they are the nearest ones.
+        found, and for columns without any input, they are the nearest ones. Weights that are zero stay zero: they may
+        have been pruned, and one that comes back can cost the pattern that sparse kernels want.
     """
     weight = np.asarray(weight, np.float32)
     nearest = grid.nearest(weight).astype(np.float32)
@@ -107,8 +108,9 @@ class _Columns:
         return _Columns(turned(weight), turned(grid.steps), turned(grid.zeros), grid.ends)
 
     def rounded(self, values: Array, column: int) -> Array:
-        """The nearest integers of values for one column."""
-        return _whole(values / self.steps[:, column] + self.zeros[:, column], self.ends)
+        """The nearest integers of values for one column, where the weight is not zero."""
+        alive = np.where(self.weight[:, column] == 0, 0, values)
+        return _whole(alive / self.steps[:, column] + self.zeros[:, column], self.ends)
 
     def value(self, integers: Array, column: int) -> Array:
         return (integers - self.zeros[:, column]) * self.steps[:, column]
