@@ -144,6 +144,13 @@ def test_shared_weights_are_left_dense(build: Build, make_context: MakeContext) 
     assert "left dense: its weight is shared" in [note.why for note in result.notes if note.node == "a"]
 
 
+def test_weights_of_another_type_are_left_dense_and_named(build: Build, make_context: MakeContext) -> None:
+    text = "(float16[N, 8] x) => (float16[N, 4] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"
+    model = build(text, w=np.ones((8, 16), np.float16), v=np.ones((16, 4), np.float16))
+    with pytest.raises(InputError, match=r"can be made sparse: its weight is float16, only float32 is solved for; "):
+        sparsified(model, make_context(model), "unstructured", 0.5)
+
+
 def test_a_model_without_a_layer_of_fours_is_refused(build: Build, make_context: MakeContext) -> None:
     model = build("(float[N, 3] x) => (float[N, 3] y) { y = MatMul(x, w) }", w=(3, 3))
     with pytest.raises(InputError, match="3 input channels are not a multiple of 4"):

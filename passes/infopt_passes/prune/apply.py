@@ -149,7 +149,11 @@ def _recovered(work: Work, options: Prune, context: Context) -> list[Note]:
     """Recover in place, as far as it goes layer by layer."""
     if options.recover == "none":
         return []
-    return _told(recover_enough(work, context))
+    recovered = recover_enough(work, context)
+    if recovered is not None and not (recovered.fitted or recovered.left) and work.removed():
+        why = "nothing was refitted: no layer of float32 with a constant weight of its own reads what is left"
+        return [Note("warning", "recover", why)]
+    return _told(recovered)
 
 
 def _named(told: list[Note], step: str, steps: int) -> list[Note]:

@@ -242,6 +242,16 @@ def test_sparse_weights_stay_sparse(kind: Any, build: Build, make_context: MakeC
         assert has_pattern(after["w"], 0)
 
 
+def test_a_model_with_nothing_to_train_keeps_its_weights_and_says_so(build: Build, make_context: MakeContext) -> None:
+    text = "(float16[N, 8] x) => (float16[N, 4] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"
+    rng = np.random.default_rng(0)
+    model = build(text, w=rng.random((8, 16)).astype(np.float16), v=rng.random((16, 4)).astype(np.float16))
+    context = make_context(model, count=40)
+    result = DISTILL(model, context)
+    assert "no output depends on weights that can be trained" in told(result, "warning")
+    assert ["nothing was refitted" in note.why for note in result.notes if note.node == "recover"] == [True]
+
+
 def test_an_operator_that_is_not_known_is_named_before_any_work(build: Build, make_context: MakeContext) -> None:
     text = "(float[N, 8] x) => (float[N, 4] y) { a = MatMul(x, w) r = com.microsoft.FastGelu(a) y = MatMul(r, v) }"
     model = build(text, infer=False, w=(8, 16), v=(16, 4))

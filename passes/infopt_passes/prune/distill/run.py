@@ -164,6 +164,8 @@ def _aims(exact: ir.Model, graph: ir.Model, kept: Kept, batches: Batches, contex
     wanted = Teacher.of(exact, names, kept, context).run(part.feed)
     both = zip(names, found, wanted, strict=True)
     names = [name for name, made, other in both if made.requires_grad and tuple(made.shape) == other.shape]
+    if not names:
+        return []
     teacher = Teacher.of(exact, names, kept, context)
     answers = (teacher.run(part.feed) for part in batches.parts(batches.learned[:SEEN]))
     spread = {name: power for name, power in zip(names, powers(answers, len(names)), strict=True) if power > 0}
