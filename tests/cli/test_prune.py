@@ -83,7 +83,9 @@ def test_two_of_four_is_for_targets_that_have_kernels_for_it(wide: Cli) -> None:
     call = ("prune", "wide.onnx", "--calib", "wide.npz", "--no-eval", "--kind", "2:4", "--force")
     wide.refuses(*call[:-1], "--target", "openvino", says=("no kernels for 2:4", "--target tensorrt"))
     assert wide(*call[:-1], "--target", "tensorrt", "-o", "fit").code == 0
-    assert wide(*call, "--target", "onnxruntime", "-o", "forced").code == 0
+    forced = wide(*call, "--target", "onnxruntime", "-o", "forced", "--json")
+    assert forced.code == 0
+    assert any("no kernels for 2:4 sparse weights" in each for each in json.loads(forced.out)["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from infopt.errors import InputError, OptionError
 from infopt.facts import WEIGHT_INPUT
 from infopt.model import save
 from infopt.sparsity import compressed_bytes, has_pattern, two_of_four
+from infopt.targets.trt import tensorrt
 from infopt_passes.fitting.hessian import loss
 from infopt_passes.prune.sparse import sparsified
 from infopt_passes.prune.sparse.allocate import Costs, allocated
@@ -179,6 +180,8 @@ def test_zeros_are_seen_in_the_file_and_save_compressed_bytes(
         save(each.graph, tmp_path / f"{name}.onnx")
     assert not two_of_four(tmp_path / "dense.onnx")
     assert two_of_four(tmp_path / "sparse.onnx")
+    for name, flag in (("dense", False), ("sparse", True)):
+        assert ("--sparsity=enable" in tensorrt().build_command(tmp_path / f"{name}.onnx", ())) == flag
     assert compressed_bytes([tmp_path / "sparse.onnx"]) < 0.8 * compressed_bytes([tmp_path / "dense.onnx"])
 
 

@@ -136,6 +136,17 @@ class Prune:
             if given:
                 raise OptionError(f"{flag} has no use with --recover {self.recover}", "give --recover distill")
 
+    def _without_kernels(self, context: Context) -> str | None:
+        """What is to be said where the target gains nothing by the pattern and it is forced all the same."""
+        target = context.target
+        if self.kind != "2:4" or target is None or target.table.sparse:
+            return None
+        why = f"{target.runtime} has no kernels for 2:4 sparse weights, so nothing"
+        if not context.force:
+            remedy = "use --target tensorrt, or --force if the file is for another place"
+            raise OptionError(f"--kind 2:4: {why} would get faster", remedy)
+        return f"{why} gets faster"
+
     def __call__(self, model: Model, context: Context) -> Model:
         """Return the pruned model; see :class:`infopt.passes.Pass`.
 
@@ -147,19 +158,16 @@ class Prune:
             from infopt_passes.prune.search import largest
 
             return largest(model, self, context, context.selection)
-        target = context.target
-        if self.kind == "2:4" and target is not None and not target.table.sparse and not context.force:
-            why = f"{target.runtime} has no kernels for 2:4 sparse weights, so nothing would get faster"
-            raise OptionError(
-                f"--kind 2:4: {why}", "use --target tensorrt, or --force if the file is for another place"
-            )
         if self.kind != "structured":
+            from infopt.model import Note
             from infopt_passes.prune.distill import check_model, sparse
             from infopt_passes.prune.sparse import sparsified
 
+            without = self._without_kernels(context)
             check_model(model.graph, self, context)
             share = SPARSITY if self.sparsity is None else self.sparsity
-            return sparse(model, sparsified(model, context, self.kind, share), self, context)
+            result = sparse(model, sparsified(model, context, self.kind, share), self, context)
+            return result if without is None else result.edited(result.graph, Note("warning", "prune", without))
         from infopt_passes.prune.apply import pruned
 
         return pruned(model, self, context)
