@@ -40,7 +40,10 @@ class Job:
         Opt("Output directory; default: <model stem>.<target>.infopt.", ("--output", "-o"), metavar="PATH"),
     ] = None
     force: Annotated[
-        bool, Opt("Quantize a model that is quantized already; replace an output of infopt that holds files of yours.")
+        bool,
+        Opt(
+            "Quantize a model that is quantized already; replace an output of infopt that holds files of yours; prune to 2:4 where no kernels are for it."
+        ),
     ] = False
     require_engine: Annotated[bool, Opt("Exit with code 4 when the artifact cannot be built here.")] = False
     seed: Annotated[int, Opt("Seed of everything random.", low=0)] = 0

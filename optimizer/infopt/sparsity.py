@@ -18,6 +18,9 @@ OF = 4
 ZEROS = 2
 """Weights of a group that are zero at least."""
 
+DENSE = "left dense: "
+"""What the remark on a layer that no weight of was zeroed begins with; the reason follows."""
+
 CHUNK = 1 << 20
 """Bytes that are compressed at a time."""
 

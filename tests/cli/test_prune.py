@@ -87,7 +87,9 @@ def test_two_of_four_is_for_targets_that_have_kernels_for_it(wide: Cli) -> None:
     call = ("prune", "wide.onnx", "--calib", "wide.npz", "--no-eval", "--kind", "2:4", "--force")
     wide.refuses(*call[:-1], "--target", "openvino", says=("no kernels for 2:4", "--target tensorrt"))
     assert wide(*call[:-1], "--target", "tensorrt", "-o", "fit").code == 0
-    assert wide(*call, "--target", "onnxruntime", "-o", "forced").code == 0
+    forced = wide(*call, "--target", "onnxruntime", "-o", "forced", "--json")
+    assert forced.code == 0
+    assert any("no kernels for 2:4 sparse weights" in each for each in json.loads(forced.out)["warnings"])
 
 
 @pytest.mark.parametrize(
@@ -95,9 +97,15 @@ def test_two_of_four_is_for_targets_that_have_kernels_for_it(wide: Cli) -> None:
     [
         (("--sparsity", "0.5"), "--sparsity has no use with --kind structured"),
         (("--kind", "unstructured", "--flops", "0.5"), "--flops is a goal of the kind structured"),
+        (("--kind", "unstructured", "--steps", "3"), "--steps has no use with --kind unstructured"),
+        (("--kind", "unstructured", "--multiple", "16"), "--multiple has no use with --kind unstructured"),
+        (("--kind", "unstructured", "--importance", "magnitude"), "--importance has no use with --kind unstructured"),
+        (("--kind", "unstructured", "--recover", "none"), "--recover none has no use with --kind unstructured"),
+        (("--flops", "0.5", "--epochs", "3"), "--epochs has no use with --recover lsq"),
+        (("--flops", "0.5", "--multiple", "64"), "no layer can lose channels or units in steps of --multiple 64"),
     ],
 )
-def test_goals_that_a_kind_does_not_have_are_refused(wide: Cli, options: tuple[str, ...], words: str) -> None:
+def test_options_that_would_have_no_effect_are_refused(wide: Cli, options: tuple[str, ...], words: str) -> None:
     call = ("prune", "wide.onnx", "--target", "onnxruntime", "--calib", "wide.npz", "--no-eval")
     wide.refuses(*call, *options, says=(words,))
 
@@ -285,6 +293,13 @@ def test_a_model_with_nothing_to_prune_is_refused_with_what_is_in_the_way(wide: 
     says = ("nothing can be pruned", "'y' is an output of the model", "--kind unstructured")
     wide.refuses(*call, "--flops", "0.5", says=says)
     wide.refuses(*call, "--max-drop", "50%", says=says)
+
+
+def test_a_model_without_weights_is_not_sent_to_prune_its_weights(wide: Cli) -> None:
+    saved(wide, [helper.make_node("Relu", ["x"], ["y"], "only")], {"x": ["N", 4], "y": ["N", 4]})
+    call = ("prune", "other.onnx", "--target", "onnxruntime", "--calib", "other.npz", "--no-eval", "--flops", "0.5")
+    wide.refuses(*call, says=("nothing can be pruned: it has no weights",))
+    assert "unstructured" not in wide(*call).err
 
 
 def test_an_int8_model_is_refused(cli: Cli, quantized: Path) -> None:

@@ -87,6 +87,18 @@ def test_least_squares_pays_for_unsigned_blocks_with_zero_points() -> None:
     assert loss(weight + 1 - known.value(found.integers), moments.second).sum() < 0.5 * plain.sum()
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS, kind=st.sampled_from(["int4", "uint4"]))
+def test_weights_that_were_pruned_stay_zero(seed: int, kind: str) -> None:
+    weight, data = layer(seed, outputs=4, columns=12)
+    gone = np.random.default_rng(seed).random(weight.shape) < 0.6
+    gone[..., ::4] = False  # each block has something to scale by
+    weight[gone] = 0
+    known = grid(weight, kind, block=0 if kind == "int4" else 4)
+    found = known.value(least_squares(weight, seen(data).second, known).integers)
+    assert (found[weight == 0] == 0).all()
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, rows=st.integers(1, 20))
 def test_a_weight_on_the_grid_is_kept_exactly(seed: int, rows: int) -> None:
@@ -350,6 +362,24 @@ def test_a_refit_undoes_what_its_input_lost() -> None:
     wanted = data[0] @ weight[0].T
     found = read[0] @ (after.integers * after.scales[:, None]).T + after.shift
     assert np.square(found - wanted).mean() < 0.01 * np.square(wanted).mean()
+
+
+def test_a_refit_leaves_out_what_was_pruned() -> None:
+    weight, data = layer(7, outputs=4, rows=4000)
+    weight[..., ::2] = 0
+    known = Layout(None, 1, (4, 6))
+
+    def steps(weight: np.ndarray) -> tuple[np.ndarray, Grid]:
+        scales = (np.abs(weight).max(axis=1) / 127).astype(np.float32)
+        return scales, Grid(known.per_row(scales), (-127, 127))
+
+    scales, plain = steps(weight[0])
+    before = Fit(scales, plain.nearest(weight)[0].astype(np.int8))
+    after = refit(weight[0], before, known, seen(data, 0.5 * data, crossed=True), steps, free=True)
+    assert after.integers is not None
+    assert after.scales is not None
+    assert (after.scales > 1.5 * scales).all(), "what is left makes up for what its input lost"
+    assert (after.integers[weight[0] == 0] == 0).all()
 
 
 @settings(max_examples=25, deadline=None)

@@ -72,6 +72,15 @@ def grown(net: Net, kind: str, past: list[str], pick: int) -> str:
     return str(made[kind]())
 
 
+@pytest.mark.parametrize("name", ["shufflenet_v2", "vit"])
+def test_what_nothing_reads_any_more_is_not_shipped(name: str, make_context: Any) -> None:
+    model = ARCHITECTURES[name]()
+    result = Prune(flops=0.6, multiple=1, recover="none", importance="magnitude")(model, make_context(model))
+    assert [name for name, value in result.graph.graph.initializers.items() if not value.uses()] == []
+    size = sum(tensor.size for v in result.graph.graph.initializers.values() if (tensor := v.const_value) is not None)
+    assert next(note.why for note in result.notes if note.node == "parameters").split()[2] == f"{size:,}"
+
+
 def test_heads_go_as_a_whole_and_their_count_is_rewritten() -> None:
     work = Work.of(ARCHITECTURES["vit_fused"]().graph)
     heads = next(group for group in work.groups if group.width == 4)

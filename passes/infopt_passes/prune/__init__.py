@@ -117,20 +117,40 @@ class Prune:
                 raise OptionError(f"--{name} 0 would leave nothing of the model", "give a fraction such as 0.5")
 
     def _check_kind(self) -> None:
-        given = [name for name in ("flops", "params", "latency", "multiple") if getattr(self, name)]
-        if self.kind != "structured" and given:
-            told = f"--{given[0]} is a goal of the kind structured, this is {self.kind}"
-            raise OptionError(told, "give --sparsity 0.7 with --kind unstructured")
         if self.sparsity is not None and self.kind != "unstructured":
             raise OptionError(f"--sparsity has no use with --kind {self.kind}", "give --kind unstructured")
+        if self.kind == "structured":
+            return
+        if given := [name for name in ("flops", "params", "latency") if getattr(self, name) is not None]:
+            told = f"--{given[0]} is a goal of the kind structured, this is {self.kind}"
+            raise OptionError(told, "give --sparsity 0.7 with --kind unstructured")
+        for name, value in (("multiple", 0), ("steps", 1), ("importance", "activations")):
+            if getattr(self, name) != value:
+                raise OptionError(f"--{name} has no use with --kind {self.kind}", "leave it out")
+        if self.recover == "none":
+            told = f"--recover none has no use with --kind {self.kind}: the solve that chooses zeros refits the rest"
+            raise OptionError(told, "leave it out")
 
     def _check_recovery(self) -> None:
         if self.recover == "distill":
             from infopt_passes.prune.distill import check_torch
 
             check_torch()
-        elif self.fine_tune:
-            raise OptionError(f"--fine-tune has no use with --recover {self.recover}", "give --recover distill")
+            return
+        for flag, given in (("--fine-tune", self.fine_tune), ("--epochs", self.epochs > 0)):
+            if given:
+                raise OptionError(f"{flag} has no use with --recover {self.recover}", "give --recover distill")
+
+    def _without_kernels(self, context: Context) -> str | None:
+        """What is to be said where the target gains nothing by the pattern and it is forced all the same."""
+        target = context.target
+        if self.kind != "2:4" or target is None or target.table.sparse:
+            return None
+        why = f"{target.runtime} has no kernels for 2:4 sparse weights, so nothing"
+        if not context.force:
+            remedy = "use --target tensorrt, or --force if the file is for another place"
+            raise OptionError(f"--kind 2:4: {why} would get faster", remedy)
+        return f"{why} gets faster"
 
     def __call__(self, model: Model, context: Context) -> Model:
         """Return the pruned model; see :class:`infopt.passes.Pass`.
@@ -147,19 +167,16 @@ class Prune:
             from infopt_passes.prune.apply import whole
 
             return whole(model)
-        target = context.target
-        if self.kind == "2:4" and target is not None and not target.table.sparse and not context.force:
-            why = f"{target.runtime} has no kernels for 2:4 sparse weights, so nothing would get faster"
-            raise OptionError(
-                f"--kind 2:4: {why}", "use --target tensorrt, or --force if the file is for another place"
-            )
         if self.kind != "structured":
+            from infopt.model import Note
             from infopt_passes.prune.distill import check_model, sparse
             from infopt_passes.prune.sparse import sparsified
 
+            without = self._without_kernels(context)
             check_model(model.graph, self, context)
             share = SPARSITY if self.sparsity is None else self.sparsity
-            return sparse(model, sparsified(model, context, self.kind, share), self, context)
+            result = sparse(model, sparsified(model, context, self.kind, share), self, context)
+            return result if without is None else result.edited(result.graph, Note("warning", "prune", without))
         from infopt_passes.prune.apply import pruned
 
         return pruned(model, self, context)

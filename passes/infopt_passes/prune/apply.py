@@ -92,7 +92,8 @@ def check_groups(order: Ranked) -> None:
     """
     if not order.work.groups:
         why = f"{order.model.path}: {_nothing(order.work)}"
-        raise InputError(why, "prune its weights with --kind unstructured instead")
+        instead = "prune its weights with --kind unstructured instead"
+        raise InputError(why, instead if order.work.found.kept else "")
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is seen in the outputs, and told of
@@ -158,7 +159,11 @@ def _recovered(work: Work, options: Prune, context: Context) -> list[Note]:
     """Recover in place, as far as it goes layer by layer."""
     if options.recover == "none":
         return []
-    return _told(recover_enough(work, context))
+    recovered = recover_enough(work, context)
+    if recovered is not None and not (recovered.fitted or recovered.left) and work.removed():
+        why = "nothing was refitted: no layer of float32 with a constant weight of its own reads what is left"
+        return [Note("warning", "recover", why)]
+    return _told(recovered)
 
 
 def _named(told: list[Note], step: str, steps: int) -> list[Note]:
@@ -191,13 +196,20 @@ def _told(recovered: Recovered | None) -> list[Note]:
             Note("warning", "recover", f"{why}: their new weights are pulled to the old ones; more samples help")
         )
     if recovered.left:
-        why = "least squares gave nothing finite or seen: they keep their weights"
-        notes.append(Note("warning", recovered.left[0], f"and {len(recovered.left) - 1} other layers: {why}"))
+        count = len(recovered.left)
+        others = f" and {count - 1} other layers" if count > 1 else ""
+        why = f"least squares gave {recovered.left[0]}{others} nothing finite, so weights stay as they were"
+        notes.append(Note("warning", "recover", why))
     return notes
 
 
 def _out_of_reach(model: Model, goal: Goal, allocation: Allocation, work: Work) -> Note:
     least = allocation.share()
+    if all(kept.all() for kept in work.kept):
+        why = f"no layer can lose channels or units in steps of --multiple {allocation.multiple}"
+        if goal.asked:
+            raise InputError(f"{model.path}: {why}", f"give a smaller --multiple; kept whole: {_whys(work)}")
+        return Note("warning", "prune", why)
     why = f"no less than {least:.0%} of the {goal.kind} can be kept without emptying a layer"
     if goal.asked:
         remedy = f"give --{goal.kind} {least:.2f} or more, or a smaller --multiple; kept whole: {_whys(work)}"

@@ -246,6 +246,16 @@ def test_sparse_weights_stay_sparse(kind: Any, build: Build, make_context: MakeC
         assert has_pattern(after["w"], 0)
 
 
+def test_a_model_with_nothing_to_train_keeps_its_weights_and_says_so(build: Build, make_context: MakeContext) -> None:
+    text = "(float16[N, 8] x) => (float16[N, 4] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"
+    rng = np.random.default_rng(0)
+    model = build(text, w=rng.random((8, 16)).astype(np.float16), v=rng.random((16, 4)).astype(np.float16))
+    context = make_context(model, count=40)
+    result = DISTILL(model, context)
+    assert "no output depends on weights that can be trained" in told(result, "warning")
+    assert ["nothing was refitted" in note.why for note in result.notes if note.node == "recover"] == [True]
+
+
 def test_an_operator_that_is_not_known_is_named_before_any_work(build: Build, make_context: MakeContext) -> None:
     text = "(float[N, 8] x) => (float[N, 4] y) { a = MatMul(x, w) r = com.microsoft.FastGelu(a) y = MatMul(r, v) }"
     model = build(text, infer=False, w=(8, 16), v=(16, 4))
@@ -281,6 +291,46 @@ def test_labels_are_learned_from_where_that_is_asked_for(net: Model, tmp_path: P
     tuned = replace(DISTILL, fine_tune=True, epochs=20)(net, context)
     assert right(tuned) > right(replace(DISTILL, epochs=20)(net, context))
     assert "32 samples and their labels" in told(tuned, "choice")
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [(np.arange(40) % 5 + 1, "have a label 5, the model has 5 classes"), (np.full((40, 2), -1), "are negative")],
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_labels_that_are_no_classes_are_refused(
+    net: Model, tmp_path: Path, labels: np.ndarray, words: str, known: bool
+) -> None:
+    if not known:
+        net.graph.graph.outputs[0].shape = ir.Shape(["N", "classes"])
+    with pytest.raises(OptionError, match=words):
+        replace(DISTILL, fine_tune=True)(net, context_of(net, tmp_path, labels=labels))
+
+
+def test_samples_without_a_label_count_for_nothing() -> None:
+    scores = torch.log(torch.tensor([[0.5, 0.5], [0.2, 0.8]])).requires_grad_()
+    assert float(cross_entropy(scores, np.array([0, -1]), False).detach()) == pytest.approx(np.log(2))
+    nothing = cross_entropy(scores, np.array([-1, -1]), False)
+    nothing.backward()  # type: ignore[no-untyped-call]
+    assert float(nothing.detach()) == 0.0
+    assert torch.isfinite(scores.grad).all()
+
+
+def test_outputs_of_a_layer_that_nothing_reads_need_no_name(tmp_path: Path) -> None:
+    """An LSTM of which the last state alone is read, as exporters write it."""
+    from passes.sequences import Sequence
+
+    wide = Sequence("T", "N", 8, width=8)
+    _, state, _ = wide.recurrent("LSTM", "x", 16)
+    model = wide.model(wide.linear(wide.op("Squeeze", state, wide.ints(0), width=16), 4))
+    lstm = next(node for node in model.graph.graph if node.op_type == "LSTM")
+    lstm.outputs[0].name = lstm.outputs[2].name = ""
+    x = np.random.default_rng(0).standard_normal((6, 40, 8)).astype(np.float32)
+    inputs = infer_batch_axes(input_specs(model.graph), {"x": 1})
+    np.savez(tmp_path / "calib.npz", x=x)
+    samples = open_samples(tmp_path / "calib.npz", inputs, None)
+    context = Context(tmp_path, None, CalibrationSet(samples, tuple(range(40)), inputs))
+    assert "epochs over" in told(replace(DISTILL, epochs=1)(model, context), "choice")
 
 
 def test_fine_tuning_without_labels_or_without_distillation_is_refused(net: Model, tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ def remove(graph: ir.Graph, kept: Removal) -> None:
     old = {value: list(value.shape or ()) for node in graph for value in (*node.inputs, *node.outputs) if value}
     for node in list(graph):
         _rewritten(graph, node, kept)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():  # sizes that others have taken the place of
+            del graph.initializers[name]
     for value in {value for value, _ in kept}:
         masks = {axis: mask for (other, axis), mask in kept.items() if other is value}
         if is_constant(value):

@@ -29,7 +29,11 @@ def check_torch() -> None:
     Raises:
         OptionError: It is not.
     """
-    if importlib.util.find_spec("torch") is None:
+    try:
+        found = importlib.util.find_spec("torch")
+    except (ImportError, ValueError):  # a finder of the environment, or a half-removed package
+        found = None
+    if found is None:
         raise OptionError("--recover distill needs torch, which is not installed", REMEDY)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
+import numpy.typing as npt
 import onnx_ir as ir
 
 from infopt.errors import OptionError
@@ -41,3 +43,23 @@ def check_labels(graph: ir.Model, samples: CalibrationSet) -> None:
     output = graph.graph.outputs[0]
     if output.shape is None or len(output.shape) != 2:
         raise OptionError(f"--fine-tune needs class scores, {output.name!r} is {output.shape}", "leave it out")
+    if isinstance(classes := output.shape[1], int):
+        check_classes(labels, classes)
+
+
+def check_classes(labels: npt.NDArray[Any], classes: int) -> None:
+    """Stop where labels are not classes of a model.
+
+    Args:
+        labels: Whole numbers; negative ones stand for no label.
+        classes: How many scores the model gives.
+
+    Raises:
+        OptionError: No sample has a label, or one is beyond the classes.
+    """
+    highest = int(labels.max(initial=-1))
+    if highest < 0:
+        raise OptionError("--fine-tune needs labels, all of the calibration samples' are negative", "leave it out")
+    if highest >= classes:
+        told = f"--fine-tune: the calibration samples have a label {highest}, the model has {classes} classes"
+        raise OptionError(told, "number the labels from 0, as the model's scores are")

@@ -45,14 +45,15 @@ def distance(found: Sequence[Tensor], wanted: Sequence[npt.NDArray[Any]], aims: 
 
 
 def cross_entropy(scores: Tensor, labels: npt.NDArray[Any], probable: bool) -> Tensor:
-    """Mean cross-entropy of classes.
+    """Mean cross-entropy of classes, of the samples that have a label; 0 where none has.
 
     Args:
         scores: Of shape (N, C).
-        labels: int64 of shape (N,), or (N, K) padded with -1 where several are right.
+        labels: int64 of shape (N,), or (N, K) padded with -1 where several are right; -1 alone is no label.
         probable: Whether the scores are probabilities rather than logits.
     """
     logs = scores.clamp_min(1e-12).log() if probable else torch.log_softmax(scores, -1)
     given = torch.from_numpy(np.asarray(labels, np.int64).reshape(len(labels), -1))
     right = torch.gather(logs, 1, given.clamp_min(0)).masked_fill(given < 0, float("-inf"))
-    return -torch.logsumexp(right, 1).mean()
+    known = (given >= 0).any(1)
+    return -torch.logsumexp(right[known], 1).sum() / max(int(known.sum()), 1)

@@ -25,6 +25,7 @@ from infopt.sizes import tensor_bytes
 from infopt_passes.calibrate.identity import graph_digest, of_samples
 from infopt_passes.calibrate.store import key_of
 from infopt_passes.prune.distill.batches import Batches
+from infopt_passes.prune.distill.check import check_classes
 from infopt_passes.prune.distill.checkpoint import Checkpoint
 from infopt_passes.prune.distill.executor import Executor, as_tensor
 from infopt_passes.prune.distill.loss import Aim
@@ -34,6 +35,8 @@ from infopt_passes.prune.distill.training import Lesson, State, train
 from infopt_passes.prune.recovery.recover import FEWEST
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from infopt_passes.prune import Prune
 
 BATCH = 32
@@ -93,8 +96,8 @@ def distilled(exact: ir.Model, graph: ir.Model, kept: Kept, options: Prune, cont
     outputs = sum(value.name in names for value in graph.graph.outputs)
     masks = zeros(graph, values) if options.kind != "structured" else {}
     scores = aims[0].name == graph.graph.outputs[0].name
-    labels = samples.samples.labels if options.fine_tune and scores else None
     teacher = Teacher.of(exact, names, kept, context)
+    labels = _labels(teacher, batches) if options.fine_tune and scores else None
     lesson = Lesson(
         Executor(graph, weights, names),
         teacher,
@@ -115,7 +118,7 @@ def distilled(exact: ir.Model, graph: ir.Model, kept: Kept, options: Prune, cont
 def _batches(graph: ir.Model, context: Context) -> Batches:
     """The samples, as many at once as memory and the model allow."""
     samples = context.need_calibration("prune")
-    made = [value.name or "" for node in graph.graph for value in node.outputs]
+    made = [value.name for node in graph.graph for value in node.outputs if value.name]
     folder = Path(tempfile.mkdtemp(prefix="distill-", dir=context.workdir))
     each = sum(tensor_bytes(graph, made, next(samples.feeds()), folder).values())
     fit = max(1, min(BATCH, context.memory // SHARE // max(COPIES * each, 1)))
@@ -128,6 +131,15 @@ def _epochs(graph: ir.Model, batches: Batches, options: Prune) -> int:
     shapes = {name: array.shape for name, array in next(batches.samples.feeds()).items()}
     each = (flops(graph, shapes) or 0) * len(batches.learned) / (batches.fixed or 1)
     return options.epochs or int(min(EPOCHS, max(FEWEST_EPOCHS, WORK // max(each, 1))))
+
+
+def _labels(teacher: Teacher, batches: Batches) -> npt.NDArray[Any] | None:
+    """The labels of the samples, each a class that the first tensor of the float model has a score for."""
+    labels = batches.samples.samples.labels
+    if labels is not None:
+        scores = teacher.run(next(batches.parts(batches.learned[:1])).feed)[0]
+        check_classes(labels, scores.shape[-1])
+    return labels
 
 
 def _runs(graph: ir.Model, batches: Batches, context: Context) -> bool:
@@ -152,6 +164,8 @@ def _aims(exact: ir.Model, graph: ir.Model, kept: Kept, batches: Batches, contex
     wanted = Teacher.of(exact, names, kept, context).run(part.feed)
     both = zip(names, found, wanted, strict=True)
     names = [name for name, made, other in both if made.requires_grad and tuple(made.shape) == other.shape]
+    if not names:
+        return []
     teacher = Teacher.of(exact, names, kept, context)
     answers = (teacher.run(part.feed) for part in batches.parts(batches.learned[:SEEN]))
     spread = {name: power for name, power in zip(names, powers(answers, len(names)), strict=True) if power > 0}

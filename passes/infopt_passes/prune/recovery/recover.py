@@ -45,7 +45,7 @@ class Recovered:
 
     Attributes:
         fitted: Names of layers that got new weights.
-        left: Names of layers whose own weights were better, or whose new ones were not finite.
+        left: Names of layers whose new weights were not finite.
         scarce: Names of layers with more columns than rows were seen.
     """
 
@@ -65,9 +65,8 @@ def recover(work: Work, context: Context) -> Recovered:
             for node, reading, seen in wave:
                 _refit(work, node, reading, seen, gone, told)
         for exact, node in work.pairs():
-            if node in recurrent:
-                done = Layer(work, exact, node, gone, context).refit()
-                (told.fitted if done else told.left).append(node.name or node.op_type)
+            if node in recurrent and Layer(work, exact, node, gone, context).refit():
+                told.fitted.append(node.name or node.op_type)
     return told
 
 

@@ -14,6 +14,7 @@ from infopt.errors import InputError, OptionError
 from infopt.facts import WEIGHT_INPUT
 from infopt.model import Model, Note
 from infopt.passes import Context
+from infopt.sparsity import DENSE
 from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.hessian import damping_for, loss
 from infopt_passes.fitting.masked import TINY
@@ -30,6 +31,9 @@ from infopt_passes.prune.sparse.solve import saliency
 
 Array = npt.NDArray[Any]
 
+SHOWN = 3
+"""Reasons that a message names, at most."""
+
 
 def applied(model: Model, context: Context, pattern: str, share: float) -> Model:
     """See :func:`infopt_passes.prune.sparse.sparsified`."""
@@ -42,7 +46,8 @@ def applied(model: Model, context: Context, pattern: str, share: float) -> Model
     work = Pair(graph.clone(), graph)
     layers, notes = chosen(work, context, pattern)
     if not layers:
-        told = "; ".join(f"{note.node}: {note.why}" for note in notes[:3]) or "it has no layer with a constant weight"
+        reasons = list(dict.fromkeys(note.why.removeprefix(DENSE) for note in notes))
+        told = "; ".join(reasons[:SHOWN]) or "it has no layer with a constant weight"
         raise InputError(f"no layer of {model.path} can be made sparse: {told}", "prune channels instead")
     yardstick = Yardstick.of(work, context)
     some = yardstick.rest if yardstick else context
