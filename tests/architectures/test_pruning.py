@@ -15,19 +15,11 @@ from architectures.exported import ARCHITECTURES, exported
 from passes.silenced import check_equal, feed_of
 
 from infopt.passes import run
-<<<<<<< HEAD
-from infopt_passes.prune.allocate import Allocation, Multiple
-from infopt_passes.prune.cost import Costs
-from infopt_passes.prune.importance import magnitudes
-from infopt_passes.prune.weights import PRODUCTS, weight_of
-from infopt_passes.prune.work import Work
-=======
 from infopt_passes.prune.cutting.work import Work
-from infopt_passes.prune.ranking.allocate import Allocation
+from infopt_passes.prune.ranking.allocate import Allocation, Multiple
 from infopt_passes.prune.ranking.cost import Costs
 from infopt_passes.prune.ranking.importance import magnitudes
 from infopt_passes.prune.wiring.weights import PRODUCTS, weight_of
->>>>>>> recipe
 from infopt_passes.simplify import Simplify
 
 if TYPE_CHECKING:

@@ -21,17 +21,10 @@ import onnx_ir as ir
 
 from infopt.model import Model
 from infopt.passes import Context
-<<<<<<< HEAD:passes/infopt_passes/prune/plan.py
-from infopt_passes.prune.allocate import Allocation, Multiple
-from infopt_passes.prune.cost import Costs
-from infopt_passes.prune.importance import importances
-from infopt_passes.prune.work import Work
-=======
 from infopt_passes.prune.cutting.work import Work
-from infopt_passes.prune.ranking.allocate import Allocation
+from infopt_passes.prune.ranking.allocate import Allocation, Multiple
 from infopt_passes.prune.ranking.cost import Costs
 from infopt_passes.prune.ranking.importance import importances
->>>>>>> recipe:passes/infopt_passes/prune/ranking/plan.py
 
 MULTIPLE = 16
 """Channel counts that most kernels run well, where no target says more."""
