@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from passes.architectures import Net
 
+from infopt import registry
 from infopt.data import Batch, infer_batch_axes, open_samples
 from infopt.errors import OptionError
 from infopt.flops import flops
@@ -254,7 +255,6 @@ def test_an_operator_that_is_not_known_is_named_before_any_work(build: Build, ma
 
 
 def test_without_torch_it_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    from infopt import registry
 
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else found(name))
@@ -284,7 +284,6 @@ def test_labels_are_learned_from_where_that_is_asked_for(net: Model, tmp_path: P
 
 
 def test_fine_tuning_without_labels_or_without_distillation_is_refused(net: Model, tmp_path: Path) -> None:
-    from infopt import registry
 
     with pytest.raises(OptionError, match="the calibration samples have none"):
         replace(DISTILL, fine_tune=True)(net, context_of(net, tmp_path))
