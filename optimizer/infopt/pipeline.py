@@ -23,7 +23,7 @@ from infopt.report import Report
 from infopt.resolve import Resolved, needs_calibration, resolve
 from infopt.selection import Parts, parted, selection
 from infopt.shapes import ShapeRange, complete, joined, of_samples, show_shape
-from infopt.target import Artifact, CompileOptions
+from infopt.target import Advising, Artifact, CompileOptions
 from infopt.ui import Listener, Silent
 
 FULL = 4096
@@ -121,6 +121,9 @@ def _build(resolved: Resolved, model: Model, out: Path, missing: str | None, lis
             raise
         artifact = _compiled(resolved, graph, out, CompileOptions(default, shapes))
         model = replace(model, notes=(*model.notes, _narrow(resolved, shapes)))
+    advice = resolved.target.advice(graph) if isinstance(resolved.target, Advising) else None
+    if advice:
+        model = replace(model, notes=(*model.notes, Note("warning", resolved.target.runtime, advice)))
     return Build(graph, model, artifact, {name: replace(artifact, settings=s) for name, s in settings.items()})
 
 

@@ -20,6 +20,7 @@ from infopt.model import Model, input_specs
 from infopt.passes import CalibrationSet, Context
 from infopt.readers.npz import open_npz
 from infopt_passes.calibrate.sweep import Streams
+from infopt_passes.fitting.masked import stepped
 from infopt_passes.prune import Prune
 from infopt_passes.prune.cutting.prepare import prepared
 from infopt_passes.prune.cutting.work import Work
@@ -31,7 +32,7 @@ from infopt_passes.prune.readings.sums import Sums, joined
 from infopt_passes.prune.recovery.recover import rows_of
 from infopt_passes.prune.sparse import sparsified
 from infopt_passes.prune.sparse.layers import Pair
-from infopt_passes.prune.sparse.solve import smallest, solved, stepped
+from infopt_passes.prune.sparse.solve import smallest, solved
 
 if TYPE_CHECKING:
     from conftest import Build, MakeContext, RunFloat

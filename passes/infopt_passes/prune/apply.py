@@ -12,7 +12,6 @@ import numpy as np
 
 from infopt.errors import InputError
 from infopt.model import Model, Note, Pruned
-from infopt.noise import decibels
 from infopt.passes import Context
 from infopt_passes.prune.cutting.work import Work
 from infopt_passes.prune.distill import check_model, cut
@@ -20,7 +19,7 @@ from infopt_passes.prune.ranking.allocate import Allocation
 from infopt_passes.prune.ranking.cost import Costs
 from infopt_passes.prune.ranking.importance import importances
 from infopt_passes.prune.ranking.plan import Goal, Ranked, costs_of, ranked
-from infopt_passes.prune.recovery.accept import State, Yardstick, accepted
+from infopt_passes.prune.recovery.accept import State, Yardstick, accepted, told_of
 from infopt_passes.prune.recovery.recover import FEWEST, Recovered, recover
 
 if TYPE_CHECKING:
@@ -152,9 +151,7 @@ def _judged_recovery(
     if yardstick is None:
         return True, _recovered(work, options, context)
     plain, noise, told = accepted(work, yardstick, lambda some: _recovered(work, options, some))
-    without = "" if plain == noise else f", {decibels(plain):.1f} dB before recovery"
-    why = f"error {decibels(noise):.1f} dB below what they say{without}, on {yardstick.samples} calibration samples"
-    return math.isfinite(noise), [Note("choice", "outputs", why), *told]
+    return math.isfinite(noise), [told_of(plain, noise, yardstick), *told]
 
 
 def _recovered(work: Work, options: Prune, context: Context) -> list[Note]:

@@ -20,6 +20,7 @@ from infopt.model import Note
 from infopt.noise import OutputJudge, decibels, output_judge
 from infopt.passes import Context
 from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.readings.stages import Twins
 
 PART = 8
 """Of so many calibration samples one judges."""
@@ -79,7 +80,7 @@ class Yardstick:
     whole: Context
 
     @staticmethod
-    def of(work: Work, context: Context) -> Yardstick | None:
+    def of(work: Twins, context: Context) -> Yardstick | None:
         """A yardstick; ``None`` without samples, or where the float model itself gives what is no number."""
         samples = context.calibration
         if samples is None or not len(samples):
@@ -125,19 +126,46 @@ def accepted(
     Returns:
         Noise of the outputs without recovery and with what was accepted of it, and what is told.
     """
-    before, plain = weights(work.graph), yardstick.noise(work.graph)
+    before = weights(work.graph)
     told = recover(yardstick.rest)
+    plain, reached, refused = judged(work, yardstick, before)
+    if refused is not None:
+        return plain, reached, [*told, refused]
+    return plain, *_again(work, yardstick, recover, (before, reached, told))
+
+
+def judged(work: Twins, yardstick: Yardstick, before: Weights) -> tuple[float, float, Note | None]:
+    """Take back, layer by layer, new weights that make the outputs worse or not finite.
+
+    Args:
+        work: A model with new weights; it is changed in place.
+        yardstick: Judges it.
+        before: The weights that they took the place of; of those that are new, zeros.
+
+    Returns:
+        Noise of the outputs with the weights of before and with what was accepted, and what was taken back.
+    """
+    after = weights(work.graph)
+    put(list(after), before)
+    plain = yardstick.noise(work.graph)
+    put(list(after), after)
     whole = yardstick.noise(work.graph)
     if whole <= plain:
-        return plain, *_again(work, yardstick, recover, (before, whole, told))
+        return plain, whole, None
     reached, refused = _in_parts(work, before, plain, yardstick)
     names = ", ".join(refused[:NAMED]) + (f" and {len(refused) - NAMED} more" if len(refused) > NAMED else "")
     without = f"{decibels(plain):.1f} dB without it, on {yardstick.samples} calibration samples"
     broken = "gave outputs that are not finite" if math.isinf(whole) else "made outputs worse"
     at = "" if math.isinf(whole) else f"{decibels(whole):.1f} dB, "
-    why = f"recovery {broken} ({at}{without})"
-    told.append(Note("warning", "rolled back", f"{why}: taken back in {len(refused)} layers ({names})"))
-    return plain, reached, told
+    why = f"recovery {broken} ({at}{without}): taken back in {len(refused)} layers ({names})"
+    return plain, reached, Note("warning", "rolled back", why)
+
+
+def told_of(plain: float, noise: float, yardstick: Yardstick) -> Note:
+    """What recovery made of the outputs, from their noise before and after."""
+    without = "" if plain == noise else f", {decibels(plain):.1f} dB before recovery"
+    why = f"error {decibels(noise):.1f} dB below what they say{without}, on {yardstick.samples} calibration samples"
+    return Note("choice", "outputs", why)
 
 
 def _again(
@@ -148,33 +176,33 @@ def _again(
     if yardstick.rest is yardstick.whole:
         return reached, told
     proven = weights(work.graph)
-    _put(list(proven), before)
+    put(list(proven), before)
     anew = recover(yardstick.whole)
     noise = yardstick.noise(work.graph)
     if noise <= reached:
         return noise, anew
-    _put(list(weights(work.graph)), proven)
+    put(list(weights(work.graph)), proven)
     return reached, told
 
 
-def _in_parts(work: Work, before: Weights, plain: float, yardstick: Yardstick) -> tuple[float, list[str]]:
+def _in_parts(work: Twins, before: Weights, plain: float, yardstick: Yardstick) -> tuple[float, list[str]]:
     """Put new weights in place part by part, in the order of the graph, where that does not make outputs worse."""
     after = weights(work.graph)
     layers = list(_changed(work.graph.graph, before, after))
     for _, values in layers:
-        _put(values, before)
+        put(values, before)
     best, refused = plain, list[str]()
 
     def taken(part: Sequence[tuple[str, list[ir.Value]]]) -> bool:
         nonlocal best
         for _, values in part:
-            _put(values, after)
+            put(values, after)
         noise = yardstick.noise(work.graph)
         if noise <= best:
             best = noise
             return True
         for _, values in part:
-            _put(values, before)
+            put(values, before)
         return False
 
     size = max(ceil(len(layers) / CHUNKS), 1)
@@ -202,7 +230,8 @@ def _owner(node: ir.Node) -> ir.Node:
     return next((maker for maker in makers if maker is not None), node)
 
 
-def _put(values: Sequence[ir.Value], state: Weights) -> None:
+def put(values: Sequence[ir.Value], state: Weights) -> None:
+    """Give values the tensors of a state; those that it does not have become zeros."""
     for value in values:
         _set(value, state.get(value))
 

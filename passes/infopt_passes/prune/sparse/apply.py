@@ -16,14 +16,17 @@ from infopt.model import Model, Note
 from infopt.passes import Context
 from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.hessian import damping_for, loss
+from infopt_passes.fitting.masked import TINY
 from infopt_passes.prune.cutting.prepare import prepared
 from infopt_passes.prune.readings.seen import in_order, observed
 from infopt_passes.prune.readings.sums import Seen, joined
+from infopt_passes.prune.recovery.accept import Yardstick
 from infopt_passes.prune.recovery.recover import free_bias, rows_of, write_shift
 from infopt_passes.prune.sparse.allocate import Costs, allocated
+from infopt_passes.prune.sparse.check import checked
 from infopt_passes.prune.sparse.fit import Sparse, fitted
 from infopt_passes.prune.sparse.layers import Pair, chosen, neighbours
-from infopt_passes.prune.sparse.solve import TINY, saliency
+from infopt_passes.prune.sparse.solve import saliency
 
 Array = npt.NDArray[Any]
 
@@ -41,10 +44,14 @@ def applied(model: Model, context: Context, pattern: str, share: float) -> Model
     if not layers:
         told = "; ".join(f"{note.node}: {note.why}" for note in notes[:3]) or "it has no layer with a constant weight"
         raise InputError(f"no layer of {model.path} can be made sparse: {told}", "prune channels instead")
-    counts = None if pattern == "2:4" else _counts(work, layers, context, share)
-    for wave in in_order(work, rows_of(graph.graph, layers), context):
+    yardstick = Yardstick.of(work, context)
+    some = yardstick.rest if yardstick else context
+    counts = None if pattern == "2:4" else _counts(work, layers, some, share)
+    for wave in in_order(work, rows_of(graph.graph, layers), some):
         for node, reading, seen in wave:
             notes += _sparsify(work, node, reading, seen, None if counts is None else counts[_name(reading.node)])
+    if yardstick:
+        notes = checked(work, layers, yardstick, notes)
     return model.edited(graph, *notes, _total(work, layers))
 
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from infopt.sparsity import OF, ZEROS
 from infopt_passes.fitting.hessian import damping_for
+from infopt_passes.fitting.masked import STEPS, TINY, stepped
 from infopt_passes.prune.readings.sums import Seen, divided, joined
-from infopt_passes.prune.sparse.solve import TINY, Eliminated, semi, smallest, solved, stepped, unstructured
+from infopt_passes.prune.sparse.solve import Eliminated, semi, smallest, solved, unstructured
 
 Array = npt.NDArray[Any]
 
@@ -25,9 +26,6 @@ RIDGES = (1e-3, 1e-2, 1e-1)
 
 MOST_WORK = 1e8
 """Multiplications that solving exactly may take for a layer; steps towards the solution must do beyond."""
-
-STEPS = (4, 12, 36)
-"""Steps that are tried then; the fewest that do not do worse on runs held back are enough."""
 
 Solve = Callable[[Array, Array], Array]
 """A weight of second moments and aim."""
