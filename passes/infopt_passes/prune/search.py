@@ -145,7 +145,7 @@ def largest(model: Model, options: Prune, context: Context, selection: Selection
     check_model(model.graph, options, context)
     plain = replace(context, selection=None)
     slow = options.recover == "distill"
-    quick = replace(options, recover="lsq", fine_tune=False) if slow else options
+    quick = replace(options, recover="lsq", fine_tune=False, epochs=0) if slow else options
     search = Search(_maker(model, quick, plain), plain, selection, options.time_limit)
     search.run()
     quickest = best = search.best

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from passes.architectures import Net
 
+from infopt import registry
 from infopt.data import Batch, infer_batch_axes, open_samples
 from infopt.errors import OptionError
 from infopt.flops import flops
@@ -264,7 +265,6 @@ def test_an_operator_that_is_not_known_is_named_before_any_work(build: Build, ma
 
 
 def test_without_torch_it_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    from infopt import registry
 
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else found(name))
@@ -334,7 +334,6 @@ def test_outputs_of_a_layer_that_nothing_reads_need_no_name(tmp_path: Path) -> N
 
 
 def test_fine_tuning_without_labels_or_without_distillation_is_refused(net: Model, tmp_path: Path) -> None:
-    from infopt import registry
 
     with pytest.raises(OptionError, match="the calibration samples have none"):
         replace(DISTILL, fine_tune=True)(net, context_of(net, tmp_path))
@@ -424,6 +423,8 @@ def test_where_distillation_misses_the_budget_the_recovery_of_the_trials_is_what
     context = make_context(net, count=64)
     options = replace(DISTILL, flops=None, epochs=1, time_limit=1.0)
     found = largest(net, options, context, cast("Selection", FirstAlone()))
-    assert found.settled == replace(options, flops=0.5, recover="lsq")
+    assert found.settled == replace(options, flops=0.5, recover="lsq", epochs=0)
+    assert isinstance(found.settled, Prune)
+    found.settled.check_target(registry.target("onnxruntime"))
     graphs = [ir.to_proto(each.graph).SerializeToString() for each in (found, found.settled(net, context))]
     assert graphs[0] == graphs[1]
