@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from infopt.advising import Advising
 from infopt.deliver import assemble, deliver
 from infopt.drifting.making import calibration_profile
 from infopt.drifting.profile import FILE_NAME
@@ -23,7 +24,7 @@ from infopt.report import Report
 from infopt.resolve import Resolved, needs_calibration, resolve
 from infopt.selection import Parts, parted, selection
 from infopt.shapes import ShapeRange, complete, joined, of_samples, show_shape
-from infopt.target import Advising, Artifact, CompileOptions
+from infopt.target import Artifact, CompileOptions
 from infopt.ui import Listener, Silent
 
 FULL = 4096

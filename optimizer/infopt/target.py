@@ -397,12 +397,3 @@ class ByIsa(Protocol):
             OptionError: There is no such table.
         """
         ...
-
-
-@runtime_checkable
-class Advising(Protocol):
-    """What a target has besides, if users can get more out of a graph by what infopt does not do itself."""
-
-    def advice(self, graph: Path) -> str | None:
-        """What a user can do about an ONNX file that was compiled; ``None`` where there is nothing to say."""
-        ...

@@ -406,6 +406,31 @@ def test_a_refit_is_never_further_from_the_float_outputs(seed: int, rows: int, f
     assert (distance(after) <= distance(before) * 1.001 + 1e-5).all()
 
 
+def test_a_refit_keeps_zeros_and_makes_up_for_what_is_lost_with_the_others() -> None:
+    weight, data = layer(7, outputs=4, rows=4000)
+    weight = np.where(np.arange(weight.size).reshape(weight.shape) % 3 == 0, 0, weight).astype(np.float32)
+    mixed = 0.5 * np.eye(6) + 0.1 * np.random.default_rng(0).standard_normal((6, 6))
+    read = (data @ mixed).astype(np.float32)
+    known = Layout(None, 1, (4, 6))
+
+    def steps(weight: np.ndarray) -> tuple[np.ndarray, Grid]:
+        scales = (np.abs(weight).max(axis=1) / 127).astype(np.float32)
+        return scales, Grid(known.per_row(scales), (-127, 127))
+
+    scales, plain = steps(weight[0])
+    before = Fit(scales, plain.nearest(weight)[0].astype(np.int8))
+    after = refit(weight[0], before, known, seen(data, read, crossed=True), steps, free=True)
+    assert after.integers is not None
+    assert (after.integers[weight[0] == 0] == 0).all()
+
+    def distance(fit: Fit) -> float:
+        assert fit.integers is not None
+        assert fit.scales is not None
+        return float((read[0] @ (fit.integers * fit.scales[:, None]).T - data[0] @ weight[0].T).var(axis=0).sum())
+
+    assert distance(after) < 0.5 * distance(before)
+
+
 # --- dead and tiny channels -----------------------------------------------------------------------------------------
 
 

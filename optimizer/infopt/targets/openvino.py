@@ -208,7 +208,7 @@ class OpenVINOTarget:
         return f"infopt compile {graph.name} --target {NAME}"
 
     def advice(self, graph: Path) -> str | None:
-        """About sparse weights, which it can keep packed; see :class:`infopt.target.Advising`."""
+        """About sparse weights, which it can keep packed; see :class:`infopt.advising.Advising`."""
         return advice(graph)
 
     def refusals(self, model: Path) -> list[RuntimeRefused]:
