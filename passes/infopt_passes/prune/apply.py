@@ -206,7 +206,7 @@ def _told(recovered: Recovered | None) -> list[Note]:
 def _out_of_reach(model: Model, goal: Goal, allocation: Allocation, work: Work) -> Note:
     least = allocation.share()
     if all(kept.all() for kept in work.kept):
-        why = f"no layer can lose channels or units in steps of --multiple {allocation.multiple}"
+        why = f"no layer can lose channels or units in steps of --multiple {allocation.multiple.narrow}"
         if goal.asked:
             raise InputError(f"{model.path}: {why}", f"give a smaller --multiple; kept whole: {_whys(work)}")
         return Note("warning", "prune", why)
