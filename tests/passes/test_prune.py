@@ -71,6 +71,19 @@ def grown(net: Net, kind: str, past: list[str], pick: int) -> str:
     return str(made[kind]())
 
 
+@pytest.mark.parametrize("opset", [11, 17])
+def test_a_squeeze_of_all_axes_of_one_leaves_a_channel_that_became_one(
+    opset: int, build: Any, make_context: Any, run_float: Any
+) -> None:
+    text = """(float[4, 3, 6, 6] x) => (float[4, 5] y) {
+        a = Conv (x, w) r = Relu(a) p = GlobalAveragePool(r) s = Squeeze(p) y = Gemm (s, v, c)
+    }"""
+    model = build(text, opset=opset, w=(8, 3, 3, 3), v=(8, 5), c=(5,))
+    result = Prune(flops=0.13, multiple=1, recover="none", importance="magnitude")(model, make_context(model))
+    assert [each.after for each in result.pruned if each.unit == "channels"] == [1]
+    assert run_float(result, {"x": np.ones((4, 3, 6, 6), np.float32)})["y"].shape == (4, 5)
+
+
 @pytest.mark.parametrize("name", ["shufflenet_v2", "vit"])
 def test_what_nothing_reads_any_more_is_not_shipped(name: str, make_context: Any) -> None:
     model = ARCHITECTURES[name]()

@@ -181,10 +181,9 @@ def _told(recovered: Recovered | None) -> list[Note]:
     notes = [Note("choice", "recovery", f"{len(recovered.fitted)} layers refitted by least squares")]
     if recovered.scarce:
         count = len(recovered.scarce)
-        why = f"{count} layers have more inputs than rows were seen of them ({recovered.scarce[0]} is the first)"
-        notes.append(
-            Note("warning", "recover", f"{why}: their new weights are pulled to the old ones; more samples help")
-        )
+        which = f"{recovered.scarce[0]} has" if count == 1 else f"{count} layers, {recovered.scarce[0]} first, have"
+        why = f"{which} more inputs than rows were seen: new weights are pulled to the old ones; more samples help"
+        notes.append(Note("warning", "recover", why))
     if recovered.left:
         count = len(recovered.left)
         others = f" and {count - 1} other layers" if count > 1 else ""
