@@ -98,6 +98,7 @@ def test_two_of_four_is_for_targets_that_have_kernels_for_it(wide: Cli) -> None:
         (("--kind", "unstructured", "--importance", "magnitude"), "--importance has no use with --kind unstructured"),
         (("--kind", "unstructured", "--recover", "none"), "--recover none has no use with --kind unstructured"),
         (("--flops", "0.5", "--epochs", "3"), "--epochs has no use with --recover lsq"),
+        (("--latency", "0.5", "--multiple", "64"), "no layer can lose channels or units in steps of --multiple 64"),
         (("--flops", "0.5", "--multiple", "64"), "no layer can lose channels or units in steps of --multiple 64"),
     ],
 )

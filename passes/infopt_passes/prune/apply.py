@@ -57,6 +57,8 @@ def pruned(model: Model, options: Prune, context: Context) -> Model:
         from infopt_passes.prune.timed import share_for
 
         check_groups(order)
+        if all(kept.all() for kept in order.allocation(Goal("flops", 0.0)).kept):
+            raise InputError(f"{model.path}: {_stuck(order.multiple)}", "give a smaller --multiple")
         share, asked = share_for(order, options.latency, context), options.latency
     goal = Goal("params" if kind == "params" else "flops", share, asked is not None)
     return reached(order, options, context, goal).model
@@ -195,7 +197,7 @@ def _told(recovered: Recovered | None) -> list[Note]:
 def _out_of_reach(model: Model, goal: Goal, allocation: Allocation, work: Work) -> Note:
     least = allocation.share()
     if all(kept.all() for kept in work.kept):
-        why = f"no layer can lose channels or units in steps of --multiple {allocation.multiple}"
+        why = _stuck(allocation.multiple)
         if goal.asked:
             raise InputError(f"{model.path}: {why}", f"give a smaller --multiple; kept whole: {_whys(work)}")
         return Note("warning", "prune", why)
@@ -204,6 +206,10 @@ def _out_of_reach(model: Model, goal: Goal, allocation: Allocation, work: Work) 
         remedy = f"give --{goal.kind} {least:.2f} or more, or a smaller --multiple; kept whole: {_whys(work)}"
         raise InputError(f"{model.path}: {why}", remedy)
     return Note("warning", "prune", why)
+
+
+def _stuck(multiple: int) -> str:
+    return f"no layer can lose channels or units in steps of --multiple {multiple}"
 
 
 def _whys(work: Work) -> str:
