@@ -66,6 +66,11 @@ def test_a_share_that_leaves_nothing_is_refused(wide: Cli) -> None:
     wide.refuses("prune", "wide.onnx", "--target", "onnxruntime", *arguments, says=("nothing",))
 
 
+def test_a_latency_is_measured_on_samples_so_they_are_asked_for_before_any_work(wide: Cli) -> None:
+    call = ("prune", "wide.onnx", "--target", "onnxruntime", "--importance", "magnitude", "--recover", "none")
+    wide.refuses(*call, "--latency", "0.5", says=("there are no calibration samples", "--synthetic"))
+
+
 def test_two_goals_are_refused_before_any_work(wide: Cli) -> None:
     arguments = ("--flops", "0.5", "--params", "0.5", "--calib", "wide.npz")
     wide.refuses("prune", "wide.onnx", "--target", "onnxruntime", *arguments, says=("two goals",))
