@@ -42,7 +42,8 @@ class Job:
     force: Annotated[
         bool,
         Opt(
-            "Quantize a model that is quantized already; replace an output of infopt that holds files of yours; prune to 2:4 where no kernels are for it."
+            "Quantize a model that is quantized already; replace an output of infopt that holds files of yours; "
+            "prune to 2:4 where no kernels are for it."
         ),
     ] = False
     require_engine: Annotated[bool, Opt("Exit with code 4 when the artifact cannot be built here.")] = False

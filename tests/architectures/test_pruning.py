@@ -16,9 +16,10 @@ from passes.silenced import check_equal, feed_of
 
 from infopt.passes import run
 from infopt_passes.prune.cutting.work import Work
-from infopt_passes.prune.ranking.allocate import Allocation, Multiple
+from infopt_passes.prune.ranking.allocate import Allocation
 from infopt_passes.prune.ranking.cost import Costs
 from infopt_passes.prune.ranking.importance import magnitudes
+from infopt_passes.prune.ranking.multiples import Multiple
 from infopt_passes.prune.wiring.weights import PRODUCTS, weight_of
 from infopt_passes.simplify import Simplify
 

@@ -70,6 +70,11 @@ def test_a_share_that_leaves_nothing_is_refused(wide: Cli) -> None:
     wide.refuses("prune", "wide.onnx", "--target", "onnxruntime", *arguments, says=("nothing",))
 
 
+def test_a_latency_is_measured_on_samples_so_they_are_asked_for_before_any_work(wide: Cli) -> None:
+    call = ("prune", "wide.onnx", "--target", "onnxruntime", "--importance", "magnitude", "--recover", "none")
+    wide.refuses(*call, "--latency", "0.5", says=("there are no calibration samples", "--synthetic"))
+
+
 def test_two_goals_are_refused_before_any_work(wide: Cli) -> None:
     arguments = ("--flops", "0.5", "--params", "0.5", "--calib", "wide.npz")
     wide.refuses("prune", "wide.onnx", "--target", "onnxruntime", *arguments, says=("two goals",))
@@ -102,6 +107,7 @@ def test_two_of_four_is_for_targets_that_have_kernels_for_it(wide: Cli) -> None:
         (("--kind", "unstructured", "--importance", "magnitude"), "--importance has no use with --kind unstructured"),
         (("--kind", "unstructured", "--recover", "none"), "--recover none has no use with --kind unstructured"),
         (("--flops", "0.5", "--epochs", "3"), "--epochs has no use with --recover lsq"),
+        (("--latency", "0.5", "--multiple", "64"), "no layer can lose channels or units in steps of --multiple 64"),
         (("--flops", "0.5", "--multiple", "64"), "no layer can lose channels or units in steps of --multiple 64"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -344,16 +346,19 @@ def test_few_places_are_drawn_alike_from_inputs_of_one_shape() -> None:
 # --- refits -------------------------------------------------------------------------------------------------------
 
 
+def narrow(known: Layout, weight: np.ndarray) -> tuple[np.ndarray, Grid]:
+    """Scales of outputs and the grid that they make, -128 left out."""
+    scales = (np.abs(weight).max(axis=1) / 127).astype(np.float32)
+    return scales, Grid(known.per_row(scales), (-127, 127))
+
+
 def test_a_refit_undoes_what_its_input_lost() -> None:
     weight, data = layer(7, outputs=4, rows=4000)
     read = 0.5 * data + 1  # what earlier layers did to it
     known = Layout(None, 1, (4, 6))
     moments = seen(data, read, crossed=True)
 
-    def steps(weight: np.ndarray) -> tuple[np.ndarray, Grid]:
-        scales = (np.abs(weight).max(axis=1) / 127).astype(np.float32)
-        return scales, Grid(known.per_row(scales), (-127, 127))
-
+    steps = partial(narrow, known)
     scales, plain = steps(weight[0])
     before = Fit(scales, plain.nearest(weight)[0].astype(np.int8))
     after = refit(weight[0], before, known, moments, steps, free=True)
@@ -369,10 +374,7 @@ def test_a_refit_leaves_out_what_was_pruned() -> None:
     weight[..., ::2] = 0
     known = Layout(None, 1, (4, 6))
 
-    def steps(weight: np.ndarray) -> tuple[np.ndarray, Grid]:
-        scales = (np.abs(weight).max(axis=1) / 127).astype(np.float32)
-        return scales, Grid(known.per_row(scales), (-127, 127))
-
+    steps = partial(narrow, known)
     scales, plain = steps(weight[0])
     before = Fit(scales, plain.nearest(weight)[0].astype(np.int8))
     after = refit(weight[0], before, known, seen(data, 0.5 * data, crossed=True), steps, free=True)

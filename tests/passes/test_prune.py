@@ -22,7 +22,7 @@ from infopt.following import unfollowed
 from infopt.model import Pruned
 from infopt_passes.prune import Prune
 from infopt_passes.prune.cutting.work import Work
-from infopt_passes.prune.ranking.allocate import Multiple, Offer, best
+from infopt_passes.prune.ranking.allocate import Offer, best
 from infopt_passes.prune.ranking.plan import Goal, ranked
 
 RESULT = {"shufflenet_v1": 0}
@@ -72,6 +72,19 @@ def grown(net: Net, kind: str, past: list[str], pick: int) -> str:
     return str(made[kind]())
 
 
+@pytest.mark.parametrize("opset", [11, 17])
+def test_a_squeeze_of_all_axes_of_one_leaves_a_channel_that_became_one(
+    opset: int, build: Any, make_context: Any, run_float: Any
+) -> None:
+    text = """(float[4, 3, 6, 6] x) => (float[4, 5] y) {
+        a = Conv (x, w) r = Relu(a) p = GlobalAveragePool(r) s = Squeeze(p) y = Gemm (s, v, c)
+    }"""
+    model = build(text, opset=opset, w=(8, 3, 3, 3), v=(8, 5), c=(5,))
+    result = Prune(flops=0.13, multiple=1, recover="none", importance="magnitude")(model, make_context(model))
+    assert [each.after for each in result.pruned if each.unit == "channels"] == [1]
+    assert run_float(result, {"x": np.ones((4, 3, 6, 6), np.float32)})["y"].shape == (4, 5)
+
+
 @pytest.mark.parametrize("name", ["shufflenet_v2", "vit"])
 def test_what_nothing_reads_any_more_is_not_shipped(name: str, make_context: Any) -> None:
     model = ARCHITECTURES[name]()
@@ -114,10 +127,10 @@ def test_the_likely_reason_of_a_latency_that_did_not_follow_is_told() -> None:
     )
     uneven = [Pruned("a", "channels", 32, 16), Pruned("b", "channels", 32, 13)]
     assert "3.00 ms before, 2.90 ms after" in unfollowed(100, 50, slow)[0]
-    assert "moving data" in unfollowed(100, 50, slow, uneven[:1], 8)[0]
+    assert "moving data" in unfollowed(100, 50, slow, uneven[:1], 16)[0]
     assert (
         "1 groups have channel counts that are no multiples of 8, such as 13 of b"
-        in unfollowed(100, 50, slow, uneven, 8)[0]
+        in unfollowed(100, 50, slow, uneven, 16)[0]
     )
 
 
@@ -131,17 +144,19 @@ def test_an_axis_that_a_layer_norm_reads_stays_and_the_report_says_why(make_cont
 @pytest.mark.parametrize(
     ("multiple", "steps"),
     [
-        (Multiple.of(16, strict=False), (64, 48, 32, 16, 8, 0)),
+        (Multiple.of(16, asked=False), (128, 112, 96, 80, 64, 48, 32, 16, 8, 0)),
+        (Multiple.of(16, asked=False), (64, 56, 48, 40, 32, 16, 8, 0)),
+        (Multiple.of(16, asked=False), (24, 16, 8, 0)),
         (Multiple.of(16), (64, 48, 32, 16, 0)),
         (Multiple.of(1), (3, 2, 1, 0)),
     ],
-    ids=["default", "asked", "one"],
+    ids=["wide", "narrow", "narrower", "asked", "one"],
 )
-def test_narrow_groups_go_to_half_of_a_multiple_that_nobody_asked_for(
+def test_counts_waste_little_padding_where_steps_would_be_coarse_and_none_elsewhere(
     multiple: Multiple, steps: tuple[int, ...]
 ) -> None:
-    assert [multiple.below(count) for count in steps[:-1]] == list(steps[1:])
-    assert multiple.below(5, width=64) == 4
+    assert [multiple.below(count, steps[0]) for count in steps[:-1]] == list(steps[1:])
+    assert multiple.below(5, 5, width=64) == 4
 
 
 def test_counts_are_multiples_and_the_goal_is_met(make_context: Any) -> None:

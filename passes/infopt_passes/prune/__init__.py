@@ -86,7 +86,8 @@ class Prune:
     @property
     def calibrated(self) -> bool:
         """Whether it looks at samples; see :class:`infopt.passes.Pass`."""
-        return self.kind != "structured" or self.importance == "activations" or self.recover != "none"
+        recovers = self.importance == "activations" or self.recover != "none"
+        return self.kind != "structured" or recovers or self.latency is not None
 
     @property
     def selects(self) -> bool:

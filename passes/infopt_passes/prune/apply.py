@@ -56,6 +56,8 @@ def pruned(model: Model, options: Prune, context: Context) -> Model:
         from infopt_passes.prune.timed import share_for
 
         check_groups(order)
+        if all(kept.all() for kept in order.allocation(Goal("flops", 0.0)).kept):
+            raise InputError(f"{model.path}: {_stuck(order.multiple.half)}", "give a smaller --multiple")
         share, asked = share_for(order, options.latency, context), options.latency
     goal = Goal("params" if kind == "params" else "flops", share, asked is not None)
     made = reached(order, options, context, goal).model
@@ -121,7 +123,7 @@ def reached(order: Ranked, options: Prune, context: Context, goal: Goal) -> Cut:
     for step in range(options.steps):
         state = State.of(work)
         if step:
-            scores = importances(work, options.importance, context, multiple.narrow)
+            scores = importances(work, options.importance, context, multiple.half)
             allocation = Allocation(work.groups, scores, costs, goal.kind, multiple, work.kept)
         met = allocation.reach(goal.share ** ((step + 1) / options.steps))
         work.kept = allocation.kept
@@ -191,10 +193,9 @@ def _told(recovered: Recovered | None) -> list[Note]:
     notes = [Note("choice", "recovery", f"{len(recovered.fitted)} layers refitted by least squares")]
     if recovered.scarce:
         count = len(recovered.scarce)
-        why = f"{count} layers have more inputs than rows were seen of them ({recovered.scarce[0]} is the first)"
-        notes.append(
-            Note("warning", "recover", f"{why}: their new weights are pulled to the old ones; more samples help")
-        )
+        which = f"{recovered.scarce[0]} has" if count == 1 else f"{count} layers, {recovered.scarce[0]} first, have"
+        why = f"{which} more inputs than rows were seen: new weights are pulled to the old ones; more samples help"
+        notes.append(Note("warning", "recover", why))
     if recovered.left:
         count = len(recovered.left)
         others = f" and {count - 1} other layers" if count > 1 else ""
@@ -206,7 +207,7 @@ def _told(recovered: Recovered | None) -> list[Note]:
 def _out_of_reach(model: Model, goal: Goal, allocation: Allocation, work: Work) -> Note:
     least = allocation.share()
     if all(kept.all() for kept in work.kept):
-        why = f"no layer can lose channels or units in steps of --multiple {allocation.multiple.narrow}"
+        why = _stuck(allocation.multiple.half)
         if goal.asked:
             raise InputError(f"{model.path}: {why}", f"give a smaller --multiple; kept whole: {_whys(work)}")
         return Note("warning", "prune", why)
@@ -215,6 +216,10 @@ def _out_of_reach(model: Model, goal: Goal, allocation: Allocation, work: Work) 
         remedy = f"give --{goal.kind} {least:.2f} or more, or a smaller --multiple; kept whole: {_whys(work)}"
         raise InputError(f"{model.path}: {why}", remedy)
     return Note("warning", "prune", why)
+
+
+def _stuck(multiple: int) -> str:
+    return f"no layer can lose channels or units in steps of --multiple {multiple}"
 
 
 def _whys(work: Work) -> str:

@@ -291,6 +291,7 @@ def test_labels_are_learned_from_where_that_is_asked_for(net: Model, tmp_path: P
     tuned = replace(DISTILL, fine_tune=True, epochs=20)(net, context)
     assert right(tuned) > right(replace(DISTILL, epochs=20)(net, context))
     assert "32 samples and their labels" in told(tuned, "choice")
+    assert "of the outputs' variance, with 10% of the labels' cross-entropy" in told(tuned, "choice")
 
 
 @pytest.mark.parametrize(

@@ -95,12 +95,31 @@ def _rewritten(graph: ir.Graph, node: ir.Node, kept: Removal) -> None:
         # Where each group loses some of its channels, all groups stay.
         if (apart.any(axis=1) == apart.all(axis=1)).all():
             node.attributes["group"] = ir.AttrInt64("group", int(apart.any(axis=1).sum()))
+    elif node.op_type == "Squeeze" and new:
+        _squeeze(node, constant)
     elif node.op_type == "Split":
         _split(node, kept, constant)
     elif node.op_type == "Slice":
         _slice(node, kept, constant)
     elif node.op_type == "Gather":
         _gather(node, kept, constant)
+
+
+def _squeeze(node: ir.Node, constant: Any) -> None:
+    """Name the axes that go where all of one position do: another one may come down to one."""
+    data, named = node.inputs[0], given(node, 1) is not None or "axes" in node.attributes
+    if data is None or data.shape is None or named:
+        return
+    axes = [axis for axis, size in enumerate(data.shape) if size == 1]
+    if _version(node) < 13:
+        node.attributes["axes"] = ir.AttrInt64s("axes", axes)
+        return
+    node.resize_inputs(2)
+    node.replace_input_with(1, constant(np.array(axes, np.int64)))
+
+
+def _version(node: ir.Node) -> int:
+    return node.graph.opset_imports.get("", 0) if isinstance(node.graph, ir.Graph) else 0
 
 
 def _split(node: ir.Node, kept: Removal, constant: Any) -> None:
@@ -110,8 +129,7 @@ def _split(node: ir.Node, kept: Removal, constant: Any) -> None:
     if (data, along) not in kept:
         return
     sizes = [int(kept[v, along].sum()) if (v, along) in kept else int(size_of(v, along) or 0) for v in node.outputs]
-    version = node.graph.opset_imports.get("", 0) if isinstance(node.graph, ir.Graph) else 0
-    if version < 13:
+    if _version(node) < 13:
         node.attributes["split"] = ir.AttrInt64s("split", sizes)
         return
     node.attributes.pop("num_outputs", None)

@@ -28,7 +28,7 @@ from infopt_passes.prune.distill.batches import Batches
 from infopt_passes.prune.distill.check import check_classes
 from infopt_passes.prune.distill.checkpoint import Checkpoint
 from infopt_passes.prune.distill.executor import Executor, as_tensor
-from infopt_passes.prune.distill.loss import Aim
+from infopt_passes.prune.distill.loss import LABELLED, Aim
 from infopt_passes.prune.distill.parameters import tensors, trained, write, zeros
 from infopt_passes.prune.distill.teacher import Kept, Teacher, powers
 from infopt_passes.prune.distill.training import Lesson, State, train
@@ -213,7 +213,9 @@ def _left(why: str) -> Note:
 def _told(lesson: Lesson, state: State) -> list[Note]:
     held, learned = len(lesson.batches.held), len(lesson.batches.learned)
     came = f"{state.start:.3g} -> {state.reached:.3g} of the outputs' variance"
-    also = " and their labels" if lesson.labels is not None else ""
+    also = ""
+    if lesson.labels is not None:
+        came, also = f"{came}, with {LABELLED:.0%} of the labels' cross-entropy", " and their labels"
     epochs = -(-state.step // lesson.batches.steps)
     what = f"{epochs} epochs over {learned} samples{also}: distance to the float model on {held} held back {came}"
     notes = [Note("choice", "distillation", what)]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infopt_passes.prune.ranking.cost import Costs
+from infopt_passes.prune.ranking.multiples import Multiple
 from infopt_passes.prune.wiring.axes import Axis
 from infopt_passes.prune.wiring.groups import Group
 
@@ -20,29 +21,6 @@ FLOOR = 0.1
 
 ROUNDING = 1e-9
 """A goal that is missed by so little is reached: sums of the same costs differ by their order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Multiple:
-    """What counts of units are brought to multiples of.
-
-    Attributes:
-        wide: That of groups with more units than that.
-        narrow: That of others.
-    """
-
-    wide: int
-    narrow: int
-
-    @staticmethod
-    def of(number: int, strict: bool = True) -> Multiple:
-        """Multiples of a number; unless that is strict, groups of no more units may go to a half of it."""
-        return Multiple(number, number if strict else max(1, number // 2))
-
-    def below(self, count: int, width: int = 1) -> int:
-        """The next smaller count that is a multiple; units count as many as they are wide."""
-        step = max(1, (self.wide if count * width > self.wide else self.narrow) // width)
-        return (count - 1) // step * step
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +123,7 @@ class Allocation:
 def lower(count: int, group: Group, multiple: Multiple) -> int | None:
     """The next smaller number of units that a group may have; ``None`` where it has to stay."""
     least = max(1, int(np.ceil(FLOOR * group.units)))
-    fewer = multiple.below(count, group.width)
+    fewer = multiple.below(count, group.units, group.width)
     return fewer if fewer >= least else None
 
 

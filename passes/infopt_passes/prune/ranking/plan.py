@@ -22,9 +22,10 @@ import onnx_ir as ir
 from infopt.model import Model
 from infopt.passes import Context
 from infopt_passes.prune.cutting.work import Work
-from infopt_passes.prune.ranking.allocate import Allocation, Multiple
+from infopt_passes.prune.ranking.allocate import Allocation
 from infopt_passes.prune.ranking.cost import Costs
 from infopt_passes.prune.ranking.importance import importances
+from infopt_passes.prune.ranking.multiples import Multiple
 
 MULTIPLE = 16
 """Channel counts that most kernels run well, where no target says more."""
@@ -93,8 +94,8 @@ def ranked(model: Model, context: Context, importance: str = "activations", mult
         model: A float model; it is left as it was.
         context: Brings samples, target and memory.
         importance: ``"activations"``, which looks at the samples, or ``"magnitude"``.
-        multiple: What channel counts are brought to multiples of; 0 is what the target runs fast, and lets groups that
-            are no wider than that go to a half of it.
+        multiple: What channel counts are brought to multiples of; 0 is what the target runs fast, with
+            halves of it in narrow groups.
 
     Returns:
         The ranked model; it has no groups where nothing can be pruned, and says why in ``work.found.kept``.
@@ -105,7 +106,7 @@ def ranked(model: Model, context: Context, importance: str = "activations", mult
     work = Work.of(model.graph)
     step = multiple_of(multiple, context)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite counts as most important
-        scores = importances(work, importance, context, step.narrow) if work.groups else ()
+        scores = importances(work, importance, context, step.half) if work.groups else ()
     return Ranked(model, work, scores, costs_of(work.graph, context), step)
 
 
@@ -114,7 +115,7 @@ def multiple_of(asked: int, context: Context) -> Multiple:
     table = context.target.table if context.target is not None else None
     if asked:
         return Multiple.of(asked)
-    return Multiple.of(table.multiple if table is not None else MULTIPLE, strict=False)
+    return Multiple.of(table.multiple if table is not None else MULTIPLE, asked=False)
 
 
 def costs_of(graph: ir.Model, context: Context) -> Costs:
