@@ -1,15 +1,12 @@
 """How many units a group may have: what the target's kernels compute without padding.
 
-Blocked layouts hold 16 channels where vectors hold 16 floats, so 24 channels take as long as 32. Steps of 16 would be
-coarse in groups that have few units, though, and there an uneven count loses little.
+Blocked layouts hold 16 channels where vectors hold 16 floats, so 24 channels take as long as 32, and a group of 32 that
+is left with 24 has lost accuracy for nothing. Steps of 16 would be coarse in groups that have few units, though.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-PADDING = 0.25
-"""Counts that are padded by more than this part of what they are then are left out."""
 
 FINE = 6
 """Groups of so many multiples and more only have whole ones: their steps are fine enough."""
@@ -43,10 +40,11 @@ class Multiple:
         whole, half = _under(count, self.whole, width), _under(count, self.half, width)
         if count * width <= self.whole:
             return half
-        channels = half * width
-        padded = -(-channels // self.whole) * self.whole
-        narrow = units * width < FINE * self.whole
-        return half if narrow and padded - channels <= PADDING * channels else whole
+        saves = self._padded(half * width) < self._padded(units * width)
+        return half if saves and units * width < FINE * self.whole else whole
+
+    def _padded(self, channels: int) -> int:
+        return -(-channels // self.whole) * self.whole
 
 
 def _under(count: int, step: int, width: int) -> int:
