@@ -16,7 +16,7 @@ from infopt import probe
 from infopt.data import infer_batch_axes
 from infopt.errors import InfoptError, InputError, ModelError
 from infopt.model import Model, Note, input_specs, load, save
-from infopt.options import Opt
+from infopt.options import Opt, plain
 from infopt.passes import CalibrationSet, Context, interface, run
 from infopt.readers.synthetic import SyntheticSamples
 from infopt.recipe import Job, Recipe, settled
@@ -305,7 +305,7 @@ class Guess:
 
     def __call__(self, model: Model, context: Context) -> Model:
         done = model.edited(model.graph.clone())
-        return done if self.number is not None else replace(done, settled=replace(self, number=self.limit - 2))
+        return done if self.number is not None else replace(done, settled=plain(replace(self, number=self.limit - 2)))
 
 
 def test_a_recipe_gets_what_a_pass_found_and_the_next_pass_is_not_taken_for_it(mlp: Path, tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -16,9 +16,6 @@ import onnx_ir as ir
 from infopt.data import InputSpec
 from infopt.errors import InfoptError, ModelError
 from infopt.writing import write_inline
-
-if TYPE_CHECKING:
-    from infopt.passes import Pass
 
 INLINE_LIMIT = 256_000_000
 """Weights above this many bytes are written beside the graph: whoever reads a message has all of it in memory."""
@@ -139,8 +136,8 @@ class Model:
         ranges: Calibrated range by tensor name, once quantized.
         external: Names of the files of its external data, relative to that of the model.
         pruned: What pruning left of each group, once pruned.
-        settled: The pass that ran last with the options that do the same without a search or a measurement; ``None``
-            where those that it was given do. :func:`infopt.passes.run` takes it from here.
+        settled: Options, as a recipe holds them, with which the pass that ran last does the same without a search or a
+            measurement; ``None`` where those that it was given do. :func:`infopt.passes.run` takes them from here.
     """
 
     graph: ir.Model
@@ -150,7 +147,7 @@ class Model:
     ranges: tuple[tuple[str, Range], ...] = ()
     external: tuple[str, ...] = ()
     pruned: tuple[Pruned, ...] = ()
-    settled: Pass | None = None
+    settled: Mapping[str, Any] | None = None
 
     def edited(self, graph: ir.Model, *notes: Note) -> Model:
         """The same model with another graph and further notes."""

@@ -204,7 +204,7 @@ def run(model: Model, passes: Sequence[Pass], context: Context) -> Model:
             )
         seconds = time.perf_counter() - start
         told = [f"{note.node}: {note.why}" for note in result.notes[len(model.notes) :] if note.kind == "choice"]
-        done = replace(_step(result.settled or step, result, seconds), choices=tuple(told))
+        done = replace(_step(step, result, seconds), choices=tuple(told))
         model = replace(result, steps=(*model.steps, done), settled=None)
     return model
 
@@ -228,4 +228,5 @@ def _same(before: Interface, after: Interface) -> bool:
 def _step(step: Pass, model: Model, seconds: float) -> Step:
     from infopt.model import Step
 
-    return Step(step.name, plain(step), seconds, model.nodes, model.bytes)
+    options = plain(step) if model.settled is None else dict(model.settled)
+    return Step(step.name, options, seconds, model.nodes, model.bytes)

@@ -12,6 +12,7 @@ import numpy as np
 
 from infopt.errors import InputError
 from infopt.model import Model, Note, Pruned
+from infopt.options import plain
 from infopt.passes import Context
 from infopt_passes.prune.cutting.work import Work
 from infopt_passes.prune.distill import check_model, cut
@@ -63,7 +64,7 @@ def pruned(model: Model, options: Prune, context: Context) -> Model:
     made = reached(order, options, context, goal).model
     if options.latency is None:
         return made
-    return replace(made, settled=replace(options, latency=None, flops=share))
+    return replace(made, settled=plain(replace(options, latency=None, flops=share)))
 
 
 def whole(model: Model) -> Model:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from infopt.model import Model, Note
+from infopt.options import plain
 from infopt.passes import Context
 from infopt.wording import metric as shown
 from infopt_passes.prune.apply import Cut, check_float, check_groups, reached
@@ -143,19 +144,19 @@ def largest(model: Model, options: Prune, context: Context, selection: Selection
     """
     check_float(model)
     check_model(model.graph, options, context)
-    plain = replace(context, selection=None)
+    alone = replace(context, selection=None)
     slow = options.recover == "distill"
     quick = replace(options, recover="lsq", fine_tune=False, epochs=0) if slow else options
-    search = Search(_maker(model, quick, plain), plain, selection, options.time_limit)
+    search = Search(_maker(model, quick, alone), alone, selection, options.time_limit)
     search.run()
     quickest = best = search.best
     if best is not None and slow:
-        best = _recovered_fully(search, _maker(model, options, plain), best)
+        best = _recovered_fully(search, _maker(model, options, alone), best)
     notes = list(_told(search, best, options.kind))
     if best is None:
-        return replace(model.edited(model.graph.clone(), *notes), settled=_with_share(options, 1.0))
+        return replace(model.edited(model.graph.clone(), *notes), settled=plain(_with_share(options, 1.0)))
     found = _with_share(quick if best is quickest else options, best.goal)
-    return replace(best.model.edited(best.model.graph, *notes), settled=found)
+    return replace(best.model.edited(best.model.graph, *notes), settled=plain(found))
 
 
 def _maker(model: Model, options: Prune, context: Context) -> Make:

@@ -23,6 +23,7 @@ from infopt.data import Batch, infer_batch_axes, open_samples
 from infopt.errors import OptionError
 from infopt.flops import flops
 from infopt.model import Model, input_specs
+from infopt.options import build
 from infopt.passes import CalibrationSet, Context, interface
 from infopt.readers.synthetic import SyntheticSamples
 from infopt.selection import Trial
@@ -424,8 +425,8 @@ def test_where_distillation_misses_the_budget_the_recovery_of_the_trials_is_what
     context = make_context(net, count=64)
     options = replace(DISTILL, flops=None, epochs=1, time_limit=1.0)
     found = largest(net, options, context, cast("Selection", FirstAlone()))
-    assert found.settled == replace(options, flops=0.5, recover="lsq", epochs=0)
-    assert isinstance(found.settled, Prune)
-    found.settled.check_target(registry.target("onnxruntime"))
-    graphs = [ir.to_proto(each.graph).SerializeToString() for each in (found, found.settled(net, context))]
+    again = build(Prune, found.settled or {}, "pass 'prune'")
+    assert again == replace(options, flops=0.5, recover="lsq", epochs=0)
+    again.check_target(registry.target("onnxruntime"))
+    graphs = [ir.to_proto(each.graph).SerializeToString() for each in (found, again(net, context))]
     assert graphs[0] == graphs[1]
