@@ -153,6 +153,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "nerf": Architecture(S.Nerf, rays, 4, (64, 1024)),
 }
 
+FOLLOWED = "resnet18 groupnorm_resnet shufflenet_v2 deeplab pointnet vit gru".split()
+"""Families whose wiring the exporters write in different ways (the new exporter takes more than a second for each)."""
+
 
 @cache
 def exported(name: str, exporter: Exporter = "dynamo", large: bool = False) -> Model:

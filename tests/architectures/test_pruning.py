@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed: networks are exported from it (pip install infopt[dev])")
 
 from architectures.expected import EXPECTED, Expected
-from architectures.exported import ARCHITECTURES, exported
+from architectures.exported import ARCHITECTURES, FOLLOWED, exported
 from passes.silenced import check_equal, feed_of
 
 from infopt.passes import run
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from infopt.model import Model
 
 SHARE = 0.7
-FOLLOWED = "resnet18 groupnorm_resnet shufflenet_v2 deeplab pointnet vit gru".split()
-"""Families whose wiring the exporters write in different ways; the new one takes more than a second for each."""
-
 CASES = [
     *(pytest.param(name, "script", id=f"{name}-script") for name in ARCHITECTURES),
     *(
