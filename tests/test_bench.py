@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import time
 
 import numpy as np
 import pytest
@@ -161,6 +162,11 @@ def test_time_bounds_the_rounds_and_the_least_rounds_are_always_made() -> None:
     work = np.ones(300_000)
     assert len(interleave({"a": lambda: np.sqrt(work)}, seconds=0, min_rounds=3)["a"]) == 3
     assert len(interleave({"a": lambda: np.sqrt(work)}, seconds=0.5, min_rounds=1, max_rounds=4)["a"]) == 4
+
+
+def test_a_slow_collection_of_garbage_takes_nothing_from_the_time_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc, "collect", lambda: time.sleep(0.3))
+    assert len(interleave({"a": lambda: time.sleep(0.001)}, seconds=0.2, min_rounds=1, max_rounds=4)["a"]) == 4
 
 
 def test_garbage_collector_rests_while_measuring_and_returns() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import onnx
@@ -16,8 +16,10 @@ from infopt import probe
 from infopt.data import infer_batch_axes
 from infopt.errors import InfoptError, InputError, ModelError
 from infopt.model import Model, Note, input_specs, load, save
+from infopt.options import Opt, plain
 from infopt.passes import CalibrationSet, Context, interface, run
 from infopt.readers.synthetic import SyntheticSamples
+from infopt.recipe import Job, Recipe, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,6 +288,32 @@ def test_running_passes_records_each_as_a_step(mlp: Path, tmp_path: Path) -> Non
     assert len(done.notes) == 2
     assert model.steps == ()
     assert model.output_names == ("y",)
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Finds a number where it is given none."""
+
+    name: ClassVar[str] = "guess"
+    interface: ClassVar[Literal["same", "declared"]] = "same"
+    repeat: ClassVar[Literal["unchanged", "refused", "again"]] = "again"
+    tolerance: ClassVar[Literal["exact"]] = "exact"
+    calibrated: ClassVar[bool] = False
+
+    number: Annotated[int | None, Opt("A number.")] = None
+    limit: Annotated[int, Opt("Largest.")] = 9
+
+    def __call__(self, model: Model, context: Context) -> Model:
+        done = model.edited(model.graph.clone())
+        return done if self.number is not None else replace(done, settled=plain(replace(self, number=self.limit - 2)))
+
+
+def test_a_recipe_gets_what_a_pass_found_and_the_next_pass_is_not_taken_for_it(mlp: Path, tmp_path: Path) -> None:
+    recipe = Recipe(Job(mlp), passes=(Guess(), Guess(number=3, limit=4), Guess(limit=5)))
+    done = run(load(mlp), recipe.passes, Context(tmp_path))
+    assert done.settled is None
+    assert settled(recipe, done.steps).passes == (Guess(7), Guess(3, 4), Guess(3, 5))
+    assert settled(recipe, done.steps).job == recipe.job
 
 
 def test_running_no_passes_gives_the_model_back(mlp: Path, tmp_path: Path) -> None:

@@ -103,6 +103,34 @@ def test_without_evaluation_some_calibration_samples_choose_and_no_pass_sees_the
     assert left | set(parts.search.rows.tolist()) == set(found.calibration.indices)
 
 
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_samples_that_chose_once_stay_apart_where_nothing_is_chosen_any_more(
+    linear: tuple[Model, Path], evaluated: bool
+) -> None:
+    searched = parted(resolved(linear[1], evaluated=evaluated)).resolved
+    marks = searched.recipe.evaluation.confirmation, searched.recipe.calibration.held_back
+    assert marks == (evaluated, not evaluated)
+    decided = resolved(linear[1], evaluated=evaluated, flops=0.5)
+    sections = {"evaluation": searched.recipe.evaluation, "calibration": searched.recipe.calibration}
+    parts = parted(replace(decided, recipe=replace(decided.recipe, **sections)))
+    assert parts.search is None
+    assert parts.resolved.calibration == searched.calibration
+    assert parts.resolved.searched == searched.searched
+    for found in (parts.resolved, searched):
+        assert found.evaluation is None or len(found.evaluation) == ROWS - found.searched
+
+
+def test_a_recipe_that_chooses_again_chooses_by_the_same_samples(linear: tuple[Model, Path]) -> None:
+    for evaluated in (True, False):
+        first = parted(resolved(linear[1], evaluated=evaluated))
+        whole = resolved(linear[1], evaluated=evaluated)
+        second = parted(replace(whole, recipe=first.resolved.recipe))
+        assert first.search is not None
+        assert second.search is not None
+        assert first.search.rows.tolist() == second.search.rows.tolist()
+        assert first.resolved.calibration == second.resolved.calibration
+
+
 def test_a_candidate_is_judged_by_the_rule_of_budgets(linear: tuple[Model, Path], tmp_path: Path) -> None:
     model, folder = linear
     with ExitStack() as stack:

@@ -134,12 +134,12 @@ def interleave(
     Returns:
         Per name the seconds of every call, shape ``(rounds, repeats)``; row ``i`` is round ``i``.
     """
-    deadline = time.perf_counter() + seconds
-    share = seconds * WARMUP_SHARE / max(len(runs), 1)
-    repeats = {name: _repeats(_warm_up(run, share)) for name, run in runs.items()}
     rows: dict[str, list[list[float]]] = {name: [] for name in runs}
     names, order = list(runs), np.random.default_rng(seed)
-    with _no_gc():
+    with _no_gc():  # its collection before may take a second in a large process, which is no measuring
+        deadline = time.perf_counter() + seconds
+        share = seconds * WARMUP_SHARE / max(len(runs), 1)
+        repeats = {name: _repeats(_warm_up(run, share)) for name, run in runs.items()}
         for done in range(max_rounds):
             if done >= min_rounds and time.perf_counter() > deadline:
                 break

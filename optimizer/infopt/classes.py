@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from infopt.deciding import decide
-from infopt.findings import unlabelled, why_unlabelled
+from infopt.labelling import unlabelled, why_unlabelled
 from infopt.report import ClassChange, Criterion, Report
 from infopt.stats.limits import one_sided
 from infopt.stats.margin import drop_interval, worsening

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from infopt.classes import class_bounds
+from infopt.labelling import unlabelled, why_unlabelled
 from infopt.stats.margin import drop_interval
 from infopt.wording import UNKNOWN, digits, megabytes, metric, signed, span, times, visible
 
@@ -105,19 +107,6 @@ def measured(report: Report) -> Accuracy | None:
     return accuracy if accuracy is not None and math.isfinite(accuracy.delta) else None
 
 
-def unlabelled(report: Report) -> bool:
-    """Whether what stands for accuracy only compares the artifact with the original model."""
-    if report.accuracy is None:
-        return False
-    return report.accuracy.reference or (report.data.eval is not None and not report.data.eval.labelled)
-
-
-def why_unlabelled(report: Report) -> str:
-    """Why no label went into what stands for accuracy."""
-    labelled = report.data.eval is not None and report.data.eval.labelled
-    return "the metric does not use the labels" if labelled else "there are no labels"
-
-
 def pace(latency: Latency) -> Pace | None:
     """Whether the artifact is faster than the best float setting; ``None`` when it was not measured."""
     if latency.speedup is None or not math.isfinite(latency.speedup):
@@ -196,8 +185,6 @@ def losing_classes(report: Report) -> list[ClassChange]:
     tested = [change for change in report.classes if change.n and change.ci95 and math.isfinite(change.drop)]
     if not tested:
         return []
-    from infopt.classes import class_bounds
-
     bounds = class_bounds(report, tested, 0.025)
     losing = [change for change, bound in zip(tested, bounds, strict=True) if bound.low > 0]
     return sorted(losing, key=lambda change: -change.drop)

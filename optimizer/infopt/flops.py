@@ -7,11 +7,21 @@ from math import prod
 
 import onnx_ir as ir
 
+from infopt.contributed import note_shapes
+
 Size = Callable[[ir.Value, int], int]
 """Size of an axis of a tensor."""
 
-COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
+ATTENTION = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
+
+COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedMatMul", "LSTM", "GRU", "RNN", *ATTENTION)
 """Operators that are counted; what the others compute is small beside it."""
+
+DOMAINS = ("", "com.microsoft")
+
+
+ROUNDS = 8
+"""Behind operators that ONNX does not know, others may stand that it knows, and such ones again."""
 
 
 def flops(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> int | None:
@@ -73,6 +83,10 @@ def inferred(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> ir.Model:
                 output.shape = None
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(clone)
     ShapeInferencePass()(clone)
+    for _ in range(ROUNDS):
+        if not note_shapes(clone.graph):
+            break
+        ShapeInferencePass()(clone)
     return clone
 
 
@@ -86,8 +100,10 @@ def node_flops(node: ir.Node, size: Size) -> int:
     Raises:
         KeyError: The rank of a tensor is not known.
     """
-    if node.domain != "" or node.op_type not in COUNTED:
+    if node.domain not in DOMAINS or node.op_type not in COUNTED:
         return 0
+    if node.op_type in ATTENTION:
+        return _attention(node, size)
     weight, output = node.inputs[1], node.outputs[0]
     if weight is None or weight.shape is None:
         return 0
@@ -98,14 +114,36 @@ def node_flops(node: ir.Node, size: Size) -> int:
         return 2 * weights * _size_of(places, size, but=1)
     if node.op_type == "Gemm":
         return 2 * weights * size(output, 0)
-    if node.op_type == "MatMul":
-        data = node.inputs[0]
+    if node.op_type in ("MatMul", "FusedMatMul"):
+        data, turned = node.inputs[0], node.attributes.get_int("transA", 0)
         assert data is not None
-        return 2 * _size_of(output, size) * size(data, len(data.shape or "..") - 1)
+        return 2 * _size_of(output, size) * size(data, len(data.shape or "..") - (2 if turned else 1))
     data, back = node.inputs[0], node.inputs[2]
     assert data is not None
     assert back is not None
     return 2 * size(data, 0) * size(data, 1) * (weights + prod(size(back, axis) for axis in range(3)))
+
+
+def _attention(node: ir.Node, size: Size) -> int:
+    """Scores and what is mixed by them, each a product over all tokens; what a cache brings along is not counted.
+
+    Queries have axes (batch, tokens, features) or (batch, heads, tokens, features). Packed keys have as many tokens as
+    there are queries. The Attention of ONNX Runtime multiplies with its weights, too.
+    """
+    query, output = node.inputs[0], node.outputs[0]
+    own = node.domain != "" and node.op_type == "Attention"
+    key = node.inputs[1] if len(node.inputs) > 1 and not own else None
+    if query is None or query.shape is None or output.shape is None:
+        raise KeyError("a tensor of unknown rank")
+    weight = node.inputs[1] if own else None
+    products = size(query, 0) * size(query, 1) * _size_of(weight, size) if own else 0
+    seen = _tokens(key if key is not None else query, size)
+    wide = _size_of(output if own or key is None else query, size)
+    return 2 * (products + seen * (wide + _size_of(output, size)))
+
+
+def _tokens(value: ir.Value, size: Size) -> int:
+    return size(value, 2 if len(value.shape or "") == 4 else 1)
 
 
 def _size_of(value: ir.Value | None, size: Size, but: int | None = None) -> int:

@@ -29,7 +29,7 @@ def unfollowed(
         after: Those that are left.
         latency: As it was measured on the target.
         pruned: What pruning left.
-        multiple: Channel counts that the target runs well are multiples of it.
+        multiple: Channel counts that the target runs well are multiples of it, or of its half in narrow groups.
     """
     if not before or after is None or latency.speedup is None or after >= NOTABLE * before:
         return []
@@ -50,9 +50,10 @@ def _medians(latency: Latency) -> str:
 
 def _why(latency: Latency, pruned: Sequence[Pruned], multiple: int) -> str:
     counts = [each for each in pruned if each.unit == "channels" and each.after is not None]
-    uneven = [each for each in counts if each.after != each.before and (each.after or 0) % multiple]
+    half = max(1, multiple // 2)
+    uneven = [each for each in counts if each.after != each.before and (each.after or 0) % half]
     if uneven:
-        told = f"{len(uneven)} groups have channel counts that are no multiples of {multiple}"
+        told = f"{len(uneven)} groups have channel counts that are no multiples of {half}"
         return f"likely because {told}, such as {uneven[0].after} of {uneven[0].name}: leave out --multiple"
     base = latency.baseline_float
     if base is not None and base.ms is not None and base.ms.p50 < SHORT_MS:

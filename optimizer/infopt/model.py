@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,7 +70,7 @@ class Step:
 
     Attributes:
         name: Name of the pass.
-        options: Its options as a recipe holds them.
+        options: Its options as a recipe holds them, with what it found in the place of what was left to it.
         seconds: Wall time.
         nodes: Nodes of the graph after it, subgraphs included.
         bytes: Bytes of the weights after it.
@@ -136,6 +136,8 @@ class Model:
         ranges: Calibrated range by tensor name, once quantized.
         external: Names of the files of its external data, relative to that of the model.
         pruned: What pruning left of each group, once pruned.
+        settled: Options, as a recipe holds them, with which the pass that ran last does the same without a search or a
+            measurement; ``None`` where those that it was given do. :func:`infopt.passes.run` takes them from here.
     """
 
     graph: ir.Model
@@ -145,6 +147,7 @@ class Model:
     ranges: tuple[tuple[str, Range], ...] = ()
     external: tuple[str, ...] = ()
     pruned: tuple[Pruned, ...] = ()
+    settled: Mapping[str, Any] | None = None
 
     def edited(self, graph: ir.Model, *notes: Note) -> Model:
         """The same model with another graph and further notes."""

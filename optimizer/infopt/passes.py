@@ -46,7 +46,11 @@ class Pass(Protocol):
         ...
 
     def __call__(self, model: Model, context: Context) -> Model:
-        """Return the transformed model; ``model`` is left as it was."""
+        """Return the transformed model; ``model`` is left as it was.
+
+        A pass that found an option by a search or a measurement says so in ``Model.settled``: the recipe that the run
+        leaves then holds what was found.
+        """
         ...
 
 
@@ -200,7 +204,8 @@ def run(model: Model, passes: Sequence[Pass], context: Context) -> Model:
             )
         seconds = time.perf_counter() - start
         told = [f"{note.node}: {note.why}" for note in result.notes[len(model.notes) :] if note.kind == "choice"]
-        model = replace(result, steps=(*model.steps, replace(_step(step, result, seconds), choices=tuple(told))))
+        done = replace(_step(step, result, seconds), choices=tuple(told))
+        model = replace(result, steps=(*model.steps, done), settled=None)
     return model
 
 
@@ -223,4 +228,5 @@ def _same(before: Interface, after: Interface) -> bool:
 def _step(step: Pass, model: Model, seconds: float) -> Step:
     from infopt.model import Step
 
-    return Step(step.name, plain(step), seconds, model.nodes, model.bytes)
+    options = plain(step) if model.settled is None else dict(model.settled)
+    return Step(step.name, options, seconds, model.nodes, model.bytes)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from infopt.advising import Advising
 from infopt.deliver import assemble, deliver
 from infopt.drifting.making import calibration_profile
 from infopt.drifting.profile import FILE_NAME
@@ -18,7 +19,7 @@ from infopt.evidence import Build, gather
 from infopt.model import Model, Note, blamed_on, save
 from infopt.output import check_directory, staged_directory
 from infopt.passes import Context, run
-from infopt.recipe import Recipe
+from infopt.recipe import Recipe, settled
 from infopt.report import Report
 from infopt.resolve import Resolved, needs_calibration, resolve
 from infopt.selection import Parts, parted, selection
@@ -65,7 +66,9 @@ def execute(recipe: Recipe, command: str, listener: Listener | None = None) -> R
         blamed_on(recipe.job.model),
     ):
         work = Path(scratch)
-        build = _build(resolved, _optimized(parts, work, listener), out, missing, listener)
+        model = _optimized(parts, work, listener)
+        resolved = replace(resolved, recipe=settled(resolved.recipe, model.steps))
+        build = _build(resolved, model, out, missing, listener)
         evidence = gather(resolved, build, work, listener)
         report = assemble(resolved, build, evidence, command)
         profile = calibration_profile(resolved, build, report.data.calib, work, listener)
@@ -119,6 +122,9 @@ def _build(resolved: Resolved, model: Model, out: Path, missing: str | None, lis
             raise
         artifact = _compiled(resolved, graph, out, CompileOptions(default, shapes))
         model = replace(model, notes=(*model.notes, _narrow(resolved, shapes)))
+    advice = resolved.target.advice(graph) if isinstance(resolved.target, Advising) else None
+    if advice:
+        model = replace(model, notes=(*model.notes, Note("warning", resolved.target.runtime, advice)))
     return Build(graph, model, artifact, {name: replace(artifact, settings=s) for name, s in settings.items()})
 
 

@@ -17,6 +17,9 @@ from infopt.errors import OptionError, unknown
 from infopt.options import Opt, build, parse_size, plain, read_toml, show_size, split_function
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infopt.model import Step
     from infopt.passes import Pass
 
 
@@ -37,7 +40,11 @@ class Job:
         Opt("Output directory; default: <model stem>.<target>.infopt.", ("--output", "-o"), metavar="PATH"),
     ] = None
     force: Annotated[
-        bool, Opt("Quantize a model that is quantized already; replace an output of infopt that holds files of yours.")
+        bool,
+        Opt(
+            "Quantize a model that is quantized already; replace an output of infopt that holds files of yours; "
+            "prune to 2:4 where no kernels are for it."
+        ),
     ] = False
     require_engine: Annotated[bool, Opt("Exit with code 4 when the artifact cannot be built here.")] = False
     seed: Annotated[int, Opt("Seed of everything random.", low=0)] = 0
@@ -78,6 +85,9 @@ class Calibration:
             show=show_size,
         ),
     ] = 2_000_000_000
+    held_back: Annotated[
+        bool, Opt("Leave out the samples by which the recipe's options were chosen: one of four.", cli=False)
+    ] = False
     synthetic: Annotated[bool, Opt("Allow made-up calibration inputs; accuracy is then not measured.")] = False
 
 
@@ -95,6 +105,9 @@ class Evaluation:
             metavar="NAME|FILE.py:function",
         ),
     ] = None
+    confirmation: Annotated[
+        bool, Opt("Leave out the samples by which the recipe's options were chosen: the search part.", cli=False)
+    ] = False
     skip: Annotated[bool, Opt("Measure neither accuracy nor latency.", ("--no-eval",))] = False
     skip_bench: Annotated[bool, Opt("Do not measure latency.", ("--no-bench",))] = False
     seconds: Annotated[float, Opt("Time for measuring latency.", ("--bench-seconds",), low=0.1)] = 8.0
@@ -203,6 +216,18 @@ def to_toml(recipe: Recipe, folder: Path) -> str:
     for entry in table["pass"]:
         lines += ["", "[[pass]]", *(f"{name} = {_toml(value)}" for name, value in entry.items())]
     return "\n".join(lines) + "\n"
+
+
+def settled(recipe: Recipe, steps: Sequence[Step]) -> Recipe:
+    """A recipe that repeats a run without searching again: its passes have the options that they ran with.
+
+    Args:
+        recipe: What was run.
+        steps: The steps of the run, one for each pass.
+    """
+    ran = zip(recipe.passes, steps, strict=True)
+    passes = tuple(build(type(step), done.options, f"pass {done.name!r}") for step, done in ran)
+    return replace(recipe, passes=passes)
 
 
 def rebase(recipe: Recipe, folder: Path) -> Recipe:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from infopt.evaluate import Evaluator
     from infopt.metrics import Metric
     from infopt.model import Model
+    from infopt.passes import CalibrationSet
     from infopt.report import Status
     from infopt.resolve import Resolved
     from infopt.ui import Listener
@@ -168,26 +169,50 @@ def parted(resolved: Resolved) -> Parts:
         InputError: There are no samples to choose by, or too few.
     """
     if resolved.recipe.budget.max_drop is None or not _selecting(resolved):
-        return Parts(resolved)
+        return Parts(apart(resolved))
+    recipe, calibration = resolved.recipe, resolved.calibration
     if resolved.evaluation is not None:
-        found = split(resolved.evaluation)
-        _check_enough(found.search)
-        searched = replace(resolved, evaluation=found.confirmation, searched=len(found.search))
-        return Parts(searched, found.search, resolved.metric)
-    calibration = resolved.calibration
-    if calibration is None or resolved.synthetic:
+        recipe = replace(recipe, evaluation=replace(recipe.evaluation, confirmation=True))
+        part, metric = split(resolved.evaluation).search, resolved.metric
+    elif calibration is not None and not resolved.synthetic:
+        recipe = replace(recipe, calibration=replace(recipe.calibration, held_back=True))
+        part, metric = _held(calibration), _on_outputs(resolved)
+    else:
         raise InputError(
             "--max-drop says how much to prune, and there are no samples to choose by",
             "give --eval PATH, or say how much is kept: --flops 0.5",
         )
-    held = calibration.indices[HELD - 1 :: HELD]
-    rest = tuple(index for index in calibration.indices if index not in set(held))
-    part = Part(calibration.samples, np.asarray(held, np.int64), "calibration samples held back")
     _check_enough(part)
-    less = replace(resolved, calibration=replace(calibration, indices=rest))
+    return Parts(apart(replace(resolved, recipe=recipe)), part, metric)
+
+
+def apart(resolved: Resolved) -> Resolved:
+    """Leave out the samples by which options of a recipe were chosen, in this run or in the one that wrote it.
+
+    Args:
+        resolved: With all samples; its recipe tells which are left out.
+    """
+    recipe, calibration, evaluation = resolved.recipe, resolved.calibration, resolved.evaluation
+    if recipe.calibration.held_back and calibration is not None and not resolved.synthetic:
+        held = set(_held(calibration).rows.tolist())
+        rest = tuple(index for index in calibration.indices if index not in held)
+        resolved = replace(resolved, calibration=replace(calibration, indices=rest))
+    if recipe.evaluation.confirmation and evaluation is not None:
+        found = split(evaluation)
+        resolved = replace(resolved, evaluation=found.confirmation, searched=len(found.search))
+    return resolved
+
+
+def _held(calibration: CalibrationSet) -> Part:
+    held = calibration.indices[HELD - 1 :: HELD]
+    return Part(calibration.samples, np.asarray(held, np.int64), "calibration samples held back")
+
+
+def _on_outputs(resolved: Resolved) -> Metric:
+    """What tells how far outputs leave the float model's."""
     shape = resolved.model.graph.graph.outputs[0].shape
     sizes = [size if isinstance(size, int) else None for size in shape] if shape is not None else [None]
-    return Parts(less, part, load_metric(default_metric(None, sizes)))
+    return load_metric(default_metric(None, sizes))
 
 
 def _check_enough(part: Part) -> None:

@@ -18,6 +18,9 @@ OF = 4
 ZEROS = 2
 """Weights of a group that are zero at least."""
 
+DENSE = "left dense: "
+"""What the remark on a layer that no weight of was zeroed begins with; the reason follows."""
+
 CHUNK = 1 << 20
 """Bytes that are compressed at a time."""
 
@@ -66,13 +69,19 @@ def _deflated(path: Path) -> int:
     return count + len(packer.flush())
 
 
-def _sparse(node: ir.Node) -> bool:
+def stored_weight(node: ir.Node) -> ir.TensorProtocol | None:
+    """The constant that a layer reads as its weight, as it is stored: before a DequantizeLinear, if there is one."""
     weight = node.inputs[1] if len(node.inputs) > 1 else None
     maker = weight.producer() if weight is not None else None
     if maker is not None and maker.op_type == "DequantizeLinear":
         weight = maker.inputs[0]
-    if weight is None or weight.const_value is None or len(weight.const_value.shape) < 2:
+    return weight.const_value if weight is not None else None
+
+
+def _sparse(node: ir.Node) -> bool:
+    weight = stored_weight(node)
+    if weight is None or len(weight.shape) < 2:
         return False
     inputs_last = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
-    axis = 1 if node.op_type == "Conv" or inputs_last else len(weight.const_value.shape) - 2
-    return has_pattern(weight.const_value.numpy(), axis)
+    axis = 1 if node.op_type == "Conv" or inputs_last else len(weight.shape) - 2
+    return has_pattern(weight.numpy(), axis)

@@ -179,7 +179,7 @@ class Table:
         bodies: Operators whose bodies run in integers as the main graph does.
         data: How activations are quantized: with ranges from calibration, with those of each run, or not at all.
         needs: What the device needs to have for it, if not every one has it; a clause.
-        multiple: Channel counts that kernels run well are multiples of it.
+        multiple: Channel counts that kernels run well are multiples of it: what their vectors and blocked layouts hold.
         sparse: Whether kernels exist that skip the zeros of 2:4 sparse weights.
     """
 
@@ -193,7 +193,7 @@ class Table:
     bodies: frozenset[str] = frozenset({"If", "Loop", "Scan"})
     data: Literal["calibrated", "runtime", "float"] = "calibrated"
     needs: str = ""
-    multiple: int = 8
+    multiple: int = 16
     sparse: bool = False
 
     def rule(self, op: str, computed: bool = False) -> Rule | None:

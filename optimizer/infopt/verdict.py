@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from infopt.budget import Budget
 from infopt.classes import class_drop
 from infopt.deciding import around, decide
-from infopt.findings import findings, headline, measured, unlabelled, why_unlabelled
+from infopt.findings import findings, headline, measured
+from infopt.labelling import unlabelled, why_unlabelled
 from infopt.report import Criterion, KernelCount, Report, Status, Verdict
 from infopt.stats.limits import one_sided
 from infopt.stats.margin import drop_limits, more_samples

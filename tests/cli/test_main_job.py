@@ -353,6 +353,10 @@ def test_every_command_has_help(cli: Cli, command: str) -> None:
     assert f"infopt {command}" in result.out
 
 
+def test_help_keeps_what_is_in_brackets(cli: Cli) -> None:
+    assert "infopt[torch]" in "".join(cli("prune", "--help").out.replace("│", " ").split())
+
+
 def test_help_and_version(cli: Cli) -> None:
     assert "quantize" in cli("--help").out
     assert cli("--version").out == f"infopt {infopt.__version__}\n"

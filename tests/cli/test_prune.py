@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from passes.architectures import Net
+
+from infopt.model import save
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +70,11 @@ def test_a_share_that_leaves_nothing_is_refused(wide: Cli) -> None:
     wide.refuses("prune", "wide.onnx", "--target", "onnxruntime", *arguments, says=("nothing",))
 
 
+def test_a_latency_is_measured_on_samples_so_they_are_asked_for_before_any_work(wide: Cli) -> None:
+    call = ("prune", "wide.onnx", "--target", "onnxruntime", "--importance", "magnitude", "--recover", "none")
+    wide.refuses(*call, "--latency", "0.5", says=("there are no calibration samples", "--synthetic"))
+
+
 def test_two_goals_are_refused_before_any_work(wide: Cli) -> None:
     arguments = ("--flops", "0.5", "--params", "0.5", "--calib", "wide.npz")
     wide.refuses("prune", "wide.onnx", "--target", "onnxruntime", *arguments, says=("two goals",))
@@ -83,7 +92,9 @@ def test_two_of_four_is_for_targets_that_have_kernels_for_it(wide: Cli) -> None:
     call = ("prune", "wide.onnx", "--calib", "wide.npz", "--no-eval", "--kind", "2:4", "--force")
     wide.refuses(*call[:-1], "--target", "openvino", says=("no kernels for 2:4", "--target tensorrt"))
     assert wide(*call[:-1], "--target", "tensorrt", "-o", "fit").code == 0
-    assert wide(*call, "--target", "onnxruntime", "-o", "forced").code == 0
+    forced = wide(*call, "--target", "onnxruntime", "-o", "forced", "--json")
+    assert forced.code == 0
+    assert any("no kernels for 2:4 sparse weights" in each for each in json.loads(forced.out)["warnings"])
 
 
 @pytest.mark.parametrize(
@@ -91,9 +102,16 @@ def test_two_of_four_is_for_targets_that_have_kernels_for_it(wide: Cli) -> None:
     [
         (("--sparsity", "0.5"), "--sparsity has no use with --kind structured"),
         (("--kind", "unstructured", "--flops", "0.5"), "--flops is a goal of the kind structured"),
+        (("--kind", "unstructured", "--steps", "3"), "--steps has no use with --kind unstructured"),
+        (("--kind", "unstructured", "--multiple", "16"), "--multiple has no use with --kind unstructured"),
+        (("--kind", "unstructured", "--importance", "magnitude"), "--importance has no use with --kind unstructured"),
+        (("--kind", "unstructured", "--recover", "none"), "--recover none has no use with --kind unstructured"),
+        (("--flops", "0.5", "--epochs", "3"), "--epochs has no use with --recover lsq"),
+        (("--latency", "0.5", "--multiple", "64"), "no layer can lose channels or units in steps of --multiple 64"),
+        (("--flops", "0.5", "--multiple", "64"), "no layer can lose channels or units in steps of --multiple 64"),
     ],
 )
-def test_goals_that_a_kind_does_not_have_are_refused(wide: Cli, options: tuple[str, ...], words: str) -> None:
+def test_options_that_would_have_no_effect_are_refused(wide: Cli, options: tuple[str, ...], words: str) -> None:
     call = ("prune", "wide.onnx", "--target", "onnxruntime", "--calib", "wide.npz", "--no-eval")
     wide.refuses(*call, *options, says=(words,))
 
@@ -153,6 +171,70 @@ def test_the_budget_says_how_much_goes_and_other_samples_confirm_it(labelled: Cl
     assert any(why.endswith(": kept") for why in cuts)
     assert any(why.endswith("not kept") for why in cuts), "one that goes further was tried"
     assert sum(each["before"] - each["after"] for each in report["pruned"] if each["before"]) > 0
+
+
+def again(cli: Cli, *options: str, name: str = "wide") -> tuple[dict[str, Any], dict[str, Any]]:
+    """The report of a run, and that of its recipe, which makes the same graph without a search of its own."""
+    call = ("prune", f"{name}.onnx", "--target", "onnxruntime", "--calib", f"{name}.npz", "-o", "out", "--json")
+    first = cli(*call, *options)
+    second = cli("run", "out/recipe.toml", "-o", "again", "--json")
+    assert first.code == second.code, second.err
+    graphs = [(cli.folder / name / "model.onnx").read_bytes() for name in ("out", "again")]
+    assert graphs[0] == graphs[1]
+    reports = json.loads(first.out), json.loads(second.out)
+    assert reports[0]["steps"][-1]["options"] == reports[1]["steps"][-1]["options"]
+    assert not [what for what in told_of(reports[1]) if what.startswith(("cut ", "largest cut"))]
+    assert reports[0]["pruned"] == reports[1]["pruned"]
+    return reports
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_the_recipe_of_a_search_holds_what_was_found(labelled: Cli, kind: str) -> None:
+    budget = ("--eval", "labelled.npz", "--no-bench", "--max-drop", "3%")
+    first, second = again(labelled, *budget, *SEARCHES[kind])
+    assert "largest cut" in told_of(first)
+    recipe = tomllib.loads((labelled.folder / "out" / "recipe.toml").read_text())
+    step = recipe["pass"][-1]
+    assert 0 < step["flops" if kind == "structured" else "sparsity"] < 1
+    assert recipe["budget"]["max_drop"] == 0.03, "the gate asks for it as before"
+    assert first["accuracy"] == second["accuracy"]
+    assert first["data"]["eval"] == second["data"]["eval"], "what chose confirms nothing later"
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_samples_that_chose_are_held_back_by_the_recipe_too(wide: Cli, kind: str) -> None:
+    first, second = again(wide, "--no-eval", "--max-drop", "50%", *SEARCHES[kind])
+    assert first["data"]["calib"] == second["data"]["calib"]
+    assert first["data"]["calib"]["samples"] == 24
+
+
+def test_a_search_whose_end_is_the_least_that_can_be_kept_is_repeated(wide: Cli) -> None:
+    first, _ = again(wide, "--no-eval", "--max-drop", "100%", "--steps", "3", "--multiple", "4")
+    share = first["steps"][-1]["options"]["flops"]
+    assert share > 0.02, "all layers keep some channels"
+    assert first["pruned"][0]["after"] == 4
+
+
+def test_a_search_that_found_nothing_is_repeated_too(labelled: Cli) -> None:
+    first, second = again(labelled, "--eval", "labelled.npz", "--no-bench", "--max-drop", "0", "--recover", "none")
+    assert "no cut keeps" in "".join(first["warnings"])
+    assert (first["steps"][-1]["options"]["flops"], second["pruned"]) == (1.0, [])
+
+
+def test_the_recipe_of_a_goal_in_latency_holds_the_share_that_was_measured(
+    wide: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infopt_passes.prune.timed.SECONDS", 0.1)
+    net = Net("N", 3, 32, 32)
+    model = net.model(net.head(net.act(net.conv(net.act(net.conv(net.act(net.conv("x", 64)), 64)), 64))))
+    save(model.graph, wide.folder / "slow.onnx")
+    np.savez(wide.folder / "slow.npz", x=np.random.default_rng(0).standard_normal((16, 3, 32, 32)).astype(np.float32))
+    first, _ = again(wide, "--latency", "0.8", "--no-eval", "--recover", "none", name="slow")
+    options = first["steps"][-1]["options"]
+    assert "latency" not in options
+    assert 0 < options["flops"] < 1
+    monkeypatch.setattr("infopt_passes.prune.timed.share_for", None)
+    assert wide("run", "out/recipe.toml", "-o", "third").code == 0, "nothing is measured"
 
 
 def test_a_recipe_whose_budget_is_the_goal_runs(labelled: Cli) -> None:
@@ -217,6 +299,13 @@ def test_a_model_with_nothing_to_prune_is_refused_with_what_is_in_the_way(wide: 
     says = ("nothing can be pruned", "'y' is an output of the model", "--kind unstructured")
     wide.refuses(*call, "--flops", "0.5", says=says)
     wide.refuses(*call, "--max-drop", "50%", says=says)
+
+
+def test_a_model_without_weights_is_not_sent_to_prune_its_weights(wide: Cli) -> None:
+    saved(wide, [helper.make_node("Relu", ["x"], ["y"], "only")], {"x": ["N", 4], "y": ["N", 4]})
+    call = ("prune", "other.onnx", "--target", "onnxruntime", "--calib", "other.npz", "--no-eval", "--flops", "0.5")
+    wide.refuses(*call, says=("nothing can be pruned: it has no weights",))
+    assert "unstructured" not in wide(*call).err
 
 
 def test_an_int8_model_is_refused(cli: Cli, quantized: Path) -> None:

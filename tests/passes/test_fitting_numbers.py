@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -85,6 +87,18 @@ def test_least_squares_pays_for_unsigned_blocks_with_zero_points() -> None:
     plain = loss(weight + 1 - known.value(known.nearest(weight + 1)), moments.second)
     assert found.better == 1
     assert loss(weight + 1 - known.value(found.integers), moments.second).sum() < 0.5 * plain.sum()
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS, kind=st.sampled_from(["int4", "uint4"]))
+def test_weights_that_were_pruned_stay_zero(seed: int, kind: str) -> None:
+    weight, data = layer(seed, outputs=4, columns=12)
+    gone = np.random.default_rng(seed).random(weight.shape) < 0.6
+    gone[..., ::4] = False  # each block has something to scale by
+    weight[gone] = 0
+    known = grid(weight, kind, block=0 if kind == "int4" else 4)
+    found = known.value(least_squares(weight, seen(data).second, known).integers)
+    assert (found[weight == 0] == 0).all()
 
 
 @settings(max_examples=30, deadline=None)
@@ -332,16 +346,19 @@ def test_few_places_are_drawn_alike_from_inputs_of_one_shape() -> None:
 # --- refits -------------------------------------------------------------------------------------------------------
 
 
+def narrow(known: Layout, weight: np.ndarray) -> tuple[np.ndarray, Grid]:
+    """Scales of outputs and the grid that they make, -128 left out."""
+    scales = (np.abs(weight).max(axis=1) / 127).astype(np.float32)
+    return scales, Grid(known.per_row(scales), (-127, 127))
+
+
 def test_a_refit_undoes_what_its_input_lost() -> None:
     weight, data = layer(7, outputs=4, rows=4000)
     read = 0.5 * data + 1  # what earlier layers did to it
     known = Layout(None, 1, (4, 6))
     moments = seen(data, read, crossed=True)
 
-    def steps(weight: np.ndarray) -> tuple[np.ndarray, Grid]:
-        scales = (np.abs(weight).max(axis=1) / 127).astype(np.float32)
-        return scales, Grid(known.per_row(scales), (-127, 127))
-
+    steps = partial(narrow, known)
     scales, plain = steps(weight[0])
     before = Fit(scales, plain.nearest(weight)[0].astype(np.int8))
     after = refit(weight[0], before, known, moments, steps, free=True)
@@ -350,6 +367,21 @@ def test_a_refit_undoes_what_its_input_lost() -> None:
     wanted = data[0] @ weight[0].T
     found = read[0] @ (after.integers * after.scales[:, None]).T + after.shift
     assert np.square(found - wanted).mean() < 0.01 * np.square(wanted).mean()
+
+
+def test_a_refit_leaves_out_what_was_pruned() -> None:
+    weight, data = layer(7, outputs=4, rows=4000)
+    weight[..., ::2] = 0
+    known = Layout(None, 1, (4, 6))
+
+    steps = partial(narrow, known)
+    scales, plain = steps(weight[0])
+    before = Fit(scales, plain.nearest(weight)[0].astype(np.int8))
+    after = refit(weight[0], before, known, seen(data, 0.5 * data, crossed=True), steps, free=True)
+    assert after.integers is not None
+    assert after.scales is not None
+    assert (after.scales > 1.5 * scales).all(), "what is left makes up for what its input lost"
+    assert (after.integers[weight[0] == 0] == 0).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -374,6 +406,31 @@ def test_a_refit_is_never_further_from_the_float_outputs(seed: int, rows: int, f
         return (error.var(axis=0) if free else np.square(error).mean(axis=0)).astype(np.float64)
 
     assert (distance(after) <= distance(before) * 1.001 + 1e-5).all()
+
+
+def test_a_refit_keeps_zeros_and_makes_up_for_what_is_lost_with_the_others() -> None:
+    weight, data = layer(7, outputs=4, rows=4000)
+    weight = np.where(np.arange(weight.size).reshape(weight.shape) % 3 == 0, 0, weight).astype(np.float32)
+    mixed = 0.5 * np.eye(6) + 0.1 * np.random.default_rng(0).standard_normal((6, 6))
+    read = (data @ mixed).astype(np.float32)
+    known = Layout(None, 1, (4, 6))
+
+    def steps(weight: np.ndarray) -> tuple[np.ndarray, Grid]:
+        scales = (np.abs(weight).max(axis=1) / 127).astype(np.float32)
+        return scales, Grid(known.per_row(scales), (-127, 127))
+
+    scales, plain = steps(weight[0])
+    before = Fit(scales, plain.nearest(weight)[0].astype(np.int8))
+    after = refit(weight[0], before, known, seen(data, read, crossed=True), steps, free=True)
+    assert after.integers is not None
+    assert (after.integers[weight[0] == 0] == 0).all()
+
+    def distance(fit: Fit) -> float:
+        assert fit.integers is not None
+        assert fit.scales is not None
+        return float((read[0] @ (fit.integers * fit.scales[:, None]).T - data[0] @ weight[0].T).var(axis=0).sum())
+
+    assert distance(after) < 0.5 * distance(before)
 
 
 # --- dead and tiny channels -----------------------------------------------------------------------------------------

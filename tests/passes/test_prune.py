@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,89 +12,28 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from passes.architectures import ARCHITECTURES, Net
+from passes.silenced import check_equal, chosen
 
 from infopt import registry
 from infopt.bench import CandidateLatency, FloatLatency, Latency, Times
-from infopt.data import infer_batch_axes
 from infopt.errors import InputError, OptionError
 from infopt.flops import flops
 from infopt.following import unfollowed
-from infopt.model import Model, Pruned, input_specs
-from infopt.passes import interface
-from infopt.readers.synthetic import SyntheticSamples
+from infopt.model import Pruned
 from infopt_passes.prune import Prune
-from infopt_passes.prune.allocate import Offer, best
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.ranking.allocate import Offer, best
+from infopt_passes.prune.ranking.multiples import Multiple
+from infopt_passes.prune.ranking.plan import Goal, ranked
 
 RESULT = {"shufflenet_v1": 0}
 """Groups of channels to be found in networks of which little can go."""
 
 
-def chosen(work: Work, seed: int, share: float = 0.3) -> None:
-    """Let some units of each group go, never all of them."""
-    rng = np.random.default_rng(seed)
-    work.kept = [rng.permutation(len(kept)) >= int(np.ceil(share * len(kept))) - (len(kept) < 3) for kept in work.kept]
-    for kept in work.kept:
-        kept[0] |= not kept.any()
-
-
-def silenced(work: Work) -> Model:
-    """The model as it was, with zeros in the place of what is gone wherever a layer with a weight reads it."""
-    gone = {(value.name, axis): mask for (value, axis), mask in work.removed().items()}
-    graph = work.exact.clone()
-    for node in list(graph.graph):
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU"):
-            continue
-        for index in (0, 1) if node.op_type == "MatMul" else (0,):
-            data = node.inputs[index]
-            assert data is not None
-            assert data.shape is not None
-            rank = len(data.shape)
-            axis = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": (rank - 1, rank - 2)[index]}.get(
-                node.op_type, 2
-            )
-            mask = gone.get((data.name, axis))
-            if mask is None:
-                continue
-            shape = [1] * rank
-            shape[axis] = len(mask)
-            name = f"{node.name}:{index}:mask"
-            value = ir.Value(name=name, const_value=ir.tensor(mask.astype(np.float32).reshape(shape), name=name))
-            value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
-            graph.graph.register_initializer(value)
-            product = ir.node("Mul", [data, value], name=f"{name}ed")
-            product.outputs[0].name = f"{name}ed"
-            graph.graph.insert_before(node, product)
-            node.replace_input_with(index, product.outputs[0])
-    return Model(graph, Path("model.onnx"))
-
-
-def feed_of(model: Model) -> Any:
-    inputs = infer_batch_axes(input_specs(model.graph), {})
-    return next(SyntheticSamples(inputs, 2, 0).batches(2, np.arange(2))).feed
-
-
-def check_equal(model: Model, run_float: Any, seed: int) -> Work:
-    work = Work.of(model.graph)
-    chosen(work, seed)
-    wanted = run_float(silenced(work), feed_of(model))
-    work.zero()
-    zeroed = run_float(model.edited(work.graph.clone()), feed_of(model))
-    result = model.edited(work.cut())
-    onnx.checker.check_model(ir.to_proto(result.graph), full_check=True)
-    assert interface(result) == interface(model)
-    found = run_float(result, feed_of(model))
-    for name, array in wanted.items():
-        close = 1e-4 * max(1.0, float(np.abs(array).max()))
-        np.testing.assert_allclose(found[name], array, rtol=0, atol=close)
-        np.testing.assert_allclose(zeroed[name], array, rtol=0, atol=close)
-    return work
-
-
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_pruned_network_computes_what_the_silenced_one_does(name: str, run_float: Any) -> None:
     model = ARCHITECTURES[name]()
-    work = check_equal(model, run_float, 0)
+    work = check_equal(model, run_float, partial(chosen, seed=0))
     assert len(work.groups) > RESULT.get(name, 1) - 1
 
 
@@ -111,7 +50,7 @@ def test_any_wiring_computes_what_it_does_silenced(steps: Any, seed: int, run_fl
     past = [net.conv("x", 8)]
     for kind, pick in steps:
         past.append(grown(net, kind, past, pick))
-    check_equal(net.model(net.head(past[-1])), run_float, seed)
+    check_equal(net.model(net.head(past[-1])), run_float, partial(chosen, seed=seed))
 
 
 def grown(net: Net, kind: str, past: list[str], pick: int) -> str:
@@ -132,6 +71,28 @@ def grown(net: Net, kind: str, past: list[str], pick: int) -> str:
         "bn": lambda: net.act(net.bn(x)),
     }
     return str(made[kind]())
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_a_squeeze_of_all_axes_of_one_leaves_a_channel_that_became_one(
+    opset: int, build: Any, make_context: Any, run_float: Any
+) -> None:
+    text = """(float[4, 3, 6, 6] x) => (float[4, 5] y) {
+        a = Conv (x, w) r = Relu(a) p = GlobalAveragePool(r) s = Squeeze(p) y = Gemm (s, v, c)
+    }"""
+    model = build(text, opset=opset, w=(8, 3, 3, 3), v=(8, 5), c=(5,))
+    result = Prune(flops=0.13, multiple=1, recover="none", importance="magnitude")(model, make_context(model))
+    assert [each.after for each in result.pruned if each.unit == "channels"] == [1]
+    assert run_float(result, {"x": np.ones((4, 3, 6, 6), np.float32)})["y"].shape == (4, 5)
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2", "vit"])
+def test_what_nothing_reads_any_more_is_not_shipped(name: str, make_context: Any) -> None:
+    model = ARCHITECTURES[name]()
+    result = Prune(flops=0.6, multiple=1, recover="none", importance="magnitude")(model, make_context(model))
+    assert [name for name, value in result.graph.graph.initializers.items() if not value.uses()] == []
+    size = sum(tensor.size for v in result.graph.graph.initializers.values() if (tensor := v.const_value) is not None)
+    assert next(note.why for note in result.notes if note.node == "parameters").split()[2] == f"{size:,}"
 
 
 def test_heads_go_as_a_whole_and_their_count_is_rewritten() -> None:
@@ -167,10 +128,10 @@ def test_the_likely_reason_of_a_latency_that_did_not_follow_is_told() -> None:
     )
     uneven = [Pruned("a", "channels", 32, 16), Pruned("b", "channels", 32, 13)]
     assert "3.00 ms before, 2.90 ms after" in unfollowed(100, 50, slow)[0]
-    assert "moving data" in unfollowed(100, 50, slow, uneven[:1], 8)[0]
+    assert "moving data" in unfollowed(100, 50, slow, uneven[:1], 16)[0]
     assert (
         "1 groups have channel counts that are no multiples of 8, such as 13 of b"
-        in unfollowed(100, 50, slow, uneven, 8)[0]
+        in unfollowed(100, 50, slow, uneven, 16)[0]
     )
 
 
@@ -179,6 +140,24 @@ def test_an_axis_that_a_layer_norm_reads_stays_and_the_report_says_why(make_cont
     result = Prune(flops=0.8, multiple=1, recover="none")(model, make_context(model, "onnxruntime"))
     assert any(each.remark.startswith("LayerNormalization") for each in result.pruned)
     assert any(each.unit == "units of 4 channels" for each in result.pruned)
+
+
+@pytest.mark.parametrize(
+    ("multiple", "steps"),
+    [
+        (Multiple.of(16, asked=False), (128, 112, 96, 80, 64, 48, 32, 16, 8, 0)),
+        (Multiple.of(16, asked=False), (64, 48, 40, 32, 24, 16, 8, 0)),
+        (Multiple.of(16, asked=False), (32, 16, 8, 0)),
+        (Multiple.of(16), (64, 48, 32, 16, 0)),
+        (Multiple.of(1), (3, 2, 1, 0)),
+    ],
+    ids=["wide", "narrow", "narrower", "asked", "one"],
+)
+def test_counts_are_padded_only_where_steps_would_be_coarse_and_something_is_saved(
+    multiple: Multiple, steps: tuple[int, ...]
+) -> None:
+    assert [multiple.below(count, steps[0]) for count in steps[:-1]] == list(steps[1:])
+    assert multiple.below(5, 5, width=64) == 4
 
 
 def test_counts_are_multiples_and_the_goal_is_met(make_context: Any) -> None:
@@ -268,6 +247,24 @@ def test_a_quantized_model_is_refused(build: Any, make_context: Any) -> None:
 def test_two_goals_are_refused() -> None:
     with pytest.raises(OptionError, match="two goals"):
         Prune(flops=0.5, params=0.5).check_target(registry.target("onnxruntime"))
+
+
+@pytest.mark.parametrize("name", ["lstm", "mlp", "sliced", "resnet_basic"])
+def test_the_least_that_can_be_kept_can_be_had(name: str, make_context: Any) -> None:
+    model = ARCHITECTURES[name]()
+    order = ranked(model, make_context(model), "magnitude", 1)
+    allocation = order.allocation(Goal("flops", 1.0))
+    assert not allocation.reach(0.9 * order.least)
+    assert order.allocation(Goal("flops", 1.0)).reach(order.least), "sums differ by their order"
+
+
+def test_a_model_of_which_all_is_to_be_kept_is_left_as_it_is(make_context: Any) -> None:
+    model = ARCHITECTURES["mlp"]()
+    written = ir.to_proto(model.graph).SerializeToString()
+    for options in (Prune(flops=1.0), Prune(params=1.0), Prune(kind="unstructured", sparsity=0.0)):
+        result = options(model, make_context(model))
+        assert ir.to_proto(result.graph).SerializeToString() == written
+        assert [note.why for note in result.notes] == ["all of it is kept, as was asked for"]
 
 
 def test_a_goal_in_latency_is_met_by_measuring(make_context: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,12 @@ from infopt.model import Model, Note
 from infopt.passes import Context
 from infopt.selection import Trial
 from infopt_passes.prune import Prune
-from infopt_passes.prune.accept import State, Yardstick, accepted, weights
 from infopt_passes.prune.apply import Cut
-from infopt_passes.prune.plan import Goal, ranked
-from infopt_passes.prune.recover import recover
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.ranking.plan import Goal, ranked
+from infopt_passes.prune.recovery.accept import State, Yardstick, accepted, weights
+from infopt_passes.prune.recovery.recover import recover
 from infopt_passes.prune.search import NEAR, TRIALS, Search, following
-from infopt_passes.prune.work import Work
 
 if TYPE_CHECKING:
     from conftest import Build, MakeContext, RunFloat
@@ -46,7 +46,7 @@ class Threshold:
 
     def make(self, share: float, context: Context) -> Cut:
         self.shares.append(share)
-        return Cut(MODEL, share, True)
+        return Cut(MODEL, share, share)
 
 
 def searched(threshold: Threshold, seconds: float = 60.0) -> Search:

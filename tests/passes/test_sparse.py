@@ -15,8 +15,9 @@ from infopt.errors import InputError, OptionError
 from infopt.facts import WEIGHT_INPUT
 from infopt.model import save
 from infopt.sparsity import compressed_bytes, has_pattern, two_of_four
+from infopt.targets.trt import tensorrt
 from infopt_passes.fitting.hessian import loss
-from infopt_passes.fitting.moments import Moments
+from infopt_passes.prune.readings.sums import Seen
 from infopt_passes.prune.sparse import sparsified
 from infopt_passes.prune.sparse.allocate import Costs, allocated
 from infopt_passes.prune.sparse.fit import fitted, magnitude
@@ -43,12 +44,12 @@ def arrays(model: Model) -> dict[str, np.ndarray]:
     return {node.name or "": node.inputs[WEIGHT_INPUT].const_value.numpy() for node in nodes}  # type: ignore[union-attr]
 
 
-def seen(seed: int, columns: int, rows: int = 200) -> Moments:
+def seen(seed: int, columns: int, rows: int = 200) -> Seen:
     rng = np.random.default_rng(seed)
     data = rng.standard_normal((rows, columns)) @ rng.standard_normal((columns, columns)) + 1
     second = (data.T @ data / rows)[None]
     mean = data.mean(axis=0)[None]
-    return Moments(rows, rows, mean, mean, second, second)
+    return Seen(rows, rows, mean, mean, second, second)
 
 
 def test_every_four_input_channels_of_each_place_hold_two_zeros(build: Build, make_context: MakeContext) -> None:
@@ -144,6 +145,13 @@ def test_shared_weights_are_left_dense(build: Build, make_context: MakeContext) 
     assert "left dense: its weight is shared" in [note.why for note in result.notes if note.node == "a"]
 
 
+def test_weights_of_another_type_are_left_dense_and_named(build: Build, make_context: MakeContext) -> None:
+    text = "(float16[N, 8] x) => (float16[N, 4] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"
+    model = build(text, w=np.ones((8, 16), np.float16), v=np.ones((16, 4), np.float16))
+    with pytest.raises(InputError, match=r"can be made sparse: its weight is float16, only float32 is solved for; "):
+        sparsified(model, make_context(model), "unstructured", 0.5)
+
+
 def test_a_model_without_a_layer_of_fours_is_refused(build: Build, make_context: MakeContext) -> None:
     model = build("(float[N, 3] x) => (float[N, 3] y) { y = MatMul(x, w) }", w=(3, 3))
     with pytest.raises(InputError, match="3 input channels are not a multiple of 4"):
@@ -172,6 +180,8 @@ def test_zeros_are_seen_in_the_file_and_save_compressed_bytes(
         save(each.graph, tmp_path / f"{name}.onnx")
     assert not two_of_four(tmp_path / "dense.onnx")
     assert two_of_four(tmp_path / "sparse.onnx")
+    for name, flag in (("dense", False), ("sparse", True)):
+        assert ("--sparsity=enable" in tensorrt().build_command(tmp_path / f"{name}.onnx", ())) == flag
     assert compressed_bytes([tmp_path / "sparse.onnx"]) < 0.8 * compressed_bytes([tmp_path / "dense.onnx"])
 
 

@@ -16,6 +16,7 @@ from infopt.passes import CalibrationSet, Context, run
 from infopt.recipe import Recipe
 from infopt.recipe import load as load_recipe
 from infopt.resolve import Resolved, resolve
+from infopt.selection import apart
 
 if TYPE_CHECKING:
     from infopt.blaming.options import BlameOptions
@@ -129,7 +130,7 @@ def _resolved(recipe: Recipe, options: BlameOptions) -> Resolved:
         raise DataError("there are no samples to compare the models on", "give --calib PATH")
     if calib.data is not None and not calib.data.exists():
         raise DataError(f"{calib.data} is gone: the calibration samples of the recipe", "give --calib PATH")
-    return resolve(replace(recipe, calibration=calib, evaluation=evaluation), calibrated=True)
+    return apart(resolve(replace(recipe, calibration=calib, evaluation=evaluation), calibrated=True))
 
 
 def _check_same(path: Path, manifest: Manifest, resolved: Resolved) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -10,6 +11,9 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 
 from infopt.flags import Flag
+
+MARKUP = re.compile(r"\[(?=[a-z#/@])")
+"""What Rich takes for the beginning of a style, and swallows: that of ``infopt[torch]``."""
 
 
 def command(
@@ -76,4 +80,5 @@ def _kind(kind: Any) -> Any:
 
 def _help(flag: Flag) -> str:
     choices = getattr(flag.field.type, "__args__", ()) if str(flag.field.type).startswith("typing.Literal") else ()
-    return flag.field.opt.help + (f" One of: {', '.join(choices)}." if choices else "")
+    text = flag.field.opt.help + (f" One of: {', '.join(choices)}." if choices else "")
+    return MARKUP.sub(r"\\[", text)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from infopt.budget import Budget
 from infopt.classes import decide_classes, stretch
 from infopt.deciding import around, decide
-from infopt.findings import unlabelled, why_unlabelled
 from infopt.gating.comparable import check_target, other_accuracy, other_latency
 from infopt.gating.intervals import accuracy_interval, class_bound, latency_interval
+from infopt.labelling import unlabelled, why_unlabelled
 from infopt.report import Criterion, Status
 from infopt.wording import UNKNOWN, digits, metric, percent, span, visible
 

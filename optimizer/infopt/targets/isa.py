@@ -13,13 +13,14 @@ def adapted(table: Table, isa: Isa) -> Table:
     """A table, made for x86 with VNNI, as another instruction set wants it.
 
     - ``avx2``: without VNNI, products of two pairs are added up in 16 bits and saturate: one bit less for weights.
-    - ``arm``: signed activations, for which ONNX Runtime has the faster kernels there.
+      Layouts have blocks of 8 channels.
+    - ``arm``: signed activations, for which ONNX Runtime has the faster kernels there; blocks of 8 too.
     - ``vnni``, ``amx``: as it is.
     """
     if isa == "avx2":
-        return _with_weights(table, lambda scheme: replace(scheme, reduced=True))
+        return replace(_with_weights(table, lambda scheme: replace(scheme, reduced=True)), multiple=8)
     if isa == "arm":
-        return replace(table, activation=replace(table.activation, dtype="int8"))
+        return replace(table, activation=replace(table.activation, dtype="int8"), multiple=8)
     return table
 
 

@@ -41,6 +41,7 @@ from infopt.targets.conditions import (
 )
 from infopt.targets.isa import adapted, foreign
 from infopt.targets.ov_session import FIRST, STATIC, OpenVINOSession, Shapes, StaticSession, own
+from infopt.targets.ov_sparse import advice
 from infopt.targets.precision_tables import BLOCKS, WEIGHTS, weights_table
 from infopt.targets.refusal import refusal
 from infopt.targets.sigstack import kept_signal_stack
@@ -205,6 +206,10 @@ class OpenVINOTarget:
     def build_command(self, graph: Path, shapes: Sequence[ShapeRange]) -> str:
         """Infopt itself, where the runtime is installed."""
         return f"infopt compile {graph.name} --target {NAME}"
+
+    def advice(self, graph: Path) -> str | None:
+        """About sparse weights, which it can keep packed; see :class:`infopt.advising.Advising`."""
+        return advice(graph)
 
     def refusals(self, model: Path) -> list[RuntimeRefused]:
         """What the ONNX frontend objects to: a refusal for each node of an operator that it does not know."""

@@ -39,6 +39,7 @@ class TensorRTTarget:
         module: The binding's module.
         tool: The command that builds an engine where the library is installed.
         offline: Whether it builds without a GPU.
+        sparsity: The flag of the command that lets it try sparse kernels.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TensorRTTarget:
     tool: str
     offline: bool
     table: Table = field(default=TABLE, repr=False)
+    sparsity: str = ""
 
     @property
     def precisions(self) -> Plans:
@@ -99,8 +101,12 @@ class TensorRTTarget:
 
     def build_command(self, graph: Path, shapes: Sequence[ShapeRange]) -> str:
         """The library's own tool, with a range for every dynamic input; it is run in the graph's folder."""
+        from infopt.sparsity import two_of_four
+
         ranges = _completed(graph, shapes)
         flags = [f"--onnx={graph.name}", f"--saveEngine={ENGINE}", "--skipInference"]
+        if self.sparsity and graph.is_file() and two_of_four(graph):
+            flags.append(self.sparsity)
         for flag, part in (("min", "low"), ("opt", "opt"), ("max", "high")):
             listed = [f"{_quoted(one.name)}:{joined(getattr(one, part))}" for one in ranges]
             flags += [f"--{flag}Shapes={','.join(listed)}"] if listed else []
@@ -160,8 +166,8 @@ class TensorRTTarget:
 def tensorrt() -> TensorRTTarget:
     """The ``tensorrt`` target, TensorRT 10 and 11."""
     tool = "trtexec --stronglyTyped"
-    name = "tensorrt"
-    return TensorRTTarget(name, "TensorRT", name, name, tool, offline=False, table=TENSORRT_TABLE)
+    name, flag = "tensorrt", "--sparsity=enable"
+    return TensorRTTarget(name, "TensorRT", name, name, tool, offline=False, table=TENSORRT_TABLE, sparsity=flag)
 
 
 def tensorrt_rtx() -> TensorRTTarget:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from infopt.sparsity import DENSE
 from infopt.wording import MISSING, megabytes, percent, times
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def left_alone(report: Report) -> tuple[Row, ...]:
     names: dict[str, list[str]] = defaultdict(list)
     for each in report.pruned:
         if _left(each) == 1 and each.remark:
-            names[each.remark.removeprefix("left dense: ")].append(each.name)
+            names[each.remark.removeprefix(DENSE)].append(each.name)
     ordered = sorted(names.items(), key=lambda item: -len(item[1]))
     return tuple((why, str(len(of)), _some(of)) for why, of in ordered)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infopt.findings import measured, unlabelled, why_unlabelled
+from infopt.findings import measured
+from infopt.labelling import unlabelled, why_unlabelled
 from infopt.views.pruning import compressed, fewer
 from infopt.views.tables import Column, Table
 from infopt.wording import (

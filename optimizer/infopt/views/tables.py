@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from infopt.findings import unlabelled, why_unlabelled
+from infopt.labelling import unlabelled, why_unlabelled
 from infopt.views import pruning as pruned_rows
 from infopt.wording import MISSING, UNKNOWN, digits, megabytes, metric, percent, signed, span, times
 

@@ -28,22 +28,29 @@ def identity(model: Model, observer: Observer, samples: CalibrationSet, axes: di
     Observers that keep the same state share it: a second percentile of the same data needs no second sweep. Where the
     weights lie in the model's files, their hash is that of the files, which the manifest needs as well.
     """
-    source = samples.samples
     return key_of(
         {
             "format": [FORMAT, BINS],
             "versions": [__version__, version("onnxruntime"), np.__version__],
-            "graph": _graph(model.graph),
+            "graph": graph_digest(model.graph),
             "state": observer.state,
             "axes": axes,
-            "samples": [source.sha256(), source.describe().replace(str(source.path), "")],
-            "indices": list(samples.indices),
-            "inputs": [[spec.name, str(spec), spec.batch_axis] for spec in samples.inputs],
+            **of_samples(samples),
         }
     )
 
 
-def _graph(graph: ir.Model) -> str:
+def of_samples(samples: CalibrationSet) -> dict[str, Any]:
+    """What tells calibration samples from others, as parts of a key."""
+    source = samples.samples
+    return {
+        "samples": [source.sha256(), source.describe().replace(str(source.path), "")],
+        "indices": list(samples.indices),
+        "inputs": [[spec.name, str(spec), spec.batch_axis] for spec in samples.inputs],
+    }
+
+
+def graph_digest(graph: ir.Model) -> str:
     """Hash of a graph and of its weights."""
     clone = graph.clone()
     digest = hashlib.sha256()

@@ -10,16 +10,16 @@ import onnx_ir as ir
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of consecutive nodes.
+    """Some nodes that run together, mostly consecutive ones.
 
     Attributes:
-        nodes: Positions of the nodes in the graph's order.
+        nodes: Positions of the nodes in the graph's order, ascending.
         takes: Computed tensors of earlier segments that it reads.
         gives: Tensors that it computes for later segments.
         watched: Tensors to observe that it computes; the first segment also has the graph's inputs among them.
     """
 
-    nodes: range
+    nodes: Sequence[int]
     takes: tuple[str, ...]
     gives: tuple[str, ...]
     watched: tuple[str, ...]
@@ -40,12 +40,12 @@ def cut(graph: ir.Graph, names: Sequence[str], limit: int) -> list[Segment]:
     home = {value.name: i for i, nodes in enumerate(ranges) for value in _made(_slice(graph, nodes))}
     last: dict[str, int] = {}
     for i, nodes in enumerate(ranges):
-        last.update(dict.fromkeys(_reads(_slice(graph, nodes)), i))
+        last.update(dict.fromkeys(read_names(_slice(graph, nodes)), i))
     wanted = [name for name in names if last.get(name) is not None or name in home]
     segments = []
     for i, nodes in enumerate(ranges):
-        reads = _reads(_slice(graph, nodes))
-        takes = tuple(dict.fromkeys(name for name in reads if name in home and home[name] < i))
+        read = read_names(_slice(graph, nodes))
+        takes = tuple(dict.fromkeys(name for name in read if name in home and home[name] < i))
         gives = tuple(name for name, at in home.items() if name and at == i and last.get(name, i) > i)
         watched = tuple(name for name in wanted if home.get(name, 0) == i)
         segments.append(Segment(nodes, takes, gives, watched))
@@ -63,8 +63,8 @@ def extracted(graph: ir.Model, segment: Segment) -> ir.Model:
     main = result.graph
     nodes = list(main)
     values = {value.name: value for node in nodes for value in node.outputs}
-    kept = set(nodes[segment.nodes.start : segment.nodes.stop])
-    read = set(_reads(nodes[segment.nodes.start : segment.nodes.stop]))
+    own = [nodes[i] for i in segment.nodes]
+    kept, read = set(own), set(read_names(own))
     watched = set(segment.watched)
     main.outputs.clear()
     for name in segment.takes:
@@ -104,7 +104,8 @@ def _slice(graph: ir.Graph, nodes: range) -> list[ir.Node]:
     return list(graph)[nodes.start : nodes.stop]
 
 
-def _reads(nodes: Iterable[ir.Node]) -> list[str]:
+def read_names(nodes: Iterable[ir.Node]) -> list[str]:
+    """Names of everything that nodes read, in their bodies as well."""
     return [value.name for value in _values(nodes) if value.name]
 
 

@@ -52,6 +52,7 @@ class Reading:
         known: Range that its input is quantized with; ``None`` for one that stays float.
         other: The tensor that it reads in another graph, instead of a quantized copy of the float one.
         home: Name of a node of the body that it is in; empty in the main graph. See :func:`infopt.carry.can_collect`.
+        source: Name of the tensor that it reads in the float graph, where that is not the node's first input.
     """
 
     node: ir.Node
@@ -59,10 +60,13 @@ class Reading:
     known: Range | None = None
     other: str | Spot | None = None
     home: str = ""
+    source: str | None = None
 
     @property
     def name(self) -> str:
         """Name of the tensor that it reads in the float graph."""
+        if self.source is not None:
+            return self.source
         value = self.node.inputs[0]
         return (value.name if value is not None else None) or ""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky, get_lapack_funcs
 
 Array = npt.NDArray[Any]
 
@@ -107,5 +107,9 @@ def _inverted(upper: Array) -> Array:
     """The inverses of upper triangles."""
     if len(upper) > 1:
         return np.linalg.inv(upper)
-    inverse: Array = solve_triangular(upper[0], np.eye(upper.shape[1]), lower=False)
-    return inverse[None]
+    invert = get_lapack_funcs("trtri", (upper,))
+    inverse, failed = invert(upper[0])
+    if failed:
+        raise np.linalg.LinAlgError(f"the triangle is singular in row {failed - 1}")
+    found: Array = inverse[None]
+    return found

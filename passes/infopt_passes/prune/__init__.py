@@ -68,11 +68,16 @@ class Prune:
         int, Opt("Channel counts are brought to multiples of it; 0 is what the target runs fast.", low=0)
     ] = 0
     recover: Annotated[
-        Literal["lsq", "none"],
+        Literal["lsq", "distill", "none"],
         Opt(
-            "How accuracy is won back without labels: lsq refits layers by least squares to the float model's outputs."
+            "How accuracy is won back without labels: lsq refits layers by least squares to the float model's outputs; "
+            "distill then trains all of them together (needs infopt[torch])."
         ),
     ] = "lsq"
+    epochs: Annotated[
+        int, Opt("Times that distillation looks at the samples, at most; 0 is what takes some minutes.", low=0)
+    ] = 0
+    fine_tune: Annotated[bool, Opt("Distillation learns from the labels of the calibration samples, too.")] = False
     steps: Annotated[int, Opt("Times that pruning and recovery alternate on the way to the goal.", low=1)] = 1
     time_limit: Annotated[
         float, Opt("Seconds for finding the largest cut that --max-drop allows.", ("--time-limit",), low=1)
@@ -81,13 +86,19 @@ class Prune:
     @property
     def calibrated(self) -> bool:
         """Whether it looks at samples; see :class:`infopt.passes.Pass`."""
-        return self.kind != "structured" or self.importance == "activations" or self.recover == "lsq"
+        recovers = self.importance == "activations" or self.recover != "none"
+        return self.kind != "structured" or recovers or self.latency is not None
 
     @property
     def selects(self) -> bool:
         """Whether the budget is the goal; see :class:`infopt.passes.Selecting`."""
         goals = (self.flops, self.params, self.latency, self.sparsity)
         return self.kind != "2:4" and all(goal is None for goal in goals)
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether it is to leave the model as it is: what is found where no cut keeps a budget."""
+        return self.sparsity == 0 or 1 in (self.flops, self.params)
 
     def check_target(self, target: Target) -> None:
         """Stop before any work where the options do not fit together; see :class:`infopt.passes.ForTarget`.
@@ -96,6 +107,7 @@ class Prune:
             OptionError: Two goals, a goal that cannot be measured here, or one that the kind does not have.
         """
         self._check_kind()
+        self._check_recovery()
         goals = [name for name in ("flops", "params", "latency") if getattr(self, name) is not None]
         if len(goals) > 1:
             raise OptionError(f"{' and '.join(f'--{name}' for name in goals)} are two goals", "give one of them")
@@ -106,12 +118,40 @@ class Prune:
                 raise OptionError(f"--{name} 0 would leave nothing of the model", "give a fraction such as 0.5")
 
     def _check_kind(self) -> None:
-        given = [name for name in ("flops", "params", "latency", "multiple") if getattr(self, name)]
-        if self.kind != "structured" and given:
-            told = f"--{given[0]} is a goal of the kind structured, this is {self.kind}"
-            raise OptionError(told, "give --sparsity 0.7 with --kind unstructured")
         if self.sparsity is not None and self.kind != "unstructured":
             raise OptionError(f"--sparsity has no use with --kind {self.kind}", "give --kind unstructured")
+        if self.kind == "structured":
+            return
+        if given := [name for name in ("flops", "params", "latency") if getattr(self, name) is not None]:
+            told = f"--{given[0]} is a goal of the kind structured, this is {self.kind}"
+            raise OptionError(told, "give --sparsity 0.7 with --kind unstructured")
+        for name, value in (("multiple", 0), ("steps", 1), ("importance", "activations")):
+            if getattr(self, name) != value:
+                raise OptionError(f"--{name} has no use with --kind {self.kind}", "leave it out")
+        if self.recover == "none":
+            told = f"--recover none has no use with --kind {self.kind}: the solve that chooses zeros refits the rest"
+            raise OptionError(told, "leave it out")
+
+    def _check_recovery(self) -> None:
+        if self.recover == "distill":
+            from infopt_passes.prune.distill import check_torch
+
+            check_torch()
+            return
+        for flag, given in (("--fine-tune", self.fine_tune), ("--epochs", self.epochs > 0)):
+            if given:
+                raise OptionError(f"{flag} has no use with --recover {self.recover}", "give --recover distill")
+
+    def _without_kernels(self, context: Context) -> str | None:
+        """What is to be said where the target gains nothing by the pattern and it is forced all the same."""
+        target = context.target
+        if self.kind != "2:4" or target is None or target.table.sparse:
+            return None
+        why = f"{target.runtime} has no kernels for 2:4 sparse weights, so nothing"
+        if not context.force:
+            remedy = "use --target tensorrt, or --force if the file is for another place"
+            raise OptionError(f"--kind 2:4: {why} would get faster", remedy)
+        return f"{why} gets faster"
 
     def __call__(self, model: Model, context: Context) -> Model:
         """Return the pruned model; see :class:`infopt.passes.Pass`.
@@ -124,16 +164,20 @@ class Prune:
             from infopt_passes.prune.search import largest
 
             return largest(model, self, context, context.selection)
-        target = context.target
-        if self.kind == "2:4" and target is not None and not target.table.sparse and not context.force:
-            why = f"{target.runtime} has no kernels for 2:4 sparse weights, so nothing would get faster"
-            raise OptionError(
-                f"--kind 2:4: {why}", "use --target tensorrt, or --force if the file is for another place"
-            )
+        if self.keeps_all:
+            from infopt_passes.prune.apply import whole
+
+            return whole(model)
         if self.kind != "structured":
+            from infopt.model import Note
+            from infopt_passes.prune.distill import check_model, sparse
             from infopt_passes.prune.sparse import sparsified
 
-            return sparsified(model, context, self.kind, SPARSITY if self.sparsity is None else self.sparsity)
+            without = self._without_kernels(context)
+            check_model(model.graph, self, context)
+            share = SPARSITY if self.sparsity is None else self.sparsity
+            result = sparse(model, sparsified(model, context, self.kind, share), self, context)
+            return result if without is None else result.edited(result.graph, Note("warning", "prune", without))
         from infopt_passes.prune.apply import pruned
 
         return pruned(model, self, context)

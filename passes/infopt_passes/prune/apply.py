@@ -12,15 +12,16 @@ import numpy as np
 
 from infopt.errors import InputError
 from infopt.model import Model, Note, Pruned
-from infopt.noise import decibels
+from infopt.options import plain
 from infopt.passes import Context
-from infopt_passes.prune.accept import State, Yardstick, accepted
-from infopt_passes.prune.allocate import Allocation
-from infopt_passes.prune.cost import Costs
-from infopt_passes.prune.importance import importances
-from infopt_passes.prune.plan import Goal, Ranked, costs_of, ranked
-from infopt_passes.prune.recover import FEWEST, Recovered, recover
-from infopt_passes.prune.work import Work
+from infopt_passes.prune.cutting.work import Work
+from infopt_passes.prune.distill import check_model, cut
+from infopt_passes.prune.ranking.allocate import Allocation
+from infopt_passes.prune.ranking.cost import Costs
+from infopt_passes.prune.ranking.importance import importances
+from infopt_passes.prune.ranking.plan import Goal, Ranked, costs_of, ranked
+from infopt_passes.prune.recovery.accept import State, Yardstick, accepted, told_of
+from infopt_passes.prune.recovery.recover import FEWEST, Recovered, recover
 
 if TYPE_CHECKING:
     from infopt_passes.prune import Prune
@@ -32,13 +33,13 @@ class Cut:
 
     Attributes:
         model: The model, with what is told of it.
-        share: What is left of what the goal is about.
-        met: Whether that is what was to be reached.
+        goal: What was to be left, of what the goal is about.
+        share: What is left.
     """
 
     model: Model
+    goal: float
     share: float
-    met: bool
 
 
 def pruned(model: Model, options: Prune, context: Context) -> Model:
@@ -46,6 +47,7 @@ def pruned(model: Model, options: Prune, context: Context) -> Model:
     from infopt_passes.prune import USUAL
 
     check_float(model)
+    check_model(model.graph, options, context)
     if options.calibrated:
         context.need_calibration("prune")
     asked = options.params if options.params is not None else options.flops
@@ -55,9 +57,24 @@ def pruned(model: Model, options: Prune, context: Context) -> Model:
         from infopt_passes.prune.timed import share_for
 
         check_groups(order)
+        if all(kept.all() for kept in order.allocation(Goal("flops", 0.0)).kept):
+            raise InputError(f"{model.path}: {_stuck(order.multiple.half)}", "give a smaller --multiple")
         share, asked = share_for(order, options.latency, context), options.latency
     goal = Goal("params" if kind == "params" else "flops", share, asked is not None)
-    return reached(order, options, context, goal).model
+    made = reached(order, options, context, goal).model
+    if options.latency is None:
+        return made
+    return replace(made, settled=plain(replace(options, latency=None, flops=share)))
+
+
+def whole(model: Model) -> Model:
+    """A model of which all is kept.
+
+    Raises:
+        InputError: It is quantized.
+    """
+    check_float(model)
+    return model.edited(model.graph.clone(), Note("choice", "prune", "all of it is kept, as was asked for"))
 
 
 def check_float(model: Model) -> None:
@@ -78,7 +95,8 @@ def check_groups(order: Ranked) -> None:
     """
     if not order.work.groups:
         why = f"{order.model.path}: {_nothing(order.work)}"
-        raise InputError(why, "prune its weights with --kind unstructured instead")
+        instead = "prune its weights with --kind unstructured instead"
+        raise InputError(why, instead if order.work.found.kept else "")
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is seen in the outputs, and told of
@@ -98,7 +116,7 @@ def reached(order: Ranked, options: Prune, context: Context, goal: Goal) -> Cut:
     if not order.work.groups:
         if goal.asked:
             check_groups(order)
-        return Cut(model.edited(model.graph.clone(), Note("warning", "prune", _nothing(order.work))), 1.0, False)
+        return Cut(model.edited(model.graph.clone(), Note("warning", "prune", _nothing(order.work))), goal.share, 1.0)
     work = Work.of(model.graph)
     costs, multiple, met, notes = costs_of(work.graph, context), order.multiple, True, list[Note]()
     yardstick = Yardstick.of(work, context)
@@ -106,7 +124,7 @@ def reached(order: Ranked, options: Prune, context: Context, goal: Goal) -> Cut:
     for step in range(options.steps):
         state = State.of(work)
         if step:
-            scores = importances(work, options.importance, context, multiple)
+            scores = importances(work, options.importance, context, multiple.half)
             allocation = Allocation(work.groups, scores, costs, goal.kind, multiple, work.kept)
         met = allocation.reach(goal.share ** ((step + 1) / options.steps))
         work.kept = allocation.kept
@@ -126,7 +144,8 @@ def reached(order: Ranked, options: Prune, context: Context, goal: Goal) -> Cut:
             break
     table, changes = [*_totals(costs, allocation), *notes], [*_changes(work), *_left(work)]
     share = allocation.share()
-    return Cut(model.edited(work.cut(), *table).with_pruned(*changes), share, met)
+    graph, distilled = cut(work, options, context)
+    return Cut(model.edited(graph, *table, *distilled).with_pruned(*changes), goal.share, share)
 
 
 def _judged_recovery(
@@ -136,16 +155,18 @@ def _judged_recovery(
     if yardstick is None:
         return True, _recovered(work, options, context)
     plain, noise, told = accepted(work, yardstick, lambda some: _recovered(work, options, some))
-    without = "" if plain == noise else f", {decibels(plain):.1f} dB before recovery"
-    why = f"error {decibels(noise):.1f} dB below what they say{without}, on {yardstick.samples} calibration samples"
-    return math.isfinite(noise), [Note("choice", "outputs", why), *told]
+    return math.isfinite(noise), [told_of(plain, noise, yardstick), *told]
 
 
 def _recovered(work: Work, options: Prune, context: Context) -> list[Note]:
     """Recover in place, as far as it goes layer by layer."""
     if options.recover == "none":
         return []
-    return _told(recover_enough(work, context))
+    recovered = recover_enough(work, context)
+    if recovered is not None and not (recovered.fitted or recovered.left) and work.removed():
+        why = "nothing was refitted: no layer of float32 with a constant weight of its own reads what is left"
+        return [Note("warning", "recover", why)]
+    return _told(recovered)
 
 
 def _named(told: list[Note], step: str, steps: int) -> list[Note]:
@@ -173,23 +194,33 @@ def _told(recovered: Recovered | None) -> list[Note]:
     notes = [Note("choice", "recovery", f"{len(recovered.fitted)} layers refitted by least squares")]
     if recovered.scarce:
         count = len(recovered.scarce)
-        why = f"{count} layers have more inputs than rows were seen of them ({recovered.scarce[0]} is the first)"
-        notes.append(
-            Note("warning", "recover", f"{why}: their new weights are pulled to the old ones; more samples help")
-        )
+        which = f"{recovered.scarce[0]} has" if count == 1 else f"{count} layers, {recovered.scarce[0]} first, have"
+        why = f"{which} more inputs than rows were seen: new weights are pulled to the old ones; more samples help"
+        notes.append(Note("warning", "recover", why))
     if recovered.left:
-        why = "least squares gave nothing finite or seen: they keep their weights"
-        notes.append(Note("warning", recovered.left[0], f"and {len(recovered.left) - 1} other layers: {why}"))
+        count = len(recovered.left)
+        others = f" and {count - 1} other layers" if count > 1 else ""
+        why = f"least squares gave {recovered.left[0]}{others} nothing finite, so weights stay as they were"
+        notes.append(Note("warning", "recover", why))
     return notes
 
 
 def _out_of_reach(model: Model, goal: Goal, allocation: Allocation, work: Work) -> Note:
     least = allocation.share()
+    if all(kept.all() for kept in work.kept):
+        why = _stuck(allocation.multiple.half)
+        if goal.asked:
+            raise InputError(f"{model.path}: {why}", f"give a smaller --multiple; kept whole: {_whys(work)}")
+        return Note("warning", "prune", why)
     why = f"no less than {least:.0%} of the {goal.kind} can be kept without emptying a layer"
     if goal.asked:
         remedy = f"give --{goal.kind} {least:.2f} or more, or a smaller --multiple; kept whole: {_whys(work)}"
         raise InputError(f"{model.path}: {why}", remedy)
     return Note("warning", "prune", why)
+
+
+def _stuck(multiple: int) -> str:
+    return f"no layer can lose channels or units in steps of --multiple {multiple}"
 
 
 def _whys(work: Work) -> str:

@@ -4,6 +4,8 @@ A trial prunes, recovers and scores a model; a full one may take a minute. So th
 that recover on few samples, and few full ones end the search: they start where the coarse ones ended, go on in growing
 steps to the nearest shares that keep and that miss the budget, and halve what is between. That the drop grows with the
 cut is assumed; a bump may end the search early, never with a model that misses the budget.
+
+What was found is an option like any other: the recipe that a run leaves has it, and makes the same model at once.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from infopt.model import Model, Note
+from infopt.options import plain
 from infopt.passes import Context
 from infopt.wording import metric as shown
 from infopt_passes.prune.apply import Cut, check_float, check_groups, reached
-from infopt_passes.prune.plan import Goal, ranked
+from infopt_passes.prune.distill import check_model
+from infopt_passes.prune.ranking.allocate import ROUNDING
+from infopt_passes.prune.ranking.plan import Goal, ranked
 
 if TYPE_CHECKING:
     from infopt.selection import Selection, Trial
@@ -91,7 +96,7 @@ class Search:
                 break
             cut, kept = self._try(share, context, full)
             low, high = (low, min(share, cut.share)) if kept else (max(low, share), high)
-            if high - low <= gap or (kept and not cut.met):
+            if high - low <= gap or (kept and cut.share > share + ROUNDING):  # less cannot be had
                 break
             share, step = following(low, high, step), 2 * step
         return high
@@ -138,32 +143,41 @@ def largest(model: Model, options: Prune, context: Context, selection: Selection
         RuntimeRefused: The runtime cannot run a candidate.
     """
     check_float(model)
-    plain = replace(context, selection=None)
-    quick = options if options.recover in ("lsq", "none") else replace(options, recover="lsq")
-    search = Search(_maker(model, quick, plain), plain, selection, options.time_limit)
+    check_model(model.graph, options, context)
+    alone = replace(context, selection=None)
+    slow = options.recover == "distill"
+    quick = replace(options, recover="lsq", fine_tune=False, epochs=0) if slow else options
+    search = Search(_maker(model, quick, alone), alone, selection, options.time_limit)
     search.run()
-    best = search.best
-    if best is not None and quick is not options:
-        best = _recovered_fully(search, _maker(model, options, plain), best)
+    quickest = best = search.best
+    if best is not None and slow:
+        best = _recovered_fully(search, _maker(model, options, alone), best)
     notes = list(_told(search, best, options.kind))
     if best is None:
-        return model.edited(model.graph.clone(), *notes)
-    return best.model.edited(best.model.graph, *notes)
+        return replace(model.edited(model.graph.clone(), *notes), settled=plain(_with_share(options, 1.0)))
+    found = _with_share(quick if best is quickest else options, best.goal)
+    return replace(best.model.edited(best.model.graph, *notes), settled=plain(found))
 
 
 def _maker(model: Model, options: Prune, context: Context) -> Make:
     """What prunes a model to a share of its operations, or of its weights."""
     if options.kind != "structured":
-        return lambda share, some: Cut(replace(options, sparsity=1 - share)(model, some), share, True)
+        return lambda share, some: Cut(_with_share(options, share)(model, some), share, share)
     order = ranked(model, context, options.importance, options.multiple)
     check_groups(order)
-    return lambda share, some: reached(order, options, some, Goal("flops", share, asked=False))
+    least = order.least
+    return lambda share, some: reached(order, options, some, Goal("flops", max(share, least), asked=False))
+
+
+def _with_share(options: Prune, share: float) -> Prune:
+    """Options that keep a share without a search."""
+    return replace(options, flops=share) if options.kind == "structured" else replace(options, sparsity=1 - share)
 
 
 def _recovered_fully(search: Search, make: Make, best: Cut) -> Cut:
     """The same share with the recovery that was asked for, which takes too long for trials; if it keeps the budget."""
     search.make, search.best = make, None
-    search._try(best.share, search.context, True)
+    search._try(best.goal, search.context, True)
     return search.best or best
 
 

@@ -13,7 +13,7 @@ from infopt.errors import InputError
 from infopt.model import Model
 from infopt.passes import Context
 from infopt.target import Artifact, CompileOptions
-from infopt_passes.prune.plan import Goal, Ranked
+from infopt_passes.prune.ranking.plan import Goal, Ranked
 
 if TYPE_CHECKING:
     from infopt.data import Feed
@@ -52,7 +52,7 @@ def share_for(order: Ranked, latency: float, context: Context) -> float:
             f"{order.model.path}: no more than {1 - least:.0%} of the latency could be saved on {base.target}",
             f"give --latency {least:.2f} or more; what is left does not depend on the channels that can go",
         )
-    return max(met)
+    return max(*met, order.least)
 
 
 def _compiled(model: Model, context: Context) -> Artifact:

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from infopt.data import InputSpec
 from infopt.facts import is_constant
+from infopt.listed import picked
 from infopt.model import Note
 
 INDEX_LIMIT = 1024
@@ -161,39 +162,12 @@ def _differ(node: ir.Node) -> bool:
 
 def _sizes(node: ir.Node) -> np.ndarray | None:
     """The sizes that a node picks out of a shape, if they are known."""
-    if node.op_type not in ("Gather", "Slice") or node.domain:
+    found = picked(node) if node.op_type != "Shape" else None
+    if found is None:
         return None
-    shape = _shape(node.inputs[0])
-    if shape is None or any(not is_constant(value) for value in node.inputs[1:] if value is not None):
-        return None
-    # Unknown sizes are marked by a number that no size is.
-    known = np.array([dim if isinstance(dim, int) else -1 for dim in shape], np.int64)
-    rest = [None if value is None or not value.const_value else value.const_value.numpy() for value in node.inputs[1:]]
-    picked = _gathered(known, rest) if node.op_type == "Gather" else _sliced(known, rest)
-    return None if picked is None or (picked < 0).any() else np.asarray(picked, np.int64)
-
-
-def _gathered(known: np.ndarray, rest: list[np.ndarray | None]) -> np.ndarray | None:
-    indices = rest[0] if rest else None
-    return None if indices is None else np.asarray(known[indices])
-
-
-def _sliced(known: np.ndarray, rest: list[np.ndarray | None]) -> np.ndarray | None:
-    """What a Slice takes of a vector; its axes may be left out, and its bounds were attributes once."""
-    start, end, _, step = (None if array is None else int(array.reshape(-1)[0]) for array in [*rest, *[None] * 4][:4])
-    return None if start is None or end is None else known[start : end : step or 1]
-
-
-def _shape(value: ir.Value | None) -> ir.Shape | None:
-    """The shape that a tensor lists."""
-    node = value.producer() if value is not None else None
-    if node is None or node.op_type != "Shape" or node.domain or node.inputs[0] is None:
-        return None
-    shape = node.inputs[0].shape
-    if shape is None:
-        return None
-    start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(shape))
-    return ir.Shape(list(shape)[start:end])
+    value, axes = found
+    sizes = [value.shape[axis] for axis in axes.ravel()] if value.shape is not None else [None]
+    return np.array(sizes, np.int64).reshape(axes.shape) if all(isinstance(size, int) for size in sizes) else None
 
 
 def _with(shape: ir.Shape, sizes: Mapping[int, int]) -> ir.Shape:

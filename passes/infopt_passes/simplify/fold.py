@@ -21,6 +21,7 @@ from infopt_passes.simplify.affine import fold_affine
 from infopt_passes.simplify.branches import INDEX_LIMIT, decide_by_rank, fixed, fold_sizes, undecided
 from infopt_passes.simplify.gemm import fuse_gemm
 from infopt_passes.simplify.pooling import pool_means
+from infopt_passes.simplify.turns import turn_at_once
 
 ROUNDS = 8
 """Upper bound of rounds; real models settle within three."""
@@ -49,6 +50,7 @@ def simplified(graph: ir.Model, fold_limit: int, inputs: Sequence[InputSpec] = (
         fold_affine(result.graph)
         fuse_gemm(result.graph)
         pool_means(result.graph)
+        turn_at_once(result.graph)
         RemoveUnusedNodesPass()(result)
     # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
     ClearMetadataAndDocStringPass()(result)

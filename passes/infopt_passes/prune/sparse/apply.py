@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -16,21 +14,25 @@ from infopt.errors import InputError, OptionError
 from infopt.facts import WEIGHT_INPUT
 from infopt.model import Model, Note
 from infopt.passes import Context
-from infopt_passes.fitting.gather import Reading, moments
+from infopt.sparsity import DENSE
+from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.hessian import damping_for, loss
-from infopt_passes.fitting.moments import Moments
-from infopt_passes.prune.prepare import prepared
-from infopt_passes.prune.recover import free_bias, rows_of, write_shift
-from infopt_passes.prune.seen import ROWS, observed
+from infopt_passes.fitting.masked import TINY
+from infopt_passes.prune.cutting.prepare import prepared
+from infopt_passes.prune.readings.seen import in_order, observed
+from infopt_passes.prune.readings.sums import Seen, joined
+from infopt_passes.prune.recovery.accept import Yardstick
+from infopt_passes.prune.recovery.recover import free_bias, rows_of, write_shift
 from infopt_passes.prune.sparse.allocate import Costs, allocated
+from infopt_passes.prune.sparse.check import checked
 from infopt_passes.prune.sparse.fit import Sparse, fitted
 from infopt_passes.prune.sparse.layers import Pair, chosen, neighbours
-from infopt_passes.prune.sparse.solve import TINY, saliency
+from infopt_passes.prune.sparse.solve import saliency
 
 Array = npt.NDArray[Any]
 
-WAVES = 40
-"""Times that both models run over the samples, at most."""
+SHOWN = 3
+"""Reasons that a message names, at most."""
 
 
 def applied(model: Model, context: Context, pattern: str, share: float) -> Model:
@@ -44,20 +46,24 @@ def applied(model: Model, context: Context, pattern: str, share: float) -> Model
     work = Pair(graph.clone(), graph)
     layers, notes = chosen(work, context, pattern)
     if not layers:
-        told = "; ".join(f"{note.node}: {note.why}" for note in notes[:3]) or "it has no layer with a constant weight"
+        reasons = list(dict.fromkeys(note.why.removeprefix(DENSE) for note in notes))
+        told = "; ".join(reasons[:SHOWN]) or "it has no layer with a constant weight"
         raise InputError(f"no layer of {model.path} can be made sparse: {told}", "prune channels instead")
-    counts = None if pattern == "2:4" else _counts(work, layers, context, share)
-    for wave in _waves(graph.graph, layers):
-        for node, reading, seen in observed(work, wave, context):
+    yardstick = Yardstick.of(work, context)
+    some = yardstick.rest if yardstick else context
+    counts = None if pattern == "2:4" else _counts(work, layers, some, share)
+    for wave in in_order(work, rows_of(graph.graph, layers), some):
+        for node, reading, seen in wave:
             notes += _sparsify(work, node, reading, seen, None if counts is None else counts[_name(reading.node)])
+    if yardstick:
+        notes = checked(work, layers, yardstick, notes)
     return model.edited(graph, *notes, _total(work, layers))
 
 
 def _counts(work: Pair, layers: Sequence[tuple[ir.Node, Reading]], context: Context, share: float) -> dict[str, int]:
     """Weights to zero in each layer, by what they cost in the float model."""
     costs = {}
-    some = [replace(reading, other=None) for _, reading in layers]
-    for reading, seen in moments(work.exact, some, context, rows=ROWS):
+    for _, reading, seen in observed(work, layers, context):
         weight = reading.layout.matrix(_array(reading.node)).astype(np.float64)
         free = free_bias(reading.node) is not None
         second = seen.spread if free else seen.second
@@ -69,7 +75,7 @@ def _counts(work: Pair, layers: Sequence[tuple[ir.Node, Reading]], context: Cont
     return allocated(costs, share)
 
 
-def _sparsify(work: Pair, node: ir.Node, reading: Reading, seen: Moments, count: int | None) -> list[Note]:
+def _sparsify(work: Pair, node: ir.Node, reading: Reading, seen: Seen, count: int | None) -> list[Note]:
     layout, order = reading.layout, neighbours(reading.layout)
     exact = layout.matrix(_array(reading.node))
     place = free_bias(node)
@@ -81,20 +87,30 @@ def _sparsify(work: Pair, node: ir.Node, reading: Reading, seen: Moments, count:
     assert weight is not None
     weight.const_value = ir.tensor(new, name=weight.name)
     if place is not None and found.finite:
-        shift = np.einsum("gnk,gk->gn", exact, seen.mean) - np.einsum("gnk,gk->gn", matrix, seen.read)
+        shift = joined(seen, seen.held).shift(exact, matrix)
         write_shift(work.graph, reading.node, node, place, (shift.reshape(-1) * layout.factor).astype(np.float32))
     return _told(_name(node), new, found, seen, layout.columns)
 
 
-def _ordered(seen: Moments, order: Array) -> Moments:
+def _ordered(seen: Seen, order: Array) -> Seen:
     square = np.ix_(order, order)
     cross = None if seen.cross is None else seen.cross[:, square[0], square[1]]
     held = None if seen.held is None else _ordered(seen.held, order)
+    drift, made = (None if each is None else each[:, :, order] for each in (seen.drift, seen.made))
     second = seen.second[:, square[0], square[1]]
-    return replace(seen, mean=seen.mean[:, order], read=seen.read[:, order], second=second, cross=cross, held=held)
+    return replace(
+        seen,
+        mean=seen.mean[:, order],
+        read=seen.read[:, order],
+        second=second,
+        cross=cross,
+        drift=drift,
+        made=made,
+        held=held,
+    )
 
 
-def _told(name: str, new: Array, found: Sparse, seen: Moments, columns: int) -> list[Note]:
+def _told(name: str, new: Array, found: Sparse, seen: Seen, columns: int) -> list[Note]:
     zero = float(np.mean(new == 0))
     if not found.finite:
         why = "its solve was not finite, so only the smallest weights went and nothing makes up for them"
@@ -117,13 +133,6 @@ def _total(work: Pair, layers: Sequence[tuple[ir.Node, Reading]]) -> Note:
     held = sum(value.const_value.size for value in work.graph.graph.initializers.values() if value.const_value)
     why = f"{zeros / size:.1%} of the weights of {len(layers)} layers are zero, {zeros / held:.1%} of all parameters"
     return Note("choice", "model", why)
-
-
-def _waves(graph: ir.Graph, layers: Sequence[tuple[ir.Node, Reading]]) -> list[list[tuple[ir.Node, Reading]]]:
-    """Layers that are solved together: those that do not feed each other, or some more where that takes too long."""
-    rows = rows_of(graph, layers)
-    at_once = ceil(len(rows) / WAVES)
-    return [list(chain.from_iterable(rows[start : start + at_once])) for start in range(0, len(rows), at_once)]
 
 
 def _array(node: ir.Node) -> Array:

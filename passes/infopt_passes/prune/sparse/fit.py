@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy.typing as npt
 
 from infopt.sparsity import OF, ZEROS
 from infopt_passes.fitting.hessian import damping_for
-from infopt_passes.fitting.moments import Moments
-from infopt_passes.prune.sparse.solve import TINY, Eliminated, semi, smallest, solved, unstructured
+from infopt_passes.fitting.masked import STEPS, TINY, stepped
+from infopt_passes.prune.readings.sums import Seen, divided, joined
+from infopt_passes.prune.sparse.solve import Eliminated, semi, smallest, solved, unstructured
 
 Array = npt.NDArray[Any]
 
@@ -22,8 +24,11 @@ Distance = Callable[[Array], float]
 RIDGES = (1e-3, 1e-2, 1e-1)
 """Pulls towards a layer's own weight that are tried, as parts of the mean square of its columns."""
 
-MOST_WORK = 3e11
-"""Multiplications that solving exactly may take for a layer; SparseGPT alone must do beyond."""
+MOST_WORK = 1e8
+"""Multiplications that solving exactly may take for a layer; steps towards the solution must do beyond."""
+
+Solve = Callable[[Array, Array], Array]
+"""A weight of second moments and aim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Sparse:
     finite: bool
 
 
-def fitted(weight: Array, seen: Moments, count: int | None, free: bool) -> Sparse:
+def fitted(weight: Array, seen: Seen, count: int | None, free: bool) -> Sparse:
     """Make a layer sparse.
 
     Args:
@@ -56,21 +61,24 @@ def fitted(weight: Array, seen: Moments, count: int | None, free: bool) -> Spars
         free: Whether a bias takes care of the means.
     """
     exact = weight.astype(np.float64)
-    second, cross = centred(seen, free)
-    apart = centred(seen.held if seen.held is not None and seen.held.rows else seen, free)
-    aim = exact @ apart[1]
+    apart = seen.held if seen.held is not None and seen.held.rows else seen
+    plain = magnitude(exact, count)
+    if not seen.sound() or not apart.sound():
+        return Sparse(plain, float("nan"), float("nan"), None, False)
+    held, aim = apart.square(free), apart.aim(exact, free)
 
     def distance(tried: Array) -> float:
-        return float(np.einsum("gnk,gnk->", tried @ apart[0] - 2 * aim, tried))
+        return float(np.einsum("gnk,gnk->", tried @ held - 2 * aim, tried))
 
-    plain = magnitude(exact, count)
     usual = damping_for(exact.shape[2], seen.rows)
-    if not all(np.isfinite(part).all() for part in (second, cross, *apart)):
-        return Sparse(plain, float("nan"), float("nan"), None, False)
-    dense = min((exact, *(_dense(exact, exact @ cross, second, ridge) for ridge in RIDGES)), key=distance)
-    found = _tried(exact, dense, (second, cross), count, usual, distance)
-    sound = [each for each in found if np.isfinite(each.weight).all()]
-    best = min([*(each.weight for each in sound), plain], key=distance)
+    second, wanted = seen.square(free), seen.aim(exact, free)
+    dense = exact
+    for ridge in RIDGES:
+        dense = min(dense, _dense(exact, wanted, second, ridge), key=distance)
+    found = _eliminated(exact, dense, second, count, usual)
+    sound = [each.weight for each in found if np.isfinite(each.weight).all()]
+    start = min([*sound, plain], key=distance)
+    best, final = _solved(start, exact, (second, wanted), distance)
     reached = distance(dense)
     power = max(-reached, TINY)
 
@@ -78,7 +86,12 @@ def fitted(weight: Array, seen: Moments, count: int | None, free: bool) -> Spars
         return max(0.0, distance(tried) - reached) / power
 
     damped = max((each.damping for each in found), default=usual)
-    return Sparse(best, error(best), error(plain), damped if damped > usual else None, bool(sound))
+    result = best
+    if final is not None and seen.held is not None and seen.held.rows:
+        every = joined(seen, seen.held)  # what was held back has chosen; now it counts like the rest
+        result = final(every.square(free), every.aim(exact, free))
+        result = result if np.isfinite(result).all() else best
+    return Sparse(result, error(best), error(plain), damped if damped > usual else None, bool(sound))
 
 
 def magnitude(weight: Array, count: int | None) -> Array:
@@ -90,37 +103,41 @@ def magnitude(weight: Array, count: int | None) -> Array:
     return np.where(ranks < ZEROS, 0.0, fours).reshape(weight.shape)
 
 
-def centred(seen: Moments, free: bool) -> tuple[Array, Array]:
-    """Second and cross moments, about the means where a bias takes care of these."""
-    assert seen.cross is not None
-    if not free:
-        return seen.second, seen.cross
-    return seen.spread, seen.cross - seen.mean[:, :, None] * seen.read[:, None, :]
-
-
-def _tried(
-    exact: Array, dense: Array, moments: tuple[Array, Array], count: int | None, damping: float, distance: Distance
-) -> list[Eliminated]:
-    """Sparse weights of the own and of the dense one that makes up for layers before, each solved as well."""
+def _eliminated(exact: Array, dense: Array, second: Array, count: int | None, damping: float) -> list[Eliminated]:
+    """Sparse weights of the own and of the dense one that makes up for layers before."""
 
     def eliminate(dense: Array) -> Eliminated:
         return semi(dense, second, damping) if count is None else unstructured(dense, second, count, damping)
 
-    second, cross = moments
-    wanted = exact @ cross
-    starts = [exact] if dense is exact else [exact, dense]
-    found = [eliminate(start) for start in starts]
-    best = min(found, key=lambda each: distance(each.weight))
-    kept = best.weight != 0
+    return [eliminate(start) for start in ([exact] if dense is exact else [exact, dense])]
+
+
+def _solved(start: Array, exact: Array, moments: tuple[Array, Array], distance: Distance) -> tuple[Array, Solve | None]:
+    """The best weight with the zeros of a start, and what found it; nothing where that is the start itself."""
+    kept = start != 0
+    ways: list[Solve]
     if float(np.sum(kept.sum(axis=2, dtype=np.float64) ** 3)) / 3 <= MOST_WORK:
-        found += [Eliminated(solved(wanted, kept, second, ridge, exact), best.damping) for ridge in RIDGES]
-    return found
+        ways = [partial(_exactly, kept=kept, own=exact, ridge=ridge) for ridge in RIDGES]
+    else:
+        ways = [partial(stepped, start=start, steps=steps) for steps in STEPS]
+    best, found = start, None
+    for way in ways:
+        tried = way(*moments)
+        if np.isfinite(tried).all() and distance(tried) < distance(best):
+            best, found = tried, way
+    return best, found
+
+
+def _exactly(second: Array, wanted: Array, kept: Array, own: Array, ridge: float) -> Array:
+    return solved(wanted, kept, second, ridge, own)
 
 
 def _dense(exact: Array, wanted: Array, second: Array, ridge: float) -> Array:
     """The dense weight whose outputs on the rows as read are nearest to the float ones."""
-    size = second.shape[1]
-    mean = np.maximum(np.einsum("gkk->g", second) / size, TINY)
-    pull = (ridge * mean)[:, None, None]
-    found: Array = np.linalg.solve(second + pull * np.eye(size), (wanted + pull * exact).transpose(0, 2, 1))
-    return found.transpose(0, 2, 1)
+    found = np.full(exact.shape, np.nan)
+    for group, square in enumerate(second):
+        damped = square.astype(np.float64)
+        pull = ridge * max(float(np.trace(damped)) / len(damped), TINY)
+        damped[np.diag_indices(len(damped))] += pull
+        found[group] = divided(damped, wanted[group] + pull * exact[group])
+    return found

@@ -14,10 +14,10 @@ import onnx_ir as ir
 from infopt.facts import COMPUTE_OPS, WEIGHT_INPUT
 from infopt.model import Model, Note, Pruned
 from infopt.passes import Context
-from infopt.sparsity import OF
+from infopt.sparsity import DENSE, OF
 from infopt_passes.fitting.gather import Reading
 from infopt_passes.fitting.layout import Layout
-from infopt_passes.prune.seen import readings
+from infopt_passes.prune.readings.seen import readings
 
 Array = npt.NDArray[Any]
 
@@ -46,7 +46,7 @@ def chosen(work: Pair, context: Context, pattern: str) -> tuple[list[tuple[ir.No
         if reading is not None and why is None:
             found.append((node, reading))
         else:
-            notes.append(Note("layer", node.name or node.op_type, f"left dense: {why}"))
+            notes.append(Note("layer", node.name or node.op_type, f"{DENSE}{why}"))
     return found, notes
 
 
@@ -58,6 +58,8 @@ def neighbours(layout: Layout) -> Array:
 
 def _obstacle(node: ir.Node, layout: Layout | None, pattern: str) -> str | None:
     weight = node.inputs[WEIGHT_INPUT]
+    if weight is not None and weight.dtype not in (None, ir.DataType.FLOAT):
+        return f"its weight is {weight.dtype.name.lower()}, only float32 is solved for"
     if layout is None:
         return "its input is not a float32 product with a constant matrix that can be looked at within the memory limit"
     if weight is None or len(list(weight.uses())) != 1 or weight.is_graph_output():
@@ -84,7 +86,7 @@ def changes(model: Model, notes: Iterable[Note]) -> Iterator[Pruned]:
         if why is None or weight is None or weight.const_value is None:
             continue
         array = weight.const_value.numpy()
-        dense = why.startswith("left dense")
+        dense = why.startswith(DENSE)
         yield Pruned(node.name or node.op_type, "weights", array.size, array.size if dense else _nonzero(array), why)
 
 

@@ -15,11 +15,9 @@ import numpy.typing as npt
 
 from infopt.sparsity import OF, ZEROS
 from infopt_passes.fitting.hessian import BLOCK, decomposed, propagated
+from infopt_passes.fitting.masked import TINY
 
 Array = npt.NDArray[Any]
-
-TINY = float(np.finfo(np.float32).tiny)
-"""Less than any variance that matters, so that nothing is divided by zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +45,21 @@ def saliency(weight: Array, second: Array, damping: float) -> Array:
         float64 of the weight's shape.
     """
     _, _, upper = decomposed(second, np.einsum("gkk->gk", second), damping)
-    inverse = np.square(upper).sum(axis=1)
+    inverse = np.einsum("gkj,gkj->gj", upper, upper)
     cost: Array = np.square(weight.astype(np.float64)) / inverse[:, None, :]
     return cost
 
 
 def smallest(scores: Array, count: int) -> Array:
     """Where the ``count`` smallest of all scores are, as booleans; the first of equal ones."""
-    gone = np.zeros(scores.size, bool)
-    if count > 0:
-        gone[np.argsort(scores, axis=None, kind="stable")[:count]] = True
-    return gone.reshape(scores.shape)
+    flat = scores.reshape(-1)
+    if not 0 < count < flat.size:
+        return np.full(scores.shape, count > 0)
+    last = np.partition(flat, count - 1)[count - 1]
+    gone = flat < last
+    gone[np.flatnonzero(flat == last)[: count - int(gone.sum())]] = True
+    found: Array = gone.reshape(scores.shape)
+    return found
 
 
 def semi(weight: Array, second: Array, damping: float) -> Eliminated:
@@ -94,7 +96,7 @@ def unstructured(weight: Array, second: Array, count: int, damping: float) -> El
         damping: What is added to the diagonal, as a part of its mean.
     """
     _, damping, upper = decomposed(second, np.einsum("gkk->gk", second), damping)
-    inverse = np.square(upper).sum(axis=1)[:, :, None]
+    inverse = np.einsum("gkj,gkj->gj", upper, upper)[:, :, None]
     ahead = smallest(np.square(_turned(weight)) / inverse, count)
     gone = np.zeros_like(ahead)
     own = np.square(np.einsum("gkk->gk", upper))[:, :, None]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from infopt_passes.fitting.hessian import damping_for
 from infopt_passes.fitting.layout import Layout
+from infopt_passes.fitting.masked import STEPS, stepped
 from infopt_passes.fitting.moments import Moments
 from infopt_passes.quantize.fit import Fit
 from infopt_passes.quantize.fitting.bias import bias_shift
@@ -41,7 +42,7 @@ def refit(
 
     Returns:
         A fit with scales and integers, at least as near to the float layer's outputs in the runs that were held back
-        (in all, where none were); channel by channel where each has a scale.
+        (in all, where none were); channel by channel where each has a scale. Weights that are 0 stay 0.
     """
     assert current.scales is not None
     assert current.integers is not None
@@ -52,7 +53,7 @@ def refit(
     def distance(rounded: Array) -> Array:
         return _distance(rounded, matrix, *_targets(apart, free))
 
-    tried = [_solved(matrix, second, cross, ridge * damping_for(layout.columns, seen.rows)) for ridge in RIDGES]
+    tried = _candidates(matrix, second, cross, damping_for(layout.columns, seen.rows))
     wanted = min([matrix, *tried], key=lambda each: float(distance(each).sum()))
     scales, steps = grid(layout.weight(wanted).astype(np.float32))
     integers = least_squares(wanted, second, steps, damping_for(layout.columns, seen.rows)).integers
@@ -86,6 +87,13 @@ def _targets(seen: Moments, free: bool) -> tuple[Array, Array]:
     if not free:
         return seen.second, seen.cross
     return seen.spread, seen.cross - seen.mean[:, :, None] * seen.read[:, None, :]
+
+
+def _candidates(weight: Array, second: Array, cross: Array, damping: float) -> list[Array]:
+    """Weights for the rows as read, by strength of the pull towards the own one; zeros of that are theirs, too."""
+    if weight.all():
+        return [_solved(weight, second, cross, ridge * damping) for ridge in RIDGES]
+    return [stepped(second, weight @ cross, weight, steps) for steps in STEPS]
 
 
 def _solved(weight: Array, second: Array, cross: Array, damping: float) -> Array:

@@ -71,7 +71,8 @@ def least_squares(weight: Array, second: Array, grid: Grid, damping: float = DAM
 
     Returns:
         Integers that are never worse by that measure than the nearest ones; for outputs where no better ones were
-        found, and for columns without any input, they are the nearest ones.
+        found, and for columns without any input, they are the nearest ones. Weights that are 0 stay 0: they are what
+        pruning left, and what kernels and archives gain by.
     """
     weight = np.asarray(weight, np.float32)
     nearest = grid.nearest(weight).astype(np.float32)
@@ -97,6 +98,7 @@ class _Columns:
     steps: Array
     zeros: Array
     ends: tuple[int, int]
+    gone: Array | None
 
     @staticmethod
     def of(weight: Array, grid: Grid, order: Array) -> _Columns:
@@ -104,11 +106,14 @@ class _Columns:
             full = np.broadcast_to(np.asarray(values, np.float32), weight.shape)
             return np.ascontiguousarray(np.take_along_axis(full, order[:, None, :], 2).transpose(0, 2, 1))
 
-        return _Columns(turned(weight), turned(grid.steps), turned(grid.zeros), grid.ends)
+        own = turned(weight)
+        gone = own == 0
+        return _Columns(own, turned(grid.steps), turned(grid.zeros), grid.ends, gone if gone.any() else None)
 
     def rounded(self, values: Array, column: int) -> Array:
         """The nearest integers of values for one column."""
-        return _whole(values / self.steps[:, column] + self.zeros[:, column], self.ends)
+        found = _whole(values / self.steps[:, column] + self.zeros[:, column], self.ends)
+        return found if self.gone is None else np.where(self.gone[:, column], self.zeros[:, column], found)
 
     def value(self, integers: Array, column: int) -> Array:
         return (integers - self.zeros[:, column]) * self.steps[:, column]

@@ -1,0 +1,1 @@
+"""How much units matter and what they cost: which of them go for a goal."""

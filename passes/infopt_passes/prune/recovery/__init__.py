@@ -1,0 +1,1 @@
+"""Accuracy is won back by least squares, and judged on the whole model."""
