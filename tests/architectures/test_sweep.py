@@ -1,4 +1,4 @@
-"""Networks of the families that exporters write differently are quantized; all of them: ``benchmarks/test_sweep.py``."""
+"""Networks of families that exporters write differently are quantized; ``benchmarks/test_sweep.py`` does all of them."""
 
 from __future__ import annotations
 
