@@ -1,4 +1,4 @@
-"""Networks of families that exporters write differently are quantized; ``benchmarks/test_sweep.py`` does all of them."""
+"""Networks of families that exporters write differently are quantized; all are in ``benchmarks/test_sweep.py``."""
 
 from __future__ import annotations
 
