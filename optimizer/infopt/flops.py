@@ -19,6 +19,9 @@ COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedMatMul", "LSTM", "GR
 
 DOMAINS = ("", "com.microsoft")
 
+INDEX = 64
+"""Elements of a tensor that is still index arithmetic."""
+
 
 ROUNDS = 8
 """Behind operators that ONNX does not know, others may stand that it knows, and such ones again."""
@@ -70,24 +73,45 @@ def static_sizes(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> dict[s
 
 def inferred(graph: ir.Model, shapes: Mapping[str, Sequence[int]]) -> ir.Model:
     """A copy of a model with the shapes that follow from those of its inputs."""
-    from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
+    from onnx_ir.passes.common import LiftConstantsToInitializersPass
+    from onnxscript.optimizer import fold_constants
 
     clone = graph.clone()
     for value in clone.graph.inputs:
         known = shapes.get(value.name or "")
         if known is not None:
             value.shape = ir.Shape(known)
-    for node in clone.graph:
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(clone)
+    _infer(clone)
+    if _open(clone.graph):
+        # Inference does not compute: what exporters work out from a shape, such as the end of a Slice, has to be known.
+        fold_constants(clone, input_size_limit=INDEX, output_size_limit=INDEX)
+        _infer(clone)
+    return clone
+
+
+def _infer(model: ir.Model) -> None:
+    """Infer all shapes again, in place."""
+    from onnx_ir.passes.common import ShapeInferencePass
+
+    for node in model.graph:
         for output in node.outputs:
             if not output.is_graph_output():
                 output.shape = None
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(clone)
-    ShapeInferencePass()(clone)
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:
+            value.shape = value.const_value.shape  # a folded tensor may still have the shape that was inferred of it
+    ShapeInferencePass()(model)
     for _ in range(ROUNDS):
-        if not note_shapes(clone.graph):
+        if not note_shapes(model.graph):
             break
-        ShapeInferencePass()(clone)
-    return clone
+        ShapeInferencePass()(model)
+
+
+def _open(graph: ir.Graph) -> bool:
+    """Whether the shape of an output of an operator that is counted is not known."""
+    outputs = [node.outputs[0] for node in graph if node.op_type in COUNTED and node.domain in DOMAINS]
+    return any(value.shape is None or not all(isinstance(size, int) for size in value.shape) for value in outputs)
 
 
 def node_flops(node: ir.Node, size: Size) -> int:
