@@ -100,7 +100,9 @@ def _infer(model: ir.Model) -> None:
                 output.shape = None
     for value in model.graph.initializers.values():
         if value.const_value is not None:
-            value.shape = value.const_value.shape  # a folded tensor may still have the shape that was inferred of it
+            value.shape = ir.Shape(
+                value.const_value.shape
+            )  # a folded tensor may still have the shape that was inferred of it
     ShapeInferencePass()(model)
     for _ in range(ROUNDS):
         if not note_shapes(model.graph):
