@@ -99,10 +99,9 @@ def _infer(model: ir.Model) -> None:
             if not output.is_graph_output():
                 output.shape = None
     for value in model.graph.initializers.values():
+        # A folded tensor may still have the shape that was inferred of it.
         if value.const_value is not None:
-            value.shape = ir.Shape(
-                value.const_value.shape
-            )  # a folded tensor may still have the shape that was inferred of it
+            value.shape = ir.Shape(value.const_value.numpy().shape)
     ShapeInferencePass()(model)
     for _ in range(ROUNDS):
         if not note_shapes(model.graph):
