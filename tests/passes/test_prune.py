@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -111,6 +112,15 @@ def test_the_last_to_go_do_not_save_more_than_is_asked_for() -> None:
     small, large = Offer(0, none, importance=1.0, saved=10.0), Offer(1, none, importance=2.0, saved=100.0)
     assert best([small, large], missing=50.0) is large
     assert best([small, large], missing=5.0) is small
+
+
+def test_several_small_steps_reach_a_goal_where_one_goes_far_beyond_it_and_loses_more() -> None:
+    none = np.zeros(0, int)
+    large = Offer(0, none, importance=3.0, saved=100.0)
+    small = [Offer(number, none, importance=0.5, saved=4.0) for number in (1, 2, 3)]
+    assert best([large, *small], missing=10.0) is small[0]
+    assert best([large, *small], missing=13.0) is large, "they do not reach it"
+    assert best([replace(large, importance=1.0), *small], missing=10.0).group == 0, "it loses less than they do"
 
 
 def test_unfollowed_operations_are_told_of() -> None:

@@ -41,16 +41,26 @@ class Offer:
 
 
 def best(offers: Sequence[Offer], missing: float) -> Offer:
-    """What goes next: the least important per cost; of those that alone would reach the goal, the least important.
+    """What goes next: the least important per cost; where that reaches the goal, what reaches it with the least loss.
+
+    That is one offer, or several smaller ones, of which the first is given: one that goes far beyond the goal loses
+    more than was asked for, however little for its size.
 
     Args:
         offers: At least one.
         missing: What is still to be saved.
     """
-    cheapest = min(offers, key=lambda offer: offer.importance / offer.saved)
-    if cheapest.saved < missing:
-        return cheapest
-    return min((offer for offer in offers if offer.saved >= missing), key=lambda offer: offer.importance)
+    order = sorted(offers, key=lambda offer: offer.importance / offer.saved)
+    if order[0].saved < missing:
+        return order[0]
+    alone = min((offer for offer in order if offer.saved >= missing), key=lambda offer: offer.importance)
+    several = [offer for offer in order if offer.saved < missing]
+    saved = lost = 0.0
+    for offer in several:
+        saved, lost = saved + offer.saved, lost + offer.importance
+        if saved >= missing:
+            break
+    return several[0] if saved >= missing and lost < alone.importance else alone
 
 
 @dataclass(slots=True)
