@@ -81,6 +81,11 @@ def test_tables_for_x86_with_vnni_are_the_ones_as_written() -> None:
     assert adapted(TABLE, "vnni") == adapted(TABLE, "amx") == TABLE
 
 
+def test_channel_counts_fill_the_vectors_of_the_instruction_set() -> None:
+    """16 floats with AVX-512, 8 with AVX2 and in the layouts of ARM."""
+    assert [adapted(TABLE, isa).multiple for isa in ("amx", "vnni", "avx2", "arm")] == [16, 16, 8, 8]
+
+
 def test_a_machine_with_amx_stands_for_one_with_vnni_and_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infopt.targets.isa.machine_isa", lambda: "amx")
     assert foreign("vnni") is None

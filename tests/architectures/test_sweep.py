@@ -19,4 +19,6 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("exporter", ["script", "dynamo"])
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_an_exported_network_is_quantized_and_found_fit(name: str, exporter: Any, tmp_path: Path) -> None:
-    sweep(name, exporter, tmp_path)
+    integer, errors = sweep(name, exporter, tmp_path)
+    assert integer
+    assert errors == []

@@ -30,16 +30,18 @@ def test_packed_weights_give_the_same_outputs_and_this_gain(tmp_path: Path) -> N
         model = core.read_model(product(tmp_path, shape, ZEROS))
         for batch in BATCHES:
             model.reshape({"x": [batch, shape[0]]})
-            print(f"{shape[0]} x {shape[1]}, {batch}", *_row(core, model, (batch, shape[0])), sep=" | ")
+            row, plain, packed = _row(core, model, (batch, shape[0]))
+            print(f"{shape[0]} x {shape[1]}, {batch}", *row, sep=" | ")
+            np.testing.assert_allclose(packed, plain, rtol=1e-5, atol=1e-3)
 
 
-def _row(core: Any, model: Any, shape: tuple[int, int]) -> list[str]:
+def _row(core: Any, model: Any, shape: tuple[int, int]) -> tuple[list[str], Any, Any]:
+    """What is printed of a product, and its outputs without and with packed weights."""
     settings = {"plain": {}, "packed": {RATE: 0.5}, "again": {}}
     compiled = {name: core.compile_model(model, "CPU", COMMON | more) for name, more in settings.items()}
     feed = {"x": np.random.default_rng(1).standard_normal(shape).astype(np.float32)}
     requests = {name: each.create_infer_request() for name, each in compiled.items()}
     plain, packed = (requests[name].infer(feed)[0].copy() for name in ("plain", "packed"))
-    np.testing.assert_allclose(packed, plain, rtol=1e-5, atol=1e-3)
     seen = interleave({name: partial(each.infer, feed) for name, each in requests.items()}, seconds=SECONDS)
     gains = []
     for name in ("packed", "again"):
@@ -47,4 +49,4 @@ def _row(core: Any, model: Any, shape: tuple[int, int]) -> list[str]:
         gains.append(f"{gain:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""))
     infos = [op.get_rt_info() for op in compiled["packed"].get_runtime_model().get_ops()]
     kernel = [i["primitiveType"].astype(str) for i in infos if i["layerType"].astype(str) == "FullyConnected"]
-    return [f"{times(seen['plain']).p50:.3f}", *gains, *kernel]
+    return [f"{times(seen['plain']).p50:.3f}", *gains, *kernel], plain, packed
