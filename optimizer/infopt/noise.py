@@ -81,7 +81,10 @@ class OutputJudge:
         Args:
             graph: The quantized model, with the float model's outputs.
         """
-        outputs = _outputs(graph, self.feeds, self.folder)
+        return self.distance(_outputs(graph, self.feeds, self.folder))
+
+    def distance(self, outputs: Sequence[list[Any]]) -> float:
+        """The same of outputs that something gave for the samples; see :meth:`noise`."""
         if self.judges:
             return float(np.mean([_ratio(piece, self.reference, outputs) for piece in self.pieces]))
         told = [i for i, kind in enumerate(_kinds(self.reference[0])) if kind and kind in "iub"]

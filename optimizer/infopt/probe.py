@@ -203,9 +203,19 @@ def opened(graph: ir.Model, workdir: Path, settings: Mapping[str, str]) -> OnnxS
     """
     from infopt.targets.onnxruntime import open_onnx
 
-    folder, proto = _with_files(graph, workdir)
-    entries = {"session.model_external_initializers_file_folder_path": str(folder)} if folder else {}
+    proto, entries = filed(graph, workdir)
     return open_onnx(proto, {**entries, **settings})
+
+
+def filed(graph: ir.Model, workdir: Path) -> tuple[bytes, dict[str, str]]:
+    """A serialized model whose large weights are files, and the settings with which the runtime finds these.
+
+    Args:
+        graph: The model; it is left as it was.
+        workdir: Where files are written; they live as long as it does.
+    """
+    folder, proto = _with_files(graph, workdir)
+    return proto, {"session.model_external_initializers_file_folder_path": str(folder)} if folder else {}
 
 
 def _with_files(graph: ir.Model, workdir: Path) -> tuple[Path | None, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ def test_few_culprits_among_many_are_found_with_few_questions(parts: dict[int, f
     found = [Rounding(f"rounding {i}", frozenset({str(i)})) for i in range(count)]
     asked = []
 
-    def share(names: frozenset[str]) -> float:
-        asked.append(names)
-        return sum(part for i, part in parts.items() if str(i) in names)
+    def share(group: Sequence[Rounding]) -> float:
+        asked.append(group)
+        return sum(part for i, part in parts.items() if found[i] in group)
 
     worst = culprits(found, share, least=0.01, most=1000, late=lambda: False)
     assert {next(iter(each.rounding.nodes)): each.share for each in worst} == pytest.approx(
@@ -39,7 +40,7 @@ def test_the_worst_is_found_first_where_questions_are_few() -> None:
     found = [Rounding(str(i), frozenset({str(i)})) for i in range(64)]
     parts = {"3": 0.1, "40": 0.6, "41": 0.2}
     worst = culprits(
-        found, lambda names: sum(parts.get(n, 0.0) for n in names), least=0.01, most=12, late=lambda: False
+        found, lambda group: sum(parts.get(each.what, 0.0) for each in group), least=0.01, most=12, late=lambda: False
     )
     assert next(each.rounding.what for each in worst) == "40"
     assert "3" not in [each.rounding.what for each in worst]
@@ -48,13 +49,13 @@ def test_the_worst_is_found_first_where_questions_are_few() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_nothing_or_one_thing_to_look_for(count: int) -> None:
     found = [Rounding("x", frozenset({"x"}))][:count]
-    worst = culprits(found, lambda names: 0.4, least=0.01, most=10, late=lambda: False)
+    worst = culprits(found, lambda group: 0.4, least=0.01, most=10, late=lambda: False)
     assert [each.share for each in worst] == [0.4][:count]
 
 
 def test_it_stops_when_it_is_late() -> None:
     found = [Rounding(str(i), frozenset({str(i)})) for i in range(64)]
-    assert culprits(found, lambda names: 1.0, least=0.01, most=1000, late=lambda: True) == []
+    assert culprits(found, lambda group: 1.0, least=0.01, most=1000, late=lambda: True) == []
 
 
 CONV = "Conv<kernel_shape=[3,3], pads=[1,1,1,1]>"

@@ -128,14 +128,10 @@ class Search:
 
     def spare(self) -> list[Spared]:
         """Leave layers in float that cost much for little."""
-        settings, noise = self.best
-        left = spared(self.static, settings, self.judge, noise, self.late)
+        settings, before = self.best
+        left, noise = spared(self.static, settings, self.judge, before, self.late)
         if left:
-            both = replace(settings, keep_float=settings.keep_float | {each.name for each in left})
-            found = self.noise(both)
-            if decibels(found) - decibels(noise) < GAIN:
-                return []
-            self.keep(both, found)
+            self.keep(replace(settings, keep_float=settings.keep_float | {each.name for each in left}), noise)
         return left
 
 
@@ -153,7 +149,7 @@ def chosen(static: Static, options: Quantize) -> Model:
         return _noted(static.build(plain), [Note("warning", "method auto", f"{why}: quantized by --method fast")])
     apart, rest = _split(samples)
     some = rest.thinned(MOST_TRIED_WITH)
-    own = Static(static.model, static.table, replace(static.context, calibration=some))
+    own = Static(static.model, static.table, replace(static.context, calibration=some), rough=True)
     judges = output_judge(static.model.graph, apart, static.context.workdir)
     limit = options.time_limit or USUAL_LIMIT
     search = Search(own, judges, limit, (plain, 0.0), started, min(len(samples) / len(some), MOST_LAST))
@@ -202,7 +198,7 @@ def _whys(static: Static, search: Search, result: Model, left: Sequence[Spared])
     whys = {each.name: each.why for each in left}
     if left and not search.late("measuring the price of layers in float"):
         settings, _ = search.best
-        whole = static.build(replace(settings, keep_float=settings.keep_float - whys.keys()))
+        whole = static.build(replace(settings, keep_float=settings.keep_float.difference(whys)))
         shares = {each.name: each.price for each in left}
         costs = prices(result.graph, whole.graph, shares, search.judge.feeds[0], static.context)
         whys |= {name: f"{whys[name]}; {cost}" for name, cost in costs.items()}

@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,26 +17,33 @@ from infopt.facts import COMPUTE_OPS, WEIGHT_INPUT, channel_axis, is_constant
 from infopt.noise import OutputJudge, decibels
 from infopt.probe import Spot, values_by_name
 from infopt_passes.calibrate.sizes import tensor_bytes
-from infopt_passes.quantize.culprits import Culprit, culprits, roundings
+from infopt_passes.quantize.alone import alone
+from infopt_passes.quantize.culprits import Culprit, Rounding, culprits, roundings
 from infopt_passes.quantize.insert import graph_of
 from infopt_passes.quantize.plan import make_plan
 from infopt_passes.quantize.static import Settings, Static
 from infopt_passes.quantize.structure import reason
 
-GOAL = 23.0
+GOAL = 25.0
 """SQNR in dB of the outputs from which on no layer has to be left in float."""
 
-MOST_ASKED = 48
-"""Groups of layers that are tried in float, to find what makes the error."""
+MOST_ASKED = 96
+"""Groups of roundings that are tried alone, to find what makes the error."""
 
-MOST_TAKEN = 24
-"""Bargains that are tried on top of each other."""
+MOST_ROUNDS = 4
+"""Times that layers are chosen: what a choice gains together is only known when it is tried."""
 
-TRIAL_SAMPLES = 12
-"""Samples that judge while trying."""
+MOST_SHARE = 0.95
+"""Part of the error that culprits are the cause of together, at most: they hide some of each other's."""
+
+TRIAL_SAMPLES = 8
+"""Samples that judge single roundings."""
 
 LEAST_GAIN = 0.01
 """Part of the error that something has to be the cause of."""
+
+LEAST_KEPT = 0.5
+"""Part of what a choice was predicted to gain that it has to gain in fact."""
 
 MOST_PRICE = 0.3
 """Part of the model's work that may be left in float."""
@@ -65,7 +72,7 @@ class Spared:
 
 def spared(
     static: Static, settings: Settings, judge: OutputJudge, noise: float, late: Callable[[str], bool]
-) -> list[Spared]:
+) -> tuple[list[Spared], float]:
     """Find what makes the error and leave the layers around it in float, where that pays.
 
     Args:
@@ -76,96 +83,120 @@ def spared(
         late: Whether to stop for the time limit.
 
     Returns:
-        The layers, in the order in which they were chosen; none where the outputs are close to the float model's.
+        The layers, in the order in which they were chosen, and the error of the outputs with them in float; none where
+        the outputs are close to the float model's.
     """
     if decibels(noise) >= GOAL:
-        return []
+        return [], noise
     base = static.float_model(settings)[0]
     plan = make_plan(base.graph, base.opset_imports.get("", 0), static.table, settings.keep_float)
     found = roundings(base.graph, plan, static.table)
+    names = {name for rounding in found for name in rounding.nodes}
+    nodes = {node.name or "": node for node in base.graph.all_nodes() if node.name in names}
+    worst = _worst(static, settings, judge, found, late)
+    bargain = Bargain(worst, _prices(base, list(nodes.values()), judge), nodes)
+    taken: list[Spared] = []
+    for _ in range(MOST_ROUNDS):
+        if decibels(noise) >= GOAL or late("leaving further layers in float"):
+            break
+        before = bargain.gain
+        # The first choice is taken for what it promises, a further one for what those before it have kept of that.
+        while decibels(noise * (1 - bargain.gain) / (1 - before)) < GOAL and bargain.take():
+            pass
+        reached = judge.noise(static.build(_with(settings, bargain.done)).graph)
+        if bargain.gain == before or not _kept(noise, reached, (bargain.gain - before) / (1 - before)):
+            break
+        taken, noise = list(bargain.taken), reached
+    return taken, noise
+
+
+def _with(settings: Settings, names: Collection[str]) -> Settings:
+    return replace(settings, keep_float=settings.keep_float | frozenset(names))
+
+
+def _kept(before: float, after: float, predicted: float) -> bool:
+    """Whether a choice gains about what was predicted."""
+    if not math.isfinite(before):
+        return math.isfinite(after)
+    return 1 - after / before >= max(LEAST_GAIN, LEAST_KEPT * predicted)
+
+
+def _worst(
+    static: Static, settings: Settings, judge: OutputJudge, found: Sequence[Rounding], late: Callable[[str], bool]
+) -> list[Culprit]:
+    """What makes the error of a model that is quantized by settings; the shares of all are 1 at most."""
+    built, base = static.build(settings).graph, static.float_model(settings)[0]
     some = judge.thinned(TRIAL_SAMPLES)
     # Samples that show no error cannot tell what makes it.
-    some = some if some.noise(static.build(settings).graph) else judge
-    trials = Trials(static, settings, some)
-    worst = culprits(found, trials.gain, least=LEAST_GAIN, most=MOST_ASKED, late=lambda: late("looking for culprits"))
-    names = {name for rounding in found for name in rounding.nodes}
-    nodes = [node for node in base.graph.all_nodes() if node.name in names]
-    bargain = Bargain(trials, worst, _prices(base, nodes, some), {node.name or "": node for node in nodes})
-    for _ in range(MOST_TAKEN):
-        reached = decibels(noise * max(1 - bargain.gain, 0.0)) >= GOAL
-        if reached or late("leaving further layers in float") or not bargain.take():
-            break
-    return bargain.taken
+    some = some if some.noise(built) else judge
+    with tempfile.TemporaryDirectory(prefix="alone-", dir=judge.folder) as folder:
+        asked = alone(base, built, some, Path(folder))
 
+        def power(group: Sequence[Rounding]) -> float:
+            tensors = frozenset[str]().union(*(each.tensors for each in group))
+            return asked.noise(tensors, frozenset[str]().union(*(each.constants for each in group)))
 
-@dataclass(slots=True)
-class Trials:
-    """Tries what becomes of the error with layers in float."""
+        total = some.noise(built)
 
-    static: Static
-    settings: Settings
-    judge: OutputJudge
-    known: dict[frozenset[str], float] = field(default_factory=dict)
+        def share(group: Sequence[Rounding]) -> float:
+            noise = power(group)
+            return noise / total if math.isfinite(total) else float(not math.isfinite(noise))
 
-    def gain(self, names: frozenset[str]) -> float:
-        """Part of the error that goes when the nodes of these names compute in float."""
-        before, after = self._noise(frozenset()), self._noise(names)
-        return 1 - after / before if math.isfinite(before) else float(math.isfinite(after))
-
-    def _noise(self, names: frozenset[str]) -> float:
-        if names not in self.known:
-            settings = replace(self.settings, keep_float=self.settings.keep_float | names)
-            self.known[names] = self.judge.noise(self.static.build(settings).graph)
-        return self.known[names]
+        worst = culprits(found, share, least=LEAST_GAIN, most=MOST_ASKED, late=lambda: late("looking for culprits"))
+    whole = max(sum(each.share for each in worst), MOST_SHARE) / MOST_SHARE
+    return [replace(each, share=each.share / whole) for each in worst]
 
 
 @dataclass(slots=True)
 class Bargain:
     """A choice of layers under way.
 
+    The powers of errors add up: what a choice gains is what its roundings make alone.
+
     Attributes:
-        trials: Tells what a choice gains.
-        open: What makes the error and was not tried yet on top of what is taken.
+        culprits: What makes the error.
         prices: Part of the work of each node.
         nodes: The nodes by name.
-        gain: Part of the error that is gone.
         taken: The layers chosen.
+        done: Their names.
+        gain: Part of the error that goes with them.
     """
 
-    trials: Trials
-    open: list[Culprit]
+    culprits: list[Culprit]
     prices: dict[str, float]
     nodes: dict[str, ir.Node]
-    gain: float = 0.0
     taken: list[Spared] = field(default_factory=list)
+    done: frozenset[str] = frozenset()
+    gain: float = 0.0
 
     def take(self) -> bool:
-        """Try the best bargain that is left, and take it if it is one; false if there is none."""
-        names = frozenset(each.name for each in self.taken)
-        spent = sum(each.price for each in self.taken)
-        rests = [(culprit, culprit.rounding.nodes - names) for culprit in self.open]
-        left = [(culprit, self._price(extra), extra) for culprit, extra in rests if extra]
-        left = [each for each in left if spent + each[1] <= MOST_PRICE]
-        self.open = [culprit for culprit, _, _ in left]
-        if not left:
+        """Take the best bargain that is left; false if there is none."""
+        spent = sum(self.prices[name] for name in self.done)
+        best, best_ratio = None, LEAST_BARGAIN
+        for culprit in self.culprits:
+            extra = culprit.rounding.nodes - self.done
+            price = sum(self.prices[name] for name in extra)
+            if not extra or spent + price > MOST_PRICE:
+                continue
+            gain = self._gain(self.done | extra) - self.gain
+            part = gain / (1 - self.gain)  # of the error that is left
+            if part >= max(LEAST_GAIN, best_ratio * price):
+                best, best_ratio = (culprit, extra, gain, price), part / max(price, 1e-6)
+        if best is None:
             return False
-        culprit, price, extra = max(left, key=lambda each: each[0].share / max(each[1], 1e-6))
-        self.open.remove(culprit)
-        total = self.trials.gain(names | extra)
-        if total - self.gain >= max(LEAST_GAIN, LEAST_BARGAIN * price):
-            self._leave(culprit, sorted(extra), total - self.gain, price)
-            self.gain = total
+        self._leave(*best)
         return True
 
-    def _leave(self, culprit: Culprit, extra: list[str], gain: float, price: float) -> None:
+    def _gain(self, names: frozenset[str]) -> float:
+        return sum(each.share for each in self.culprits if each.rounding.nodes <= names)
+
+    def _leave(self, culprit: Culprit, extra: frozenset[str], gain: float, price: float) -> None:
         work = f"{price:.1%} of the work" + (f" in {len(extra)} nodes" if len(extra) > 1 else "")
         cause = f"{culprit.rounding.what} would be the cause of {gain:.0%} of the outputs' error, for {work}"
-        for name in extra:
+        for name in sorted(extra):
             known = reason(self.nodes[name])
             self.taken.append(Spared(name, self.prices[name], f"{known}; {cause}" if known else cause))
-
-    def _price(self, names: Iterable[str]) -> float:
-        return sum(self.prices[name] for name in names)
+        self.done, self.gain = self.done | extra, self.gain + gain
 
 
 def _prices(graph: ir.Model, nodes: list[ir.Node], judge: OutputJudge) -> dict[str, float]:

@@ -64,11 +64,14 @@ class Static:
         model: The prepared float model.
         table: The target's table.
         context: Brings the samples.
+        rough: Whether weights that were fitted with some ranges of the activations are taken for others, too: a
+            candidate is told apart by them, and need not be the best that it can be.
     """
 
     model: Model
     table: Table
     context: Context
+    rough: bool = False
     _floats: dict[str, tuple[ir.Model, list[Note]]] = field(default_factory=dict)
     _seen: dict[tuple[object, ...], Spans] = field(default_factory=dict)
     _fits: dict[tuple[object, ...], tuple[dict[str, Fit], list[Note]]] = field(default_factory=dict)
@@ -135,7 +138,8 @@ class Static:
         """What was fitted to each layer; layers that are left out do not change what was fitted to the others."""
         # What is refitted makes up for the others' errors, so it matters which layers have any.
         spared = settings.keep_float if settings.reconstruct else frozenset[str]()
-        key = (settings.equalize, settings.ranges, settings.percentile, settings.weights, settings.reconstruct, spared)
+        spans = () if self.rough else (settings.ranges, settings.percentile)
+        key = (settings.equalize, spans, settings.weights, settings.reconstruct, spared)
         if key not in self._fits:
             some = self.context.need_calibration("fit").thinned(MOST_FITTED_TO)
             fitter = Fitter(graph, plan, ranges, self.table, replace(self.context, calibration=some))
