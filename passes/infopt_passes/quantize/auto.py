@@ -45,7 +45,7 @@ LONGEST = 600.0
 GAIN = 0.2
 """An algorithm has to be better by so many dB: less may be the samples' doing."""
 
-LAST = 1.5
+LAST = 1.25
 """The last builds, the plain one among them, take so many times as long as one while choosing with as many samples."""
 
 MOST_LAST = 3.0
@@ -94,14 +94,15 @@ class Search:
         """Take the settings that were judged last for the best."""
         self.best, self.kept = (settings, noise), max(self.kept, self.took)
 
-    def late(self, what: str, seconds: float = 0.0) -> bool:
+    def late(self, what: str, seconds: float = 0.0, built: bool = False) -> bool:
         """Whether there is no time for something, and for the last build after it; noted.
 
         Args:
             what: What it is.
             seconds: How long its build may take; nothing where it is many small steps.
+            built: Whether the last build is done.
         """
-        reserve = LAST * self.last * max(seconds, self.kept)
+        reserve = 0.0 if built else LAST * self.last * max(seconds, self.kept)
         if time.perf_counter() - self.started + seconds + reserve <= self.limit:
             return False
         why = f"the time limit of {self.limit:.3g} s was reached before it was tried: the result depends on the machine"
@@ -196,8 +197,10 @@ def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spare
 def _whys(static: Static, search: Search, result: Model, left: Sequence[Spared]) -> dict[str, str]:
     """Why each layer is left in float, with its price where that can be measured here."""
     whys = {each.name: each.why for each in left}
-    if left and not search.late("measuring the price of layers in float"):
-        settings, _ = search.best
+    settings, _ = search.best
+    # What is refitted makes up for which layers are rounded: without some of them it is another model.
+    seconds = search.last * search.kept if settings.reconstruct else 0.0
+    if left and not search.late("measuring the price of layers in float", seconds, built=True):
         whole = static.build(replace(settings, keep_float=settings.keep_float.difference(whys)))
         shares = {each.name: each.price for each in left}
         costs = prices(result.graph, whole.graph, shares, search.judge.feeds[0], static.context)

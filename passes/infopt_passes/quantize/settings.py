@@ -68,7 +68,6 @@ FIRST_STEPS = (
         "activation ranges of least square error",
         lambda options: options.ranges == "auto",
         lambda settings: replace(settings, ranges="mse"),
-        effort=2,
     ),
 )
 """In the order in which they are tried: what makes the float model easier first, since the others depend on it."""
