@@ -75,15 +75,16 @@ FIRST_STEPS = (
 LAST_STEPS = (
     replace(FITTED, label=f"{FITTED.label}, once more"),
     Step(
-        "weight ranges of least square error",
-        lambda options: options.weight_ranges == "auto",
-        lambda settings: replace(settings, weights=replace(settings.weights, ranges="mse")),
-    ),
-    Step(
         "layers refitted to what they read in the quantized model",
         lambda options: options.reconstruct == options.rounding == options.bias_correction == "auto",
         lambda settings: replace(_fitted(settings), reconstruct=True),
-        effort=4,
+        effort=1.5,
+    ),
+    Step(
+        "weight ranges of least square error",
+        lambda options: options.weight_ranges == "auto",
+        lambda settings: replace(settings, weights=replace(settings.weights, ranges="mse")),
+        effort=1.5,
     ),
 )
 """Tried when it is known which layers stay in float, where there is time left.

@@ -6,7 +6,7 @@ what was fitted to a layer.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -136,20 +136,34 @@ class Static:
         self, graph: ir.Model, plan: Plan, ranges: dict[str, Range], settings: Settings
     ) -> tuple[dict[ir.Node, Fit], list[Note]]:
         """What was fitted to each layer; layers that are left out do not change what was fitted to the others."""
-        # What is refitted makes up for the others' errors, so it matters which layers have any.
-        spared = settings.keep_float if settings.reconstruct else frozenset[str]()
         spans = () if self.rough else (settings.ranges, settings.percentile)
-        key = (settings.equalize, spans, settings.weights, settings.reconstruct, spared)
+        key = (settings.equalize, spans, settings.weights)
+        found = self._known(key, graph, plan, ranges, lambda fitter: fitter.fits(settings.weights))
+        if settings.reconstruct:
+            # What is refitted makes up for the others' errors, so it matters which layers have any.
+            def refitted(fitter: Fitter) -> dict[ir.Node, Fit]:
+                before, _ = found
+                return reconstructed(fitter, {node: before[node.name] for node in plan.integer if node.name in before})
+
+            again = self._known((*key, settings.keep_float), graph, plan, ranges, refitted)
+            found = again[0], [*found[1], *again[1]]
+        kept, notes = found
+        return {node: kept[node.name] for node in plan.integer if node.name in kept}, notes
+
+    def _known(
+        self,
+        key: tuple[object, ...],
+        graph: ir.Model,
+        plan: Plan,
+        ranges: dict[str, Range],
+        fit: Callable[[Fitter], dict[ir.Node, Fit]],
+    ) -> tuple[dict[str, Fit], list[Note]]:
         if key not in self._fits:
             some = self.context.need_calibration("fit").thinned(MOST_FITTED_TO)
             fitter = Fitter(graph, plan, ranges, self.table, replace(self.context, calibration=some))
-            fits = fitter.fits(settings.weights)
-            if settings.reconstruct:
-                fits = reconstructed(fitter, fits)
-            found = {node.name or "": fit for node, fit in fits.items()}
+            found = {node.name or "": each for node, each in fit(fitter).items()}
             self._fits[key] = found, fitter.notes
-        kept, notes = self._fits[key]
-        return {node: kept[node.name] for node in plan.integer if node.name in kept}, notes
+        return self._fits[key]
 
 
 def kept_in_float(plan: Plan) -> list[Note]:
