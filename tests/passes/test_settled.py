@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import onnx_ir as ir
@@ -128,20 +129,31 @@ def test_what_is_left_plain_is_settled_too(build: Any, make_context: Any, monkey
     assert first.settled == plain(Quantize()) | PLAINLY
 
 
-@pytest.mark.parametrize("options", [{}, {"rounding": "least-squares", "bias_correction": "on", "ranges": "mse"}])
+FITTED = {"ranges": "mse", "weight_ranges": "mse", "rounding": "least-squares", "bias_correction": "on"}
+
+
+@pytest.mark.parametrize("options", [{}, FITTED])
 def test_what_falls_back_in_the_end_is_settled_as_it_was_built(
     build: Any, make_context: Any, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    model = build(RUINED, **ruined())
+    text, shapes = GRAPHS["mlp"]
+    model = build(text, **drawn(shapes, 2, 1.0))
     judged, seen = OutputJudge.noise, list[float]()
 
     def misjudged(judge: OutputJudge, graph: ir.Model) -> float:
-        """Worse than ever once all samples judge: the last one is what was chosen."""
+        """Worse than before once all samples judge: what was chosen is the last to be judged."""
         seen.append(judged(judge, graph) if len(judge.feeds) < 16 else 1 + len(seen))
         return seen[-1]
 
+    def spare(search: Search) -> list[Any]:
+        settings, noise = search.best
+        search.keep(replace(settings, keep_float=frozenset({"m"})), noise)
+        return []
+
     monkeypatch.setattr(OutputJudge, "noise", misjudged)
-    asked = Quantize(equalize="off", **options)
+    monkeypatch.setattr(Search, "spare", spare)
+    # Nothing but layers in float is left to choose: those are not fitted, and are where nothing is left in float.
+    asked = Quantize(equalize="off", reconstruct="off", **options)
     first, second = again(model, asked, lambda: make_context(model, "onnxruntime", 16), monkeypatch)
     assert any(note.node == "all samples" and "left plain" in note.why for note in first.notes)
     assert first.settled == plain(asked) | PLAINLY | {"equalize": "off"} | options
