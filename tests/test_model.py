@@ -312,6 +312,7 @@ def test_a_recipe_gets_what_a_pass_found_and_the_next_pass_is_not_taken_for_it(m
     recipe = Recipe(Job(mlp), passes=(Guess(), Guess(number=3, limit=4), Guess(limit=5)))
     done = run(load(mlp), recipe.passes, Context(tmp_path))
     assert done.settled is None
+    assert [step.asked for step in done.steps] == [{"limit": 9}, None, {"limit": 5}]
     assert settled(recipe, done.steps).passes == (Guess(7), Guess(3, 4), Guess(3, 5))
     assert settled(recipe, done.steps).job == recipe.job
 

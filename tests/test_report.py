@@ -41,7 +41,7 @@ PUBLIC_KEYS = {
     "layers.0": "name op sqnr_db output_sqnr_db why remedy gain_db price_ms",
     "classes.0": "label n baseline candidate drop ci95",
     "samples.0": "index id change before after label lost thumbnail text gained",
-    "steps.0": "pass options seconds nodes bytes choices",
+    "steps.0": "pass options seconds nodes bytes choices asked",
 }
 
 
@@ -118,6 +118,7 @@ def test_step_is_called_pass_in_json() -> None:
         "nodes": 3,
         "bytes": 40,
         "choices": ["it: helped"],
+        "asked": None,
     }
     assert decode(Step, encode(step), "") == step
 

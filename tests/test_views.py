@@ -78,6 +78,17 @@ def test_float_nodes_are_cut_at_fifteen() -> None:
     assert "more" not in markdown(float_nodes(*(f"conv_{i}" for i in range(15))))
 
 
+def test_what_a_step_found_stands_with_what_was_asked_for() -> None:
+    found = {"method": "fast", "ranges": "mse", "block": 32, "flops": 0.5}
+    step = Step("it", found, 1.0, 1, 1, asked={"method": "auto", "ranges": "auto", "block": 32, "latency": 0.8})
+    body = markdown(replace(EXAMPLE, steps=(step, replace(step, name="other", asked=None))))
+    assert (
+        "method=fast (asked: auto), ranges=mse (asked: auto), block=32, latency=0.8 (asked), flops=0.5 (asked: none)"
+        in body
+    )
+    assert "method=fast, ranges=mse, block=32, flops=0.5" in body
+
+
 def test_huge_reports_are_shortened_and_say_so() -> None:
     nasty = "|`<" * 200
     report = replace(

@@ -75,6 +75,7 @@ class Step:
         nodes: Nodes of the graph after it, subgraphs included.
         bytes: Bytes of the weights after it.
         choices: What it chose itself, and why, in words.
+        asked: The options that it was given, where it found others.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Step:
     nodes: int
     bytes: int
     choices: tuple[str, ...] = ()
+    asked: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

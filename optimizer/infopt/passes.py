@@ -228,5 +228,6 @@ def _same(before: Interface, after: Interface) -> bool:
 def _step(step: Pass, model: Model, seconds: float) -> Step:
     from infopt.model import Step
 
-    options = plain(step) if model.settled is None else dict(model.settled)
-    return Step(step.name, options, seconds, model.nodes, model.bytes)
+    given, found = plain(step), None if model.settled is None else dict(model.settled)
+    asked = given if found not in (None, given) else None
+    return Step(step.name, found or given, seconds, model.nodes, model.bytes, asked=asked)

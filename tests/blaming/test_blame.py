@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +197,30 @@ def test_without_an_option_that_helps_layers_are_left_in_float(build: Build, fol
     assert report.applied.after_db is not None
     assert report.applied.before_db is not None
     assert report.applied.after_db > report.applied.before_db + 3
+
+
+def test_remedies_come_on_top_of_what_the_method_chose(
+    build: Build, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infopt_passes.quantize.auto.spared", lambda *_: [])
+    folder.quantize(uneven(build), samples(), equalize="off", method="auto", ranges="minmax")
+    monkeypatch.setattr("infopt_passes.quantize.apply.chosen", None)  # nothing is searched again
+    bases: list[float] = []
+
+    def watched(rows: Any, layers: Any, trials: Trials) -> Any:
+        found = tried(rows, layers, trials)
+        bases.append(trials.sqnr)
+        return found
+
+    monkeypatch.setattr("infopt.blaming.run.tried", watched)
+    report = folder.blame(apply=True, output=folder.path / "better")
+    assert bases == pytest.approx([report.output_sqnr_db], abs=0.01)
+    assert report.applied is not None
+    assert report.applied.after_db is not None
+    assert report.applied.before_db is not None
+    assert report.applied.after_db > report.applied.before_db + 3
+    options = tomllib.loads((folder.path / "better" / "recipe.toml").read_text())["pass"][-1]
+    assert (options["method"], options["rounding"], options["equalize"]) == ("fast", "least-squares", "activations")
 
 
 def test_the_price_of_a_layer_in_float_is_measured(build: Build, folder: Folder) -> None:

@@ -323,7 +323,9 @@ def test_constant_operands_are_quantized_with_those_that_are_computed(build: Any
 def test_what_stays_in_float_is_noted(build: Any, quantized: Quantized) -> None:
     text = f"{X} {{ a = {CONV}(x, w1, b1)  y = {CONV}(a, w2, b2) }}"
     result = quantized(build(text, **only("w1 b1 w2 b2")), keep_float=("a",))
-    assert [(note.kind, note.node, note.why) for note in result.notes] == [("float", "a", "kept in float by the user")]
+    assert [(note.kind, note.node, note.why) for note in result.notes] == [
+        ("float", "a", "kept in float by --keep-float")
+    ]
     assert not reads_integers(node(result, "a"), 1)
 
 

@@ -210,7 +210,7 @@ def test_half_precision_is_seen_by_the_weight_where_shapes_are_not_inferred(buil
 def test_a_node_that_the_user_keeps_stays_in_float(build: Any) -> None:
     text = f"{X} {{ a = {CONV}(x, w1, b1)  r = Relu(a)  y = {CONV}(r, w2, b2) }}"
     plan = planned(build(text, **only("w1 b1 w2 b2")), ORT, "a")
-    assert kept(plan) == {"a": "kept in float by the user"}
+    assert kept(plan) == {"a": "kept in float by --keep-float"}
     assert tensors(plan) == {"r", "y"}
 
 

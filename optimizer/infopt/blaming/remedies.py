@@ -89,7 +89,7 @@ class Trials:
     def gain(self, changes: Changes) -> float | None:
         """What changes gain in dB; ``None`` where they cannot be tried, or there is no time.
 
-        Both sides are quantized plainly: a search of the method's own is left out.
+        Both sides are quantized with the recipe's options, which hold what a search chose: nothing is searched again.
         """
         try:
             if self._plain is None:
@@ -107,7 +107,7 @@ class Trials:
 
     @property
     def sqnr(self) -> float:
-        """SQNR in dB of the outputs, quantized plainly."""
+        """SQNR in dB of the outputs, quantized with the recipe's options alone."""
         noise = self._plain
         return -10 * math.log10(noise) if noise is not None and 0 < noise < math.inf else 0.0
 
@@ -223,7 +223,7 @@ def _fitting(guilty: Sequence[BlamedLayer], rows: Sequence[BlamedLayer], opened:
             continue
         seen.add((name, value))
         if getattr(step, "method", "fast") == "auto" and now == "auto":
-            continue  # the method has weighed it itself
+            continue  # in a recipe of before what was chosen was written into it: the method has weighed it itself
         if value != (PLAIN.get(name) if now == "auto" else now):
             yield {name: value}
 

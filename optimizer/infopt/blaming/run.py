@@ -213,7 +213,7 @@ class Blame:
         return [replace(row, causes=found.get(row.name, ())) for row in rows]
 
     def _priced(self, found: list[Remedy], trials: Trials) -> list[Remedy]:
-        """Remedies with the price of those that leave layers in float, against the plainly quantized model."""
+        """Remedies with the price of those that leave layers in float, against the model of the recipe's options."""
         target, resolved = self.opened.resolved.target, self.opened.resolved
         worth = [each.option for each in found if each.price_ms is None][:MOST_PRICED]
         reason = "not asked for" if self.options.no_bench else target.available() or target.runnable()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from infopt.accuracy import Accuracy
     from infopt.bench import Times
+    from infopt.model import Step
     from infopt.report import Criterion, Report
 
 MAX_ROWS = 15
@@ -275,11 +276,22 @@ def _steps(report: Report) -> Table:
     rows = tuple(
         (
             *(step.name, digits(step.seconds), str(step.nodes), megabytes(step.bytes)),
-            ", ".join(f"{key}={value}" for key, value in step.options.items()) or MISSING,
+            ", ".join(_options(step)) or MISSING,
         )
         for step in report.steps[:MAX_ROWS]
     )
     return Table("Steps", columns, rows, more=_left_out(report.steps), detail=True)
+
+
+def _options(step: Step) -> Iterator[str]:
+    """Options of a step; of those that it found itself, what was asked for as well."""
+    asked = step.options if step.asked is None else step.asked
+    for key, value in {**asked, **step.options}.items():
+        before = asked.get(key, "none")
+        if key not in step.options:
+            yield f"{key}={before} (asked)"
+        else:
+            yield f"{key}={value}" + (f" (asked: {before})" if before != value else "")
 
 
 def _choices(report: Report) -> Table:

@@ -2,21 +2,24 @@
 
 Algorithms are tried one on top of the other, judged by the signal-to-noise ratio of the outputs. Layers that cost much
 for little arithmetic are then left in float. No labels are looked at.
+
+What was built in the end is said as options of ``--method fast`` (see :attr:`infopt.model.Model.settled`), so that the
+recipe of the run makes the same again, on any machine and at once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infopt.model import Model, Note
 from infopt.noise import OutputJudge, decibels, output_judge
 from infopt.passes import CalibrationSet
 from infopt_passes.calibrate.calibration import WEIGHTS_SHARE
 from infopt_passes.quantize.price import prices
-from infopt_passes.quantize.settings import FIRST_STEPS, LAST_STEPS, Step, plain_settings
+from infopt_passes.quantize.settings import FIRST_STEPS, LAST_STEPS, Step, decided, plain_settings
 from infopt_passes.quantize.spare import Spared, spared
 from infopt_passes.quantize.static import Settings, Static
 
@@ -147,7 +150,8 @@ def chosen(static: Static, options: Quantize) -> Model:
     plain = plain_settings(options)
     why = _hindrance(static, samples)
     if why:
-        return _noted(static.build(plain), [Note("warning", "method auto", f"{why}: quantized by --method fast")])
+        told = Note("warning", "method auto", f"{why}: quantized by --method fast")
+        return _noted(static.build(plain), [told], decided(options, plain))
     apart, rest = _split(samples)
     some = rest.thinned(MOST_TRIED_WITH)
     own = Static(static.model, static.table, replace(static.context, calibration=some), rough=True)
@@ -160,7 +164,7 @@ def chosen(static: Static, options: Quantize) -> Model:
     search.steps(FIRST_STEPS, options)
     left = search.spare()
     search.steps(LAST_STEPS, options)
-    return _final(static, search, plain, left)
+    return _final(static, search, options, left)
 
 
 def _hindrance(static: Static, samples: CalibrationSet) -> str | None:
@@ -172,9 +176,9 @@ def _hindrance(static: Static, samples: CalibrationSet) -> str | None:
     return None
 
 
-def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spared]) -> Model:
+def _final(static: Static, search: Search, options: Quantize, left: Sequence[Spared]) -> Model:
     """What was chosen, with all samples; the plain way, should that turn out better after all."""
-    settings, noise = search.best
+    (settings, noise), plain = search.best, plain_settings(options)
     result = static.build(settings)
     if settings == plain:
         told = f"output SQNR {decibels(noise):.1f} dB on samples set apart with --method fast: left at that"
@@ -182,16 +186,20 @@ def _final(static: Static, search: Search, plain: Settings, left: Sequence[Spare
     else:
         # Every sample was calibrated with now, so that none is worth more than others.
         samples = static.context.need_calibration("quantize").thinned(MOST_JUDGES)
-        bare, judges = static.build(plain), output_judge(static.model.graph, samples, static.context.workdir)
+        # Nothing was fitted to layers that were left in float.
+        bare = replace(static, _fits={}).build(plain)
+        judges = output_judge(static.model.graph, samples, static.context.workdir)
         before, after = judges.noise(bare.graph), judges.noise(result.graph)
         if after > before:
             why = f"{decibels(after):.1f} dB with what was chosen, {decibels(before):.1f} dB without: left plain"
-            return _noted(bare, [*search.notes, Note("choice", "all samples", why)])
+            # Calibrated by itself, as the recipe will: what else is observed changes how the runtime fuses.
+            bare = Static(static.model, static.table, static.context).build(plain)
+            return _noted(bare, [*search.notes, Note("choice", "all samples", why)], decided(options, plain))
         told = f"output SQNR {decibels(after):.1f} dB, {decibels(before):.1f} dB with --method fast"
         search.notes.append(Note("choice", "method auto", told))
     whys = _whys(static, search, result, left)
     notes = [replace(note, why=whys[note.node]) if note.node in whys else note for note in result.notes]
-    return _noted(replace(result, notes=tuple(notes)), search.notes)
+    return _noted(replace(result, notes=tuple(notes)), search.notes, decided(options, settings))
 
 
 def _whys(static: Static, search: Search, result: Model, left: Sequence[Spared]) -> dict[str, str]:
@@ -217,5 +225,5 @@ def _split(samples: CalibrationSet) -> tuple[CalibrationSet, CalibrationSet]:
     return replace(samples, indices=tuple(i for i in indices if i in apart)), replace(samples, indices=rest)
 
 
-def _noted(model: Model, notes: Sequence[Note]) -> Model:
-    return replace(model, notes=(*model.notes, *notes))
+def _noted(model: Model, notes: Sequence[Note], settled: Mapping[str, Any]) -> Model:
+    return replace(model, notes=(*model.notes, *notes), settled=settled)

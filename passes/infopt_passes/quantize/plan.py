@@ -183,7 +183,7 @@ class Planner:
                 self.plan.whole.discard(output)
 
     def _reason(self, node: ir.Node, rule: Rule) -> str | None:
-        return "kept in float by the user" if node.name in self.kept else float_reason(node, rule, self.table)
+        return "kept in float by --keep-float" if node.name in self.kept else float_reason(node, rule, self.table)
 
     def _admit(self, node: ir.Node, rule: Rule) -> None:
         inputs = self._inputs(node, rule)

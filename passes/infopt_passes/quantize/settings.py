@@ -1,11 +1,15 @@
-"""What the options ask for, as settings: what is left to the method is plain, or one of the method's steps."""
+"""What the options ask for, as settings: what is left to the method is plain, or one of the method's steps.
+
+And back: settings that the method chose, as options that ask for them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from infopt.options import plain
 from infopt_passes.quantize.fitting.fitted import Wanted
 from infopt_passes.quantize.static import Settings
 
@@ -27,6 +31,26 @@ def plain_settings(options: Quantize) -> Settings:
         reconstruct=options.reconstruct == "on",
         keep_float=frozenset(options.keep_float),
     )
+
+
+def decided(options: Quantize, settings: Settings) -> dict[str, Any]:
+    """Options, as a recipe holds them, with which ``--method fast`` quantizes by given settings.
+
+    Args:
+        options: What the user asked for; they tell what settings do not hold.
+        settings: What was chosen; :func:`plain_settings` makes them of the result.
+    """
+    kept = dict.fromkeys((*options.keep_float, *sorted(settings.keep_float)))
+    return plain(replace(options, method="fast", time_limit=None)) | {
+        "equalize": settings.equalize,
+        "ranges": settings.ranges,
+        "percentile": settings.percentile,
+        "weight_ranges": settings.weights.ranges,
+        "rounding": settings.weights.rounding,
+        "bias_correction": "on" if settings.weights.bias else "off",
+        "reconstruct": "on" if settings.reconstruct else "off",
+        "keep_float": list(kept),
+    }
 
 
 @dataclass(frozen=True, slots=True)
