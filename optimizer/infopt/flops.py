@@ -14,7 +14,10 @@ Size = Callable[[ir.Value, int], int]
 
 ATTENTION = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 
-COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedMatMul", "LSTM", "GRU", "RNN", *ATTENTION)
+INTEGER = {"MatMulInteger": "MatMul", "ConvInteger": "Conv", "DynamicQuantizeLSTM": "LSTM"}
+"""What multiplies integers that were quantized at run time, as what it counts."""
+
+COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedMatMul", "LSTM", "GRU", "RNN", *ATTENTION, *INTEGER)
 """Operators that are counted; what the others compute is small beside it."""
 
 DOMAINS = ("", "com.microsoft")
@@ -127,19 +130,20 @@ def node_flops(node: ir.Node, size: Size) -> int:
     """
     if node.domain not in DOMAINS or node.op_type not in COUNTED:
         return 0
-    if node.op_type in ATTENTION:
+    kind = INTEGER.get(node.op_type, node.op_type)
+    if kind in ATTENTION:
         return _attention(node, size)
     weight, output = node.inputs[1], node.outputs[0]
     if weight is None or weight.shape is None:
         return 0
     weights = prod(size(weight, axis) for axis in range(len(weight.shape)))
-    if node.op_type in ("Conv", "ConvTranspose"):
+    if kind in ("Conv", "ConvTranspose"):
         # Each weight meets every place: of the output of a Conv, of the input of a ConvTranspose.
-        places = output if node.op_type == "Conv" else node.inputs[0]
+        places = output if kind == "Conv" else node.inputs[0]
         return 2 * weights * _size_of(places, size, but=1)
-    if node.op_type == "Gemm":
+    if kind == "Gemm":
         return 2 * weights * size(output, 0)
-    if node.op_type in ("MatMul", "FusedMatMul"):
+    if kind in ("MatMul", "FusedMatMul"):
         data, turned = node.inputs[0], node.attributes.get_int("transA", 0)
         assert data is not None
         return 2 * _size_of(output, size) * size(data, len(data.shape or "..") - (2 if turned else 1))
