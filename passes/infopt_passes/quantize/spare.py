@@ -42,9 +42,6 @@ TRIAL_SAMPLES = 8
 LEAST_GAIN = 0.01
 """Part of the error that something has to be the cause of."""
 
-LEAST_KEPT = 0.5
-"""Part of what a choice was predicted to gain that it has to gain in fact."""
-
 MOST_PRICE = 0.3
 """Part of the model's work that may be left in float."""
 
@@ -100,13 +97,16 @@ def spared(
         if decibels(noise) >= GOAL or late("leaving further layers in float"):
             break
         before = bargain.gain
-        # The first choice is taken for what it promises, a further one for what those before it have kept of that.
+        # What is left of the error is known; what goes of that is predicted.
         while decibels(noise * (1 - bargain.gain) / (1 - before)) < GOAL and bargain.take():
             pass
-        reached = judge.noise(static.build(_with(settings, bargain.done)).graph)
-        if bargain.gain == before or not _kept(noise, reached, (bargain.gain - before) / (1 - before)):
+        more = bargain.taken[len(taken) :]
+        if not more:
             break
-        taken, noise = list(bargain.taken), reached
+        reached = judge.noise(static.build(_with(settings, bargain.done)).graph)
+        if not _pays(noise, reached, sum(each.price for each in more)):
+            break
+        taken, noise = [*taken, *more], reached
     return taken, noise
 
 
@@ -114,11 +114,11 @@ def _with(settings: Settings, names: Collection[str]) -> Settings:
     return replace(settings, keep_float=settings.keep_float | frozenset(names))
 
 
-def _kept(before: float, after: float, predicted: float) -> bool:
-    """Whether a choice gains about what was predicted."""
+def _pays(before: float, after: float, price: float) -> bool:
+    """Whether a choice is in fact the bargain that it was predicted to be."""
     if not math.isfinite(before):
         return math.isfinite(after)
-    return 1 - after / before >= max(LEAST_GAIN, LEAST_KEPT * predicted)
+    return 1 - after / before >= max(LEAST_GAIN, LEAST_BARGAIN * price)
 
 
 def _worst(
