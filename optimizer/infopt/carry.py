@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from infopt.bodies import Body, bodies, home_of, label_of
+from infopt.bodies import LOOP_INPUTS, Body, bodies, home_of, label_of
 from infopt.scans import as_loop
 
 NOTHING = {"ReduceMin": np.inf, "ReduceMax": -np.inf, "ReduceSum": 0.0}
@@ -20,9 +20,6 @@ NO_RUN = np.zeros(0, np.float32)
 """What is collected of a body that did not run."""
 
 SEQUENCE = ir.SequenceType(ir.TensorType(ir.DataType.FLOAT))
-
-LOOP_INPUTS = 2
-"""Inputs of a Loop in front of what it carries: the number of iterations and the condition."""
 
 
 def reduced(
