@@ -22,6 +22,7 @@ from infopt_passes.simplify.branches import INDEX_LIMIT, decide_by_rank, fixed, 
 from infopt_passes.simplify.gemm import fuse_gemm
 from infopt_passes.simplify.pooling import pool_means
 from infopt_passes.simplify.turns import turn_at_once
+from infopt_passes.simplify.upward import spell_out_padding
 
 ROUNDS = 8
 """Upper bound of rounds; real models settle within three."""
@@ -51,6 +52,7 @@ def simplified(graph: ir.Model, fold_limit: int, inputs: Sequence[InputSpec] = (
         fuse_gemm(result.graph)
         pool_means(result.graph)
         turn_at_once(result.graph)
+        spell_out_padding(result.graph)
         RemoveUnusedNodesPass()(result)
     # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
     ClearMetadataAndDocStringPass()(result)
