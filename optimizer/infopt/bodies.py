@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+LOOP_INPUTS = 2
+"""Inputs of a Loop in front of what it carries: the number of iterations and the condition."""
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
@@ -29,6 +32,35 @@ def bodies(graph: ir.Graph) -> Iterator[Body]:
         for name, inner in _named(node):
             yield Body(inner, node, name)
             yield from bodies(inner)
+
+
+def passages(graph: ir.Graph) -> dict[ir.Value, list[ir.Value]]:
+    """What is handed into bodies and out of them: for each copy, what it is one of.
+
+    Keys are the inputs of bodies, but iterations and conditions, and the outputs of the nodes around bodies.
+    """
+    found: dict[ir.Value, list[ir.Value]] = {}
+    for body in bodies(graph):
+        loop = body.owner.op_type == "Loop"
+        sources = body.owner.inputs[LOOP_INPUTS if loop else 0 :]
+        taken = list(body.graph.inputs)[LOOP_INPUTS if loop else 0 :]
+        given = list(body.graph.outputs)[1 if loop else 0 :]
+        for source, copy in (*zip(sources, taken, strict=False), *zip(given, body.owner.outputs, strict=False)):
+            if source is not None:
+                found.setdefault(copy, []).append(source)
+    return found
+
+
+def states(graph: ir.Graph) -> list[ir.Value]:
+    """What an iteration of a Loop or a Scan hands to the next, of all bodies."""
+    found: list[ir.Value] = []
+    for body in bodies(graph):
+        owner, given = body.owner, list(body.graph.outputs)
+        if owner.op_type == "Loop":
+            found += given[1 : 1 + len(owner.inputs) - LOOP_INPUTS]
+        elif owner.op_type == "Scan":
+            found += given[: len(owner.inputs) - owner.attributes["num_scan_inputs"].as_int()]
+    return found
 
 
 def inner_graphs(node: ir.Node) -> list[ir.Graph]:

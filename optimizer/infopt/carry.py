@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from infopt.bodies import Body, bodies, home_of, label_of
+from infopt.bodies import LOOP_INPUTS, Body, bodies, home_of, label_of
+from infopt.scans import as_loop
 
 NOTHING = {"ReduceMin": np.inf, "ReduceMax": -np.inf, "ReduceSum": 0.0}
 """What a reduction gives for a body that did not run."""
@@ -18,9 +20,6 @@ NO_RUN = np.zeros(0, np.float32)
 """What is collected of a body that did not run."""
 
 SEQUENCE = ir.SequenceType(ir.TensorType(ir.DataType.FLOAT))
-
-LOOP_INPUTS = 2
-"""Inputs of a Loop in front of what it carries: the number of iterations and the condition."""
 
 
 def reduced(
@@ -106,10 +105,17 @@ class _Reduction:
         return _append(graph, ir.node(kind, inputs, attributes), name, self.shape)
 
 
-def can_collect(graph: ir.Graph, home: ir.Graph) -> bool:
-    """Whether :func:`collected` can bring out what is in a body: a Scan around another body hands on no sequence."""
-    way = _way(graph, home)
-    return len(way) == 1 or all(body.owner.op_type in ("If", "Loop") for body in way)
+def scans_opened(graph: ir.Graph, homes: Iterable[ir.Graph]) -> None:
+    """Turn, in place, every Scan around some bodies into a Loop, for :func:`collected`; the bodies stay the same.
+
+    Args:
+        graph: The main graph, of operator set 13 or newer.
+        homes: Bodies, or the main graph.
+    """
+    for home in dict.fromkeys(homes):
+        for body in _way(graph, home):  # an outer one keeps the nodes of the inner ones
+            if body.owner.op_type == "Scan":
+                as_loop(body.owner)
 
 
 def collected(graph: ir.Graph, value: ir.Value, home: ir.Graph) -> ir.Value:
@@ -121,11 +127,9 @@ def collected(graph: ir.Graph, value: ir.Value, home: ir.Graph) -> ir.Value:
     Args:
         graph: The main graph; changed in place, of operator set 13 or newer.
         value: A tensor that the body makes, takes, or reads from around it.
-        home: The body, which :func:`can_collect` holds of.
+        home: The body; what is around it was brought into form by :func:`scans_opened`.
     """
     key, way = f"seen:{value.name}:{label_of(home)}", _way(graph, home)
-    if way[-1].owner.op_type == "Scan":
-        return _cut_up(way[-1], value, key)
     start = _made(graph, ir.node("SequenceEmpty", []), key, before=way[0].owner)
     so_far = [start]
     for body in way:
@@ -195,14 +199,6 @@ def _swap(old: ir.Value, new: ir.Value) -> None:
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     old.name, old.type, old.shape = None, None, None
     new.name = name
-
-
-def _cut_up(body: Body, value: ir.Value, key: str) -> ir.Value:
-    """A sequence of what each iteration of a Scan of the main graph gives."""
-    own = _append(body.graph, ir.node("Identity", [value]), f"{key}:own", None)
-    stacked = _given(body, own, f"{key}:stacked", None)
-    node = ir.node("SplitToSequence", [stacked], {"axis": 0, "keepdims": 0})
-    return _made(_around(body), node, f"{key}:cut")
 
 
 def _given(body: Body, value: ir.Value, name: str, shape: tuple[int, ...] | None) -> ir.Value:

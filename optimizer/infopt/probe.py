@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from infopt.bodies import body_values, home_of
-from infopt.carry import collected, reduced
+from infopt.carry import collected, reduced, scans_opened
 from infopt.model import HELD
 
 if TYPE_CHECKING:
@@ -71,13 +71,13 @@ def with_outputs(graph: ir.Model, names: Iterable[str | Spot]) -> ir.Model:
     Args:
         graph: The model; it is left as it was.
         names: Tensors of the main graph give arrays. Tensors of bodies, and those of either that are looked at from
-            within a body, give lists of what they are in each run of the body; an empty array stands for no run. See
-            :func:`infopt.carry.can_collect`.
+            within a body, give lists of what they are in each run of the body; an empty array stands for no run.
     """
     result = graph.clone()
     main = result.graph
     main.outputs.clear()
     listed = list(names)
+    scans_opened(main, (home for _, home in _spots(main, listed)))
     outputs: dict[int, ir.Value] = {}
     inner = [i for i, (_, home) in enumerate(_spots(main, listed)) if home is not main]
     for i in inner:

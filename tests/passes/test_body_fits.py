@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +14,6 @@ from passes.test_bodies import Samples
 
 from infopt import registry
 from infopt.bodies import bodies
-from infopt.carry import can_collect
 from infopt.noise import decibels, output_judge
 from infopt.passes import CalibrationSet
 from infopt.probe import with_outputs, with_sizes
@@ -146,26 +144,6 @@ def test_bodies_within_bodies_are_seen_and_other_outputs_stay_in_place(build: An
         assert runs[1] == [[-8, -32], [-16, -64]][: count // 2]
         assert runs[2] == [[1, 2]] * (count // 2)
         assert runs[3] == [[2.0**i, 2.0 ** (i + 1)] for i in range(1, count + 1)]
-
-
-def test_a_body_in_a_scan_is_out_of_sight_and_its_layers_are_rounded_to_nearest(build: Any, make_context: Any) -> None:
-    text = """(float[5,4,24] x) => (float[4,24] z) { z = Scan<num_scan_inputs=1,
-        body = l (float[4,24] h, float[4,24] v) => (float[4,24] g) { j = Add(h, v)
-            s = ReduceSum<keepdims=0>(j)  c = Greater(s, zero)
-            g = If(c) <then_branch = t () => (float[4,24] a) { a = Gemm(j, w1, b1) },
-                       else_branch = e () => (float[4,24] b) { b = Neg(j) }> }>(first, x) }"""
-    model = build(text, w1=(24, 24), b1=(24,), zero=np.float32(0), first=CONSTANTS["first"])
-    for node in model.graph.graph.all_nodes():
-        node.name = node.outputs[0].name
-    main = model.graph.graph
-    assert [(body.name, can_collect(main, body.graph)) for body in bodies(main)] == [
-        ("body", True), ("then_branch", False), ("else_branch", False),
-    ]  # fmt: skip
-    context = samples(make_context, model, "openvino", 0, 16)
-    result = Quantize(method="fast", ranges="mse", **ALL)(model, context)
-    onnx.checker.check_model(ir.to_proto(result.graph))
-    assert any("in the body of a Scan" in note.why for note in result.notes)
-    assert any(node.op_type == "DequantizeLinear" for node in result.graph.graph.all_nodes())
 
 
 def test_what_a_branch_reads_counts_where_it_is_taken(body_model: Any, make_context: Any) -> None:

@@ -648,3 +648,49 @@ def test_a_long_chain_of_movers_is_planned_in_no_time(build: Any) -> None:
     plan = planned(model, ORT)
     assert time.process_time() - start < 3
     assert len(integers(plan)) == 402
+
+
+# --- what leads on through bodies -----------------------------------------------------------------------------
+
+GATE = f"a = {CONV}(x, w1, b1)  s = Sigmoid(a)"
+
+
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_end_of_a_branch_leads_on_where_a_layer_reads_it(build: Any, read: bool, depth: int) -> None:
+    """As it would without the branch around it."""
+    inner, name = GATE, "s"
+    for i in range(depth):
+        taken = f"(float[1,4,8,8] m{i}) {{ {inner}  m{i} = Mul({name}, {name}) }}"
+        other = f"(float[1,4,8,8] n{i}) {{ n{i} = Neg(x) }}"
+        inner = f"z{i} = If(c) <then_branch = t{i} () => {taken}, else_branch = e{i} () => {other}>"
+        name = f"z{i}"
+    end = f"y = {CONV}({name}, w2, b2)" if read else f"y = Neg({name})"
+    text = f"(bool c, float[1,4,8,8] x) => (float[1,4,8,8] y) {{ {inner}  {end} }}"
+    plan = planned(build(text, **only("w1 b1 w2 b2" if read else "w1 b1")), ORT)
+    assert ("s" in {node.outputs[0].name for node in plan.integer}) is read
+
+
+@pytest.mark.parametrize(("layer", "stacked"), [(False, False), (True, False), (True, True)])
+def test_what_a_loop_stacks_leads_on_and_what_it_carries_does_not(build: Any, layer: bool, stacked: bool) -> None:
+    """An error of a state would come back in every iteration."""
+    state, other = ("v", "m") if stacked else ("m", "v")
+    end = f"y = {CONV}(r, w2, b2)" if layer else "y = Neg(r)"
+    text = f"""(int64 n, float[1,4,8,8] x) => (float[1,4,8,8] y) {{
+        z, q = Loop(n, , x) <body = l (int64 i, bool k, float[1,4,8,8] h)
+                                      => (bool k2, float[1,4,8,8] o, float[1,4,8,8] u) {{
+            k2 = Identity(k)  {GATE.replace("(x,", "(h,")}  m = Mul(s, s)  v = Neg(h)
+            o = Identity({state})  u = Identity({other}) }}>
+        t = ReduceSum<keepdims=0>(q, zero)  r = Add(z, t)  {end} }}"""
+    weights = only("w1 b1 w2 b2" if layer else "w1 b1") | {"zero": np.array([0])}
+    plan = planned(build(text, **weights), ORT)
+    assert ("s" in {node.outputs[0].name for node in plan.integer}) is stacked
+
+
+def test_what_goes_into_a_body_leads_on_where_a_layer_is_in_it(build: Any) -> None:
+    for inside, quantized in ((f"o = {CONV}(h, w2, b2)", True), ("o = Neg(h)", False)):
+        text = f"""(int64 n, float[1,4,8,8] x) => (float[1,4,8,8] y) {{ {GATE}  m = Mul(s, s)
+            y = Loop(n, , m) <body = l (int64 i, bool k, float[1,4,8,8] h) => (bool k2, float[1,4,8,8] o) {{
+                k2 = Identity(k)  {inside} }}> }}"""
+        plan = planned(build(text, **only("w1 b1 w2 b2" if quantized else "w1 b1")), ORT)
+        assert ("s" in integers(plan)) is quantized

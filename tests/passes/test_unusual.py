@@ -78,6 +78,11 @@ TEXTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         C32,
         {},
     ),
+    "inputs that are outputs": (
+        f"({X}, float[N,3] k) => (float[N,32,8,8] x, float[N,32,8,8] y, float[N,3] k) {{ y = {CONV}(x, w, b) }}",
+        C32,
+        {},
+    ),
     "integer inputs": (
         """(int64[N,5] ids, int32[N] more) => (float[N,5,32] y, int32[N] n) {
             e = Gather(table, ids)  h = MatMul(e, w)  r = Relu(h)  y = MatMul(r, u)  n = Add(more, more) }""",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 CAPABILITY = "compute_capability"
 """Setting: GPUs to build for, ``portable`` or names such as ``SM86,SM89``; TensorRT-RTX alone knows it."""
+
+ALSO_OUTPUT = "__"
+"""What the parser puts in front of the name of an input that is an output too."""
 
 PORTABLE = "portable"
 RETYPED = "Defaulting to INT8 instead"
@@ -211,6 +214,7 @@ def allow_sparse(trt: Any, config: Any, model: Path) -> None:
 def _add_profile(builder: Any, network: Any, config: Any, given: Sequence[ShapeRange]) -> None:
     """Give every dynamic input its range of shapes, and every shape tensor its range of values."""
     tensors = {tensor.name: tensor for tensor in map(network.get_input, range(network.num_inputs))}
+    given = [_as_parsed(one, tensors) for one in given]
     specs = infer_batch_axes([_spec(tensor) for tensor in tensors.values()], {})
     valued = {name for name, tensor in tensors.items() if tensor.is_shape_tensor}
     ranges = complete(specs, [one for one in given if one.name not in valued])
@@ -221,6 +225,11 @@ def _add_profile(builder: Any, network: Any, config: Any, given: Sequence[ShapeR
         profile.set_shape_input(name, *_values(name, prod(tensors[name].shape), given))
     if ranges or valued:
         config.add_optimization_profile(profile)
+
+
+def _as_parsed(given: ShapeRange, inputs: Mapping[str, Any]) -> ShapeRange:
+    renamed = ALSO_OUTPUT + given.name
+    return replace(given, name=renamed) if given.name not in inputs and renamed in inputs else given
 
 
 def _values(name: str, count: int, given: Sequence[ShapeRange]) -> tuple[tuple[int, ...], ...]:

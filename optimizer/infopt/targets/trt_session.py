@@ -10,7 +10,7 @@ import numpy as np
 
 from infopt.errors import RuntimeRefused
 from infopt.targets.cuda import Cuda
-from infopt.targets.trt_build import numpy_dtype, quiet_logger
+from infopt.targets.trt_build import ALSO_OUTPUT, numpy_dtype, quiet_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,8 @@ class EngineSession:
         """Run one batch; see :meth:`infopt.target.Session.run`."""
         self.cuda.enter()
         # The copies to the device are only queued: these arrays have to live until the wait.
-        inputs = {name: np.asarray(feed[name], self._dtype(name), order="C") for name in self._names("INPUT")}
+        sources = {name: name if name in feed else name.removeprefix(ALSO_OUTPUT) for name in self._names("INPUT")}
+        inputs = {name: np.asarray(feed[sources[name]], self._dtype(name), order="C") for name in sources}
         for name, array in inputs.items():
             if not self.context.set_input_shape(name, array.shape):
                 raise self._refused(f"input {name!r} of shape {array.shape} is not what it was built for")

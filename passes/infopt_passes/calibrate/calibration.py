@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from infopt.bodies import body_values, home_of
-from infopt.carry import can_collect
 from infopt.model import Model
 from infopt.passes import CalibrationSet, Context
 from infopt.probe import opened, values_by_name
@@ -202,8 +200,7 @@ def calibrate(
 
     Args:
         model: The float model; its graph is in topological order.
-        names: Float tensors of the main graph or of bodies. Where a Scan is around another body, nothing but extremes
-            is seen of what is in it, by all observers.
+        names: Float tensors of the main graph or of bodies.
         observer: How to fold.
         context: Brings the samples.
         axes: Axis of the channels, for tensors to observe per channel; only observers of extremes can.
@@ -218,11 +215,6 @@ def calibrate(
     wanted = dict(axes or {})
     if wanted and isinstance(observer, HistogramObserver):
         raise ValueError("histograms are kept per tensor only")
-    deep = out_of_sight(model.graph.graph, names) if isinstance(observer, HistogramObserver) else []
-    if deep:
-        rest = [name for name in names if name not in deep]
-        known = calibrate(model, deep, ExtremesObserver(), context)
-        return known | (calibrate(model, rest, observer, context, axes=axes, grids=grids) if rest else {})
     samples = context.need_calibration("calibrate")
     folder = cache_folder()
     store = Store(folder, identity(model, observer, samples, wanted) if folder else "")
@@ -231,14 +223,6 @@ def calibrate(
         sweeper.run()
         store.finish(sweeper.progress)
     return {name: finished(_on(observer, (grids or {}).get(name)), sweeper.progress.done[name]) for name in names}
-
-
-def out_of_sight(graph: ir.Graph, names: Sequence[str]) -> list[str]:
-    """The tensors of bodies that cannot be fetched."""
-    if values_by_name(graph).keys() >= set(names):
-        return []
-    inner = body_values(graph)
-    return [name for name in names if name in inner and not can_collect(graph, home_of(inner[name]))]
 
 
 def _on(observer: Observer, grid: Grid | None) -> Observer:

@@ -17,7 +17,6 @@ import onnx_ir as ir
 from threadpoolctl import threadpool_limits
 
 from infopt.bodies import homes
-from infopt.carry import can_collect
 from infopt.model import Range
 from infopt.passes import Context
 from infopt.probe import Spot, opened, with_outputs
@@ -51,7 +50,7 @@ class Reading:
         layout: How it is a product.
         known: Range that its input is quantized with; ``None`` for one that stays float.
         other: The tensor that it reads in another graph, instead of a quantized copy of the float one.
-        home: Name of a node of the body that it is in; empty in the main graph. See :func:`infopt.carry.can_collect`.
+        home: Name of a node of the body that it is in; empty in the main graph.
         source: Name of the tensor that it reads in the float graph, where that is not the node's first input.
     """
 
@@ -82,8 +81,8 @@ class Reading:
 
 
 def sights(graph: ir.Graph) -> dict[ir.Graph, str]:
-    """The main graph and the bodies that can be looked into, with what :attr:`Reading.home` is there."""
-    return {graph: "", **{body: name for body, name in homes(graph).items() if can_collect(graph, body)}}
+    """The main graph and the bodies with nodes in them, with what :attr:`Reading.home` is there."""
+    return {graph: "", **homes(graph)}
 
 
 def moments(

@@ -45,9 +45,9 @@ def fitted_integers(
     context = replace(context, calibration=samples.thinned(MOST_FITTED_TO))
     readings, inner = [], sights(graph.graph)
     for node in graph.graph.all_nodes():
-        known, home = layout(node) if node in plan.integer else None, inner.get(graph_of(node))
-        if known is not None and home is not None:
-            readings.append(Reading(node, known, home=home))
+        known = layout(node) if node in plan.integer else None
+        if known is not None:
+            readings.append(Reading(node, known, home=inner[graph_of(node)]))
     found: dict[ir.Node, Array] = {}
     notes = []
     for reading, seen in moments(graph, readings, context):

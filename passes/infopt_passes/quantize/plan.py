@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from infopt.bodies import bodies
+from infopt.bodies import bodies, passages, states
 from infopt.facts import BIAS_INPUT, COMPUTE_OPS, CONVOLUTIONS, activations, float_reason, is_constant, operands, row
 from infopt.target import Output, Role, Rule, Scheme, Table
 from infopt_passes.quantize.flow import Flow, Use, absorbed, is_local
@@ -72,7 +72,7 @@ def make_plan(
     holders = [graph, *(body.graph for body in bodies(graph))]
     nodes = [node for holder in holders if holder not in float_bodies for node in holder]
     rules = {node: rule for node in nodes if (rule := row(node, opset, table))}
-    tail = set(nodes) - _leading_on(nodes)
+    tail = set(nodes) - _leading_on(graph)
     planner = Planner(table, frozenset(keep_float), Plan())
     for holder, why in float_bodies.items():
         planner.plan.kept.update((node, why) for node in holder if node.op_type in COMPUTE_OPS and node.domain == "")
@@ -92,16 +92,33 @@ def make_plan(
     return planner.plan
 
 
-def _leading_on(nodes: Sequence[ir.Node]) -> set[ir.Node]:
-    """The nodes before a compute node, or before a node with a body, which may hold one."""
+def _leading_on(graph: ir.Graph) -> set[ir.Node]:
+    """The nodes whose results come to a compute node, be it in a body or behind one, and not to a state before.
+
+    An error of what an iteration hands to the next comes back in every iteration: Loops of residual blocks lost 2 to
+    6 dB by quantized sums at their ends and gained no time.
+    """
+    ways = passages(graph)
+    layers = [value for node in graph.all_nodes() if node.op_type in COMPUTE_OPS for value in node.inputs]
+    return _behind(layers, ways) - _behind(states(graph), ways, COMPUTE_OPS)
+
+
+def _behind(
+    values: Iterable[ir.Value | None], ways: Mapping[ir.Value, Sequence[ir.Value]], stops: Collection[str] = ()
+) -> set[ir.Node]:
+    """The nodes that values are made by, directly or not, but for some operators and what only they read."""
     found: set[ir.Node] = set()
-    for node in reversed(nodes):
-        for use in (use for output in node.outputs for use in output.uses()):
-            inner = any(
-                a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in use.node.attributes.values()
-            )
-            if use.node in found or use.node.op_type in COMPUTE_OPS or inner or use.node.graph is not node.graph:
-                found.add(node)
+    pending = [value for value in values if value is not None]
+    seen = set(pending)
+    while pending:
+        value = pending.pop()
+        producer, before = value.producer(), ways.get(value, ())
+        if producer is not None and value not in ways and producer.op_type not in stops:
+            found.add(producer)
+            before = [source for source in producer.inputs if source is not None]
+        fresh = set(before) - seen
+        pending += fresh
+        seen |= fresh
     return found
 
 

@@ -17,7 +17,7 @@ from infopt.bodies import bodies, name_apart
 from infopt.model import Model, Note, Range
 from infopt.passes import Context
 from infopt.target import Scheme, Table
-from infopt_passes.calibrate.calibration import calibrate, out_of_sight
+from infopt_passes.calibrate.calibration import calibrate
 from infopt_passes.calibrate.clipping import Grid
 from infopt_passes.calibrate.observers import Spans, observer
 from infopt_passes.quantize.equalize.equalizing import equalized
@@ -28,8 +28,6 @@ from infopt_passes.quantize.flow import clipped
 from infopt_passes.quantize.insert import insert
 from infopt_passes.quantize.numbers import activation_range, limits
 from infopt_passes.quantize.plan import Plan, make_plan
-
-EXTREMES = ("minmax", "mean-minmax")
 
 MOST_FITTED_TO = 100
 """Samples that weights are fitted to, at most: their moments are well known by then."""
@@ -83,7 +81,7 @@ class Static:
         work = self.model.edited(graph)
         plan, seen, idle = self._observed(work, settings)
         ranges = ranges_of(plan, seen, self.table)
-        notes = [*notes, *idle, *_doubts(seen), *_unknown_in_bodies(graph, seen, settings)]
+        notes = [*notes, *idle, *_doubts(seen)]
         fits, doubts = self._fitted(graph, plan, ranges, settings)
         insert(graph.graph, plan, ranges, self.table, fits)
         notes += [*doubts, *kept_in_float(plan)]
@@ -209,10 +207,3 @@ def _doubts(seen: Mapping[str, Spans]) -> list[Note]:
         elif low == high:
             notes.append(Note("warning", name, f"always {low:.6g} on the calibration samples"))
     return notes
-
-
-def _unknown_in_bodies(graph: ir.Model, seen: Mapping[str, Spans], settings: Settings) -> list[Note]:
-    """Bodies that cannot be looked into have no histograms."""
-    inner = [] if settings.ranges in EXTREMES else out_of_sight(graph.graph, list(seen))
-    why = f"its range spans all values: {settings.ranges} is not known in the body of a Scan around it"
-    return [Note("warning", inner[0], why)] if inner else []

@@ -22,6 +22,7 @@ from infopt_passes.simplify.branches import INDEX_LIMIT, decide_by_rank, fixed, 
 from infopt_passes.simplify.gemm import fuse_gemm
 from infopt_passes.simplify.pooling import pool_means
 from infopt_passes.simplify.turns import turn_at_once
+from infopt_passes.simplify.upward import spell_out_padding
 
 ROUNDS = 8
 """Upper bound of rounds; real models settle within three."""
@@ -51,6 +52,7 @@ def simplified(graph: ir.Model, fold_limit: int, inputs: Sequence[InputSpec] = (
         fuse_gemm(result.graph)
         pool_means(result.graph)
         turn_at_once(result.graph)
+        spell_out_padding(result.graph)
         RemoveUnusedNodesPass()(result)
     # Rules leave notes of what they did on the nodes; they are of no use to a runtime.
     ClearMetadataAndDocStringPass()(result)
@@ -83,6 +85,10 @@ def _optimized(graph: ir.Model, fold_limit: int) -> ir.Model:
         Exception: The library's own, where the graph is to blame because it is not valid.
     """
     result = graph.clone()
+    # The library renames an input that is an output as well, and has a node make the output.
+    through = [(at, value) for at, value in enumerate(result.graph.outputs) if value.is_graph_input()]
+    for at, _ in reversed(through):
+        del result.graph.outputs[at]
     try:
         # The library's limits count elements; what they let through is checked in bytes.
         optimize_ir(
@@ -98,6 +104,8 @@ def _optimized(graph: ir.Model, fold_limit: int) -> ir.Model:
         if not _valid(graph):
             raise
         return graph
+    for at, value in through:
+        result.graph.outputs.insert(at, value)
     return result
 
 

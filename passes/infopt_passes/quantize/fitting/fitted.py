@@ -78,7 +78,7 @@ class Fitter:
         ranges: Scale and zero point by tensor name.
         table: The target's table.
         context: Brings the samples.
-        homes: The main graph and the bodies that can be looked into; see :attr:`Reading.home`.
+        homes: The main graph and its bodies; see :attr:`Reading.home`.
         notes: What the user should know.
         scarce: Layers that the samples tell too little about, with the reason.
     """
@@ -130,10 +130,8 @@ class Fitter:
         return moments(self.graph, readings, self.context)
 
     def reading(self, node: ir.Node) -> Reading | None:
-        """What to look at for a layer, if it is a product of a matrix, and where it is can be looked at."""
-        known, home = layout(node), self.homes.get(graph_of(node))
-        if home is None:
-            return None
+        """What to look at for a layer, if it is a product of a matrix."""
+        known, home = layout(node), self.homes[graph_of(node)]
         origin = Flow(self.table, self.plan.integer, self.plan.edges).origin(node.inputs[0])
         name = origin.name if origin is not None and origin in self.plan.edges else ""
         if known and COPIES * known.groups * known.columns**2 * 8 > self.context.memory:
