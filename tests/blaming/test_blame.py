@@ -202,7 +202,7 @@ def test_without_an_option_that_helps_layers_are_left_in_float(build: Build, fol
 def test_remedies_come_on_top_of_what_the_method_chose(
     build: Build, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infopt_passes.quantize.auto.spared", lambda *_: [])
+    monkeypatch.setattr("infopt_passes.quantize.auto.spared", lambda *given: ([], given[3]))
     folder.quantize(uneven(build), samples(), equalize="off", method="auto", ranges="minmax")
     monkeypatch.setattr("infopt_passes.quantize.apply.chosen", None)  # nothing is searched again
     bases: list[float] = []
