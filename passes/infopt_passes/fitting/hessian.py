@@ -82,7 +82,7 @@ def decomposed(second: Array, diagonal: Array, damping: float) -> tuple[Array, f
             column is taken to tell of another.
 
     Raises:
-        numpy.linalg.LinAlgError: The moments are not finite.
+        numpy.linalg.LinAlgError: Moments of several groups are not finite.
     """
     mean = diagonal.mean(axis=1, keepdims=True)
     mean = np.where(mean > 0, mean, 1.0)
