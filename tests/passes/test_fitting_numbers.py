@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from infopt.model import Range
 from infopt.target import Scheme
 from infopt_passes.fitting.gather import fake_quantized
-from infopt_passes.fitting.hessian import DAMPING, damping_for, loss
+from infopt_passes.fitting.hessian import DAMPING, damping_for, decomposed, loss
 from infopt_passes.fitting.layout import Layout
 from infopt_passes.fitting.moments import Adder, Moments
 from infopt_passes.fitting.patches import Window, patches
@@ -125,6 +125,21 @@ def test_moments_that_are_not_positive_are_damped_until_they_can_be_decomposed()
     found = least_squares(weight, second, grid(weight, "int8"))
     assert found.damping > DAMPING
     assert np.isfinite(found.integers).all()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_moments_of_rows_that_are_alike_leave_the_nearest_integers(groups: int) -> None:
+    """Their covariance is what the rounding of sums left: it may have any sign."""
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((groups, 16, 16)) * 1e-7
+    noise += noise.transpose(0, 2, 1)
+    np.einsum("gkk->gk", noise)[:] = 1e-13
+    damped, _, upper = decomposed(noise, np.einsum("gkk->gk", noise), 0.01)
+    assert (damped[0] == np.diag(np.diag(damped[0]))).all()
+    assert np.isfinite(upper).all()
+    weight = rng.standard_normal((groups, 8, 16)).astype(np.float32)
+    grid = Grid(np.full((groups, 8, 1), np.float32(0.02)), (-127, 127))
+    assert (least_squares(weight, noise, grid).integers == grid.nearest(weight)).all()
 
 
 def test_input_that_is_always_zero_leaves_the_nearest_integers() -> None:

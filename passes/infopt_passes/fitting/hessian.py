@@ -77,7 +77,12 @@ def decomposed(second: Array, diagonal: Array, damping: float) -> tuple[Array, f
     Args:
         second: Of shape (groups, columns, columns).
         diagonal: Its diagonal, in any order.
-        damping: Part of the diagonal's mean that is added to it; ten times as much while that leaves it singular.
+        damping: Part of the diagonal's mean that is added to it; ten times as much while that leaves it singular. Where
+            nothing helps, as with the covariance of rows that are all alike, which is what rounding left of it, no
+            column is taken to tell of another.
+
+    Raises:
+        numpy.linalg.LinAlgError: Moments of several groups are not finite.
     """
     mean = diagonal.mean(axis=1, keepdims=True)
     mean = np.where(mean > 0, mean, 1.0)
@@ -88,8 +93,10 @@ def decomposed(second: Array, diagonal: Array, damping: float) -> tuple[Array, f
         try:
             lower = _cholesky(damped[:, ::-1, ::-1])
         except np.linalg.LinAlgError:
-            if damping >= MOST_DAMPING:
+            if not np.isfinite(second).all():
                 raise
+            if damping >= MOST_DAMPING:
+                second = np.zeros_like(second)
             damping *= 10
             continue
         return damped, damping, _inverted(lower[:, ::-1, ::-1])
