@@ -129,15 +129,16 @@ class FakeEngine:
 
     num_io_tensors = 2
 
-    def __init__(self) -> None:
+    def __init__(self, taken: str = "x") -> None:
+        self.taken = taken
         self.shape: tuple[int, ...] = ()
         self.address: dict[str, int] = {}
 
     def get_tensor_name(self, index: int) -> str:
-        return "xy"[index]
+        return (self.taken, "y")[index]
 
     def get_tensor_mode(self, name: str) -> str:
-        return {"x": "in", "y": "out"}[name]
+        return {self.taken: "in", "y": "out"}[name]
 
     def get_tensor_dtype(self, name: str) -> SimpleNamespace:
         return SimpleNamespace(name="FLOAT")
@@ -163,7 +164,7 @@ class FakeEngine:
 
     def execute_async_v3(self, stream: int) -> bool:
         kind = ctypes.c_float * int(np.prod(self.shape))
-        source, to = (kind.from_address(self.address[name]) for name in "xy")
+        source, to = (kind.from_address(self.address[name]) for name in (self.taken, "y"))
         to[:] = [2 * value for value in source]
         return True
 
@@ -200,6 +201,13 @@ def test_a_session_runs_batches_of_changing_size_and_gives_its_memory_back(artif
             session.run({"x": np.zeros((5, 3), np.float32)})
     assert driver.memory == {}
     assert driver.live == 0
+
+
+def test_an_input_that_is_an_output_too_is_fed_by_the_models_name(artifact: Artifact):
+    """The parser has given it another one."""
+    with opened_session(fake_binding(FakeEngine("__x")), FakeDriver(), artifact) as session:
+        x = np.ones((2, 3), np.float32)
+        np.testing.assert_array_equal(session.run({"x": x})[0], 2 * x)
 
 
 def test_an_engine_that_cannot_be_loaded_is_refused(artifact: Artifact):
