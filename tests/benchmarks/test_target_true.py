@@ -1,8 +1,9 @@
 """Artifacts of infopt against those of the peers in the same runtime: who is faster at an equal loss.
 
 For each model, runtime and batch size every peer's artifact counts in every runtime that reads it, with each setting
-that its user would try. First all take turns to find the fastest; then infopt's and the fastest peers' that lose no
-more are measured again, and these numbers, which did not choose anybody, are judged.
+that its user would try, as long as it keeps half a point, or loses no more than infopt's. First all take turns to find
+the fastest; then infopt's and the fastest peers' are measured again, and these numbers, which did not choose anybody,
+are judged.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from benchmarks.judging import drops, evaluation_samples
+from benchmarks.subjects import unit
 
 import infopt
 from infopt import registry
@@ -45,6 +47,9 @@ SETTINGS: dict[str, dict[str, dict[str, str]]] = {
 
 SMALLER_DROP = 0.005
 """A peer whose drop is smaller by more than this is in another class."""
+
+KEPT_DROP = 0.005
+"""A peer that loses more than this, than one sample of the data set and than infopt, is not what anybody asked for."""
 
 MIN_RATIO = 0.97
 FINALISTS = 3
@@ -102,10 +107,11 @@ def _median(seconds: Seconds) -> float:
     return float(np.median(seconds)) * 1e3
 
 
-def _row(entry: Entry, ours: Entry, seen: dict[str, Seconds]) -> str:
+def _row(entry: Entry, ours: Entry, most: float, seen: dict[str, Seconds]) -> str:
     ratio, interval = speedup(seen[entry.name], seen[ours.name])
     spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
     out = "" if entry.drop >= ours.drop - SMALLER_DROP else "  (loses less: another class)"
+    out = out if entry.drop <= most else "  (loses too much)"
     return f"    {entry.name:18} drop {entry.drop:+.4f} {_median(seen[entry.name]):9.4f} ms  {ratio:.2f}x{spread}{out}"
 
 
@@ -118,13 +124,14 @@ def test_no_slower_than_the_fastest_peer_that_loses_no_less(
     print(f"\n{model.name} in {runtime}, batch {batch}")
     ours = _ours(model, runtime, batch, tmp_path / "out")
     feed = next(evaluation_samples(model).batches(batch)).feed
-    finalists = _race(ours, _peers(model, peers, runtime), feed)
+    most = max(KEPT_DROP, unit(model), ours.drop)
+    finalists = _race(ours, _peers(model, peers, runtime), most, feed)
     if not finalists:
-        pytest.skip("every peer's artifact loses less")
+        pytest.skip(f"no peer's artifact loses {most:.2%} at most and yet no less than infopt's")
     seen = _measured([ours, *finalists], feed, FINAL)
     print(f"  final: infopt      drop {ours.drop:+.4f} {_median(seen[ours.name]):9.4f} ms")
     for entry in finalists:
-        print(_row(entry, ours, seen))
+        print(_row(entry, ours, most, seen))
     fastest = min(finalists, key=lambda entry: _median(seen[entry.name]))
     ratio, interval = speedup(seen[fastest.name], seen[ours.name])
     assert interval is not None
@@ -145,10 +152,10 @@ def _ours(model: ZooModel, runtime: str, batch: int, out: Path) -> Entry:
     return Entry("infopt", artifact, report.accuracy.drop)
 
 
-def _race(ours: Entry, theirs: list[Entry], feed: Feed) -> list[Entry]:
-    """The fastest peers' artifacts that do not lose less than infopt's."""
+def _race(ours: Entry, theirs: list[Entry], most: float, feed: Feed) -> list[Entry]:
+    """The fastest peers' artifacts that lose so much at most, and do not lose less than infopt's."""
     seen = _measured([ours, *theirs], feed, RACE)
     for entry in theirs:
-        print(_row(entry, ours, seen))
-    equal = [entry for entry in theirs if entry.drop >= ours.drop - SMALLER_DROP]
+        print(_row(entry, ours, most, seen))
+    equal = [entry for entry in theirs if ours.drop - SMALLER_DROP <= entry.drop <= most]
     return sorted(equal, key=lambda entry: _median(seen[entry.name]))[:FINALISTS]
