@@ -127,19 +127,15 @@ def _worst(
     """What makes the error of a model that is quantized by settings; the shares of all are 1 at most."""
     built, base = static.build(settings).graph, static.float_model(settings)[0]
     some = judge.thinned(TRIAL_SAMPLES)
-    # Samples that show no error cannot tell what makes it.
-    some = some if some.noise(built) else judge
+    total = some.noise(built)
+    if not total:  # samples that show no error cannot tell what makes it
+        some, total = judge, judge.noise(built)
     with tempfile.TemporaryDirectory(prefix="alone-", dir=judge.folder) as folder:
         asked = alone(base, built, some, Path(folder))
 
-        def power(group: Sequence[Rounding]) -> float:
-            tensors = frozenset[str]().union(*(each.tensors for each in group))
-            return asked.noise(tensors, frozenset[str]().union(*(each.constants for each in group)))
-
-        total = some.noise(built)
-
         def share(group: Sequence[Rounding]) -> float:
-            noise = power(group)
+            tensors = frozenset[str]().union(*(each.tensors for each in group))
+            noise = asked.noise(tensors, frozenset[str]().union(*(each.constants for each in group)))
             return noise / total if math.isfinite(total) else float(not math.isfinite(noise))
 
         worst = culprits(found, share, least=LEAST_GAIN, most=MOST_ASKED, late=lambda: late("looking for culprits"))
